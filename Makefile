@@ -1,0 +1,35 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv first and are safe to repeat.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types pytest benchmark clean
+
+$(VENV)/.ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/sparring demo --out demo
+
+test: lint types pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+
+types: $(VENV)/.ready
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+pytest: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+benchmark: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --no-deps 'torchattacks>=3.5'
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf $(VENV) demo

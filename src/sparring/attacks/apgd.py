@@ -1,0 +1,90 @@
+"""Auto-PGD (Croce & Hein, arXiv:2003.01690)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from sparring.core.errors import SparringError
+from sparring.core.geometry import ascent_direction, per_row
+from sparring.core.losses import LossName
+from sparring.core.query import Query
+from sparring.core.registry import ATTACKS
+from sparring.core.rows import Rows
+from sparring.core.victim import Access, Goal
+
+
+@ATTACKS("apgd")
+@dataclass(frozen=True, kw_only=True)
+class APGD:
+    """PGD with momentum whose step halves where progress stalls (arXiv:2003.01690, algorithm 1). Norms: linf, l2.
+
+    ``loss``: ce, margin or dlr; with ``targets=9`` the targeted DLR on the runner-up classes (APGD-T). ``rho``:
+    share of steps that must improve between checkpoints. Differs from the paper: the start is uniform in the ball
+    (the authors' code scales linf starts to the sphere); with EOT a step is judged by the averaged objective.
+    """
+
+    needs: ClassVar = Access.GRADIENT
+    goal: ClassVar = Goal.BUDGET
+    norms: ClassVar = ("linf", "l2")
+    steps: int = 100
+    loss: LossName = "ce"
+    rho: float = 0.75
+    start: Literal["clean", "random"] = "random"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 < self.rho < 1:
+            raise SparringError(
+                f"steps must be at least 1 and rho in (0,1), got steps={self.steps}, rho={self.rho}"
+            )
+
+    def init(self, q: Query) -> Rows:
+        x = q.ball.random(q.clean, q.noise("start")) if self.start == "random" else q.clean
+        low = torch.full_like(q.ball.eps, -torch.inf)
+        return Rows(
+            x=x, previous=x, best=x, best_grad=torch.zeros_like(x), best_loss=low, last_loss=low,
+            step=2 * q.ball.eps, rises=torch.zeros_like(low), mark_loss=low, mark_step=2 * q.ball.eps + 1,
+        )  # fmt: skip
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        grad, loss, _ = q.gradient(s.x, self.loss)
+        rises = s.rises + (loss > s.last_loss)
+        better = loss > s.best_loss
+        s = s.where(better, Rows(best=s.x, best_grad=grad, best_loss=loss))
+        checkpoint, width = self._checkpoints(q)
+        stalled = (rises < self.rho * width) | ((s.mark_step == s.step) & (s.mark_loss == s.best_loss))
+        halve = checkpoint & stalled
+        mark_loss = torch.where(checkpoint, s.best_loss, s.mark_loss)
+        mark_step = torch.where(checkpoint, s.step, s.mark_step)  # the step of the interval just ended
+        step = torch.where(halve, s.step / 2, s.step)
+        x = torch.where(per_row(halve, grad), s.best, s.x)
+        grad = torch.where(per_row(halve, grad), s.best_grad, grad)
+        z = q.project(x + per_row(step, x) * ascent_direction(grad, q.ball.norm))
+        inertia = per_row(torch.where(q.t > 0, 0.25, 0.0).to(x.dtype), x)
+        new = q.project(x + (1 - inertia) * (z - x) + inertia * (x - s.previous))
+        rises = torch.where(checkpoint, 0.0, rises)
+        return s.put(
+            x=new,
+            previous=x,
+            last_loss=loss,
+            step=step,
+            rises=rises,
+            mark_loss=mark_loss,
+            mark_step=mark_step,
+        )
+
+    def _checkpoints(self, q: Query) -> tuple[torch.Tensor, torch.Tensor]:
+        """Per row: is this step a checkpoint, and how long was the interval it ends? (sec. 3.2, eq. 5)"""
+        points = [0.0, 0.22]
+        while points[-1] < 1:
+            points.append(points[-1] + max(points[-1] - points[-2] - 0.03, 0.06))
+        marks = [math.ceil(p * self.steps) for p in points]
+        table = torch.zeros(self.steps + 1, 2)
+        for before, mark in zip(marks, marks[1:], strict=False):
+            if 0 < mark <= self.steps:
+                table[mark] = torch.tensor([1.0, mark - before])
+        row = table.to(q.clean.device)[q.t.clamp(max=self.steps)]
+        return row[:, 0] > 0, row[:, 1]

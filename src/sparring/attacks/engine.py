@@ -1,0 +1,312 @@
+"""The one loop: continuous batching of jobs (image, restart, target) through any method.
+
+``slots`` rows are live; a free slot is refilled from the queue. **The Law**: an image's answer does not depend on slots,
+order, neighbours, sharding or resume: noise is keyed by image, every step is row-wise, and the choice among an
+image's jobs is by (quality, job number), never by arrival.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sparring.core.geometry import Ball, Norm, distance, within
+from sparring.core.noise import Noise
+from sparring.core.query import Ledger, Method, Query, Reparametrisation
+from sparring.core.rows import Rows
+from sparring.core.victim import Access, Goal, Victim
+
+Stop = Literal["success", "never"]
+CUDA_POLL = 4  # on a GPU, look for finished rows every few steps: each look is a device sync
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to attack: clean (N,C,H,W) in [0,1], label (N,), keys (N,) int64 noise keys, eps (N,) in norm ``norm``.
+
+    targets (N,T) classes to aim at, one job each, or None; ``must_hit``: only reaching the target counts.
+    mask: optional (N,1|C,H,W) pixels the attack may change.
+    """
+
+    clean: Tensor
+    label: Tensor
+    keys: Tensor
+    norm: Norm
+    eps: Tensor
+    targets: Tensor | None = None
+    must_hit: bool = False
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Per image, (N,...): the chosen point and what it cost. ``success`` is the attack's own view of its *source*;
+    the judge decides what counts. Steps are -1 where nothing was hit; ``job`` numbers (restart, target) pairs."""
+
+    x: Tensor
+    success: Tensor
+    margin: Tensor
+    distance: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    job: Tensor
+    first_hit: Tensor
+    best_hit: Tensor
+    nonfinite_gradients: Tensor
+    zero_gradients: Tensor
+
+
+class _Live:
+    """The rows in flight: their jobs, the attack's state and what the ledger has written down."""
+
+    def __init__(self, batch: Batch, image: Tensor, job: Tensor) -> None:
+        count, device = len(image), batch.clean.device
+        target = image if batch.targets is None else batch.targets[image, job % batch.targets.shape[1]]
+        self.job = Rows(
+            image=image, number=job, clean=batch.clean[image], label=batch.label[image], target=target,
+            eps=batch.eps[image], t=torch.zeros(count, dtype=torch.int64, device=device),
+        )  # fmt: skip
+        zero = torch.zeros(count, dtype=torch.int64, device=device)
+        self.best = Rows(
+            x=batch.clean[image].clone(), margin=torch.full((count,), -torch.inf, device=device),
+            size=torch.full((count,), torch.inf, device=device), won=zero.bool(), first=zero - 1, hit=zero - 1,
+            forwards=zero, backwards=zero, nonfinite=zero, flat=zero,
+        )  # fmt: skip
+        self.state = Rows()
+
+    def __len__(self) -> int:
+        return len(self.job)
+
+    def join(self, other: _Live) -> None:
+        if not len(self):
+            self.job, self.best, self.state = other.job, other.best, other.state
+            return
+        self.job, self.best, self.state = (
+            Rows.cat([a, b])
+            for a, b in zip(
+                (self.job, self.best, self.state), (other.job, other.best, other.state), strict=True
+            )
+        )
+
+    def keep(self, index: Tensor) -> None:
+        self.job, self.best, self.state = self.job.keep(index), self.best.keep(index), self.state.keep(index)
+
+
+class _Loop:
+    """One engine call. Holds what is constant over it, the per-image results and the queue."""
+
+    def __init__(
+        self,
+        method: Method,
+        victim: Victim,
+        batch: Batch,
+        restarts: int,
+        stop: Stop,
+        seed: int,
+        reparam: Reparametrisation | None,
+    ) -> None:
+        self.method, self.victim, self.batch, self.stop, self.seed, self.reparam = (
+            method,
+            victim,
+            batch,
+            stop,
+            seed,
+            reparam,
+        )
+        self.minimal = method.goal is Goal.MINIMAL
+        self.kappa = float(getattr(method, "kappa", 0.0))
+        self.total = int(getattr(method, "iterations", method.steps))
+        self.jobs = restarts * (1 if batch.targets is None else batch.targets.shape[1])
+        count, device = len(batch.clean), batch.clean.device
+        zero = torch.zeros(count, dtype=torch.int64, device=device)
+        self.result = Rows(
+            x=batch.clean.clone(), margin=torch.full((count,), -torch.inf, device=device),
+            size=torch.full((count,), torch.inf, device=device), won=zero.bool(), first=zero - 1, hit=zero - 1,
+            forwards=zero, backwards=zero, nonfinite=zero, flat=zero, job=zero - 1,
+        )  # fmt: skip
+        # until a first success is found an image's next job waits for the last one's failure
+        first = range(1) if stop == "success" and not self.minimal else range(self.jobs)
+        self.queue = deque((i, j) for j in first for i in range(count))
+
+    def query(self, live: _Live) -> Query:
+        job, batch = live.job, self.batch
+
+        def observe(point: Tensor, margin: Tensor) -> None:
+            best = live.best
+            won = (margin > 0) & (margin >= self.kappa)
+            size = distance(point - job.clean, batch.norm)
+            if self.minimal:
+                better = torch.where(best.won, won & (size < best.size), won | (margin > best.margin))
+            elif self.stop == "success":
+                better = ~best.won & (margin > best.margin)
+            else:
+                better = margin > best.margin
+            now = live.job.t
+            found = Rows(x=point, margin=margin, size=size, won=won, hit=torch.where(won, now, -1))
+            first = torch.where(won & (best.first < 0), now, best.first)
+            live.best = best.where(better, found).put(first=first)
+
+        def spend(forwards: int, backwards: int) -> None:
+            live.best = live.best.put(
+                forwards=live.best.forwards + forwards, backwards=live.best.backwards + backwards
+            )
+
+        def note_gradient(grad: Tensor) -> None:
+            total = grad.flatten(1).abs().sum(1)
+            live.best = live.best.put(
+                nonfinite=live.best.nonfinite + ~torch.isfinite(total), flat=live.best.flat + (total == 0)
+            )
+
+        return Query(
+            clean=job.clean,
+            label=job.label,
+            target=None if batch.targets is None else job.target,
+            ball=Ball(batch.norm, job.eps, None if batch.mask is None else batch.mask[job.image]),
+            t=job.t,
+            victim=self.victim,
+            stream=Noise.of(self.seed, "attack", batch.keys[job.image], job.number),
+            ledger=Ledger(observe, spend, note_gradient),
+            must_hit=batch.must_hit,
+            reparam=self.reparam,
+        )
+
+    def refill(self, live: _Live, slots: int) -> None:
+        room = min(slots - len(live), len(self.queue))
+        if room <= 0:
+            return
+        jobs = torch.tensor([self.queue.popleft() for _ in range(room)], device=self.batch.clean.device)
+        new = _Live(self.batch, jobs[:, 0], jobs[:, 1])
+        new.state = self.method.init(self.query(new))
+        live.join(new)
+
+    def score_last(self, live: _Live, index: Tensor) -> None:
+        """The last iterate of rows that ran to the end was never looked at: look now."""
+        rows = _Live(self.batch, live.job.image[index], live.job.number[index])
+        rows.job, rows.best, rows.state = live.job.keep(index), live.best.keep(index), live.state.keep(index)
+        q = self.query(rows)
+        if self.victim.access >= Access.SCORES and self.method.needs >= Access.SCORES:
+            q.scores(rows.state.x, "last")
+        elif self.victim.access >= Access.LABEL and self.method.needs >= Access.LABEL:
+            q.labels(rows.state.x, "last")
+        else:  # a blind attack: its last point is its answer
+            rows.best = rows.best.put(
+                x=rows.state.x, size=distance(rows.state.x - rows.job.clean, self.batch.norm)
+            )
+        live.best = Rows(
+            **{k: getattr(live.best, k).index_copy(0, index, getattr(rows.best, k)) for k in live.best}
+        )
+
+    def retire(self, live: _Live, index: Tensor) -> int:
+        """Write finished rows into their images' results; returns how many images are settled."""
+        done = live.best.keep(index).put(job=live.job.number[index])
+        image = live.job.image[index]
+        for wave in _waves(image):  # rows of different images at a time: an image may have several jobs here
+            i, new = image[wave], done.keep(wave)
+            old = self.result.keep(i)
+            total = {
+                k: getattr(old, k) + getattr(new, k) for k in ("forwards", "backwards", "nonfinite", "flat")
+            }
+            merged = old.where(self._prefer(new, old), new).put(**total)
+            self.result = Rows(
+                **{k: getattr(self.result, k).index_copy(0, i, getattr(merged, k)) for k in merged}
+            )
+        if self.stop == "never" or self.minimal:
+            return int((done.job + 1 == self.jobs).sum())
+        again = ~done.won & (done.job + 1 < self.jobs)
+        self.queue.extend(zip(image[again].tolist(), (done.job[again] + 1).tolist(), strict=True))
+        return int((~again).sum())
+
+    def _prefer(self, new: Rows, old: Rows) -> Tensor:
+        """(B,) is the new job's point better? Better quality first, then the lower job number: order of arrival is no reason."""
+        if self.minimal:
+            keys = [(~new.won, ~old.won), (new.size, old.size), (new.job, old.job)]
+        else:
+            keys = [(-new.margin, -old.margin), (new.job, old.job)]
+        better, tied = torch.zeros_like(new.won), torch.ones_like(new.won)
+        for mine, theirs in keys:
+            better = better | tied & (mine < theirs)
+            tied = tied & (mine == theirs)
+        return better | (old.job < 0)
+
+    def run(self, slots: int, progress: Callable[[int], None] | None) -> Outcome:
+        live = _Live(self.batch, *(torch.zeros(0, dtype=torch.int64, device=self.batch.clean.device),) * 2)
+        poll = CUDA_POLL if self.batch.clean.device.type == "cuda" else 1
+        tick, ended = 0, getattr(self.method, "done", None)
+        while len(live) or self.queue:
+            self.refill(live, slots)
+            last = live.job.t.amax() if self.total else live.job.t[0]
+            if self.total:
+                state = self.method.advance(self.query(live), live.state)
+                live.state, live.job = state, live.job.put(t=live.job.t + 1)
+            tick += 1
+            if tick % poll and int(last) + 1 < self.total:
+                continue
+            out = live.job.t >= self.total
+            if ended is not None and self.total:
+                out = out | ended(self.query(live), live.state)
+            unseen = out
+            if self.stop == "success" and not self.minimal:
+                out, unseen = out | live.best.won, out & ~live.best.won
+            if bool(out.any()):
+                if bool(unseen.any()):
+                    self.score_last(live, unseen.nonzero()[:, 0])
+                settled = self.retire(live, out.nonzero()[:, 0])
+                if progress:
+                    progress(settled)
+                live.keep((~out).nonzero()[:, 0])
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        r, batch = self.result, self.batch
+        if not self.minimal and not bool(within(r.x - batch.clean, batch.eps, batch.norm).all()):
+            raise AssertionError(f"{type(self.method).__name__} left its ball: a bug, please report it")
+        return Outcome(
+            x=r.x, success=r.won, margin=r.margin, distance=distance(r.x - batch.clean, batch.norm), forwards=r.forwards,
+            backwards=r.backwards, job=r.job, first_hit=r.first, best_hit=r.hit, nonfinite_gradients=r.nonfinite, zero_gradients=r.flat,
+        )  # fmt: skip
+
+
+def _waves(image: Tensor) -> list[Tensor]:
+    """Positions grouped so that no image occurs twice in a group: the k-th occurrence of each image is in group k."""
+    order = image.argsort(stable=True)
+    ordered = image[order]
+    position = torch.arange(len(image), device=image.device)
+    starts = torch.where(torch.diff(ordered, prepend=ordered[:1] - 1) != 0, position, 0).cummax(0).values
+    rank = torch.empty_like(position).index_copy(0, order, position - starts)
+    return [(rank == k).nonzero()[:, 0] for k in range(int(rank.max()) + 1)]
+
+
+def run(
+    method: Method,
+    victim: Victim,
+    batch: Batch,
+    *,
+    restarts: int = 1,
+    stop: Stop = "success",
+    slots: int = 64,
+    seed: int = 0,
+    reparam: Reparametrisation | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Attack every image of ``batch``; see ``Batch`` and ``Outcome`` for shapes.
+
+    ``stop``: "success" ends an image at its first success (deterministic targets); "never" spends the whole budget
+    and keeps the highest margin (transfer, oblivious and randomised seats). Minimum-norm methods always run on.
+    """
+    with torch.no_grad():
+        return _Loop(method, victim, batch, restarts, stop, seed, reparam).run(slots, progress)
+
+
+def cost_per_image(method: Method, victim: Victim, jobs: int) -> tuple[int, int]:
+    """(forwards, backwards) of an image that survives everything; what a dry run prints."""
+    steps = int(getattr(method, "iterations", method.steps))
+    if method.needs is Access.GRADIENT:
+        return jobs * (steps * victim.cost + victim.score_cost), jobs * steps * victim.cost
+    if method.needs is Access.NONE:
+        return 0, 0
+    return jobs * (steps + 1) * victim.score_cost, 0

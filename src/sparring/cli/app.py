@@ -1,0 +1,270 @@
+"""Commands. Each parses its words, calls one function of a lower room and prints what comes back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sparring.cli.output import Bar, emit, print_evaluation
+from sparring.core.errors import SparringError
+from sparring.core.spec import number, split
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Put a defended image classifier in the ring: honest, adaptive robustness evaluation.",
+)  # fmt: skip
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="timm:NAME, torchvision:NAME, cifar_resnet20:weights=FILE, lite0, small_cnn:weights=FILE, python:module:factory",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="folder, FILE.npz, torchvision:CIFAR10,root=DIR, imagenet20, cifar20, mnist5k; add ,limit=N,seed=S,classes=0+3",
+        show_default=False,
+    ),
+]
+Limit = Annotated[int | None, typer.Option(help="use only the first N images")]
+Seed = Annotated[int, typer.Option(help="seed of all randomness")]
+Slots = Annotated[int, typer.Option(help="live rows; changes speed and memory, never answers")]
+Json = Annotated[
+    bool, typer.Option("--json", help="machine-readable output on stdout and nothing else there")
+]
+Expect = Annotated[
+    float | None,
+    typer.Option(
+        "--expect-clean", help="declared clean accuracy in [0,1]; stops if the measured one contradicts it"
+    ),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="leave unreadable images of a folder out instead of refusing")
+]
+
+
+def _many(values: list[str] | None) -> list[str]:
+    return [spec for value in values or [] for spec in split(value)]
+
+
+@app.command(
+    epilog="Example: sparring evaluate lite0 --data imagenet20 --defense cd:bits=4 --threat oblivious,adaptive --attack pgd:eps=4/255,steps=20"
+)
+def evaluate(
+    model: Model,
+    data: Data,
+    defense: Annotated[
+        list[str] | None, typer.Option(help="defense spec, may be repeated; stages joined by +")
+    ] = None,
+    threat: Annotated[list[str] | None, typer.Option(help="threat models, comma-separated")] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(help="attack specs, comma-separated; default: the tier's")
+    ] = None,
+    eps: Annotated[
+        str, typer.Option(help="budgets for attacks without their own, comma-separated, e.g. 1/255,4/255")
+    ] = "",
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "--sources", help="other models for the transfer threat, may be repeated"),
+    ] = None,
+    tier: Annotated[str, typer.Option(help="quick, standard or thorough")] = "quick",
+    out: Annotated[
+        Path | None, typer.Option(help="run folder; an existing one of the same configuration is resumed")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="also write the report page here")] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    slots: Slots = 64,
+    draws: Annotated[
+        int | None, typer.Option(help="EOT draws per gradient in adaptive seats; default: the tier's")
+    ] = None,
+    expect_clean: Expect = None,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="bfloat16 gradients; the judge stays in float32")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: cpu")] = None,
+    skip_bad: SkipBad = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
+    ] = False,
+    json_out: Json = False,
+) -> None:
+    """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page."""
+    from sparring.evaluation.run import evaluate as run
+
+    if html and not out:
+        raise SparringError("--html needs --out DIR: the page is made from the run folder")
+    budgets = _numbers(eps)
+    with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
+        result = run(
+            model, data, defense or [], _many(threat) or ["oblivious", "adaptive"], _many(attack), eps=budgets, sources=source or [], tier=tier,
+            out=out, seed=seed, slots=slots, limit=limit, draws=draws, expect_clean=expect_clean, amp=bf16, device=device, skip_bad=skip_bad,
+            dry_run=dry_run, progress=bar,
+        )  # fmt: skip
+    if html and out and not dry_run:
+        from sparring.report.html import write_report
+
+        write_report([out], html)
+    print_evaluation(result, json_out, html)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [number(e) for e in text.split(",") if e.strip()]
+    except (ValueError, ZeroDivisionError):
+        raise SparringError(f"--eps {text} is not a list of numbers like 1/255,4/255") from None
+
+
+@app.command(epilog="Example: sparring doctor lite0 --data imagenet20 --defense cd:bits=4")
+def doctor(
+    model: Model,
+    data: Data,
+    defense: Annotated[list[str] | None, typer.Option(help="defense spec, may be repeated")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="attacks for the zero-budget check")] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    expect_clean: Expect = None,
+    skip_bad: SkipBad = False,
+    json_out: Json = False,
+) -> None:
+    """Is the set-up right? Range, normalisation, mode, logits, determinism, clean accuracy, eps=0 identity. Exit code 2 if not."""
+    from sparring.attacks.base import attack as make_attack
+    from sparring.evaluation.checks.base import run_checks
+    from sparring.evaluation.plan import with_budgets
+    from sparring.evaluation.run import set_up
+    from sparring.report.tables import findings_table
+
+    made = set_up(model, data, defense or [], limit=limit, skip_bad=skip_bad)
+    attacks = with_budgets(
+        [make_attack(a) for a in _many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:]
+    )
+    findings = run_checks(made.context(attacks, "quick", expect_clean, seed))
+    emit([vars(f) for f in findings], findings_table(findings), json_out)
+    failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]
+    if failed:
+        raise SparringError(
+            f"{len(failed)} check(s) failed, the first is {failed[0].check}: {failed[0].message}"
+        )
+
+
+@app.command(
+    epilog="Example: sparring attack lite0 --data imagenet20 --attack pgd:eps=4/255 --out adversarial/"
+)
+def attack(
+    model: Model,
+    data: Data,
+    attack: Annotated[str, typer.Option(help="one attack spec")],
+    out: Annotated[Path, typer.Option(help="folder for images.safetensors, PNG files and table.json")],
+    defense: Annotated[str, typer.Option(help="attack through this defense's declared surrogates")] = "none",
+    limit: Limit = None,
+    seed: Seed = 0,
+    slots: Slots = 64,
+    image_format: Annotated[str, typer.Option("--format", help="png (lossless); jpeg is refused")] = "png",
+    skip_bad: SkipBad = False,
+    json_out: Json = False,
+) -> None:
+    """Make adversarial images, save them losslessly (float tensor, and 8-bit PNG with its own label), re-score what was saved."""
+    from sparring.evaluation.save import make_images
+    from sparring.report.tables import images_table
+
+    with Bar() as bar:
+        summary = make_images(
+            model,
+            data,
+            attack,
+            out,
+            defense,
+            limit=limit,
+            seed=seed,
+            slots=slots,
+            image_format=image_format,
+            skip_bad=skip_bad,
+            progress=bar,
+        )
+    emit(summary, images_table(summary), json_out)
+
+
+@app.command(epilog="Example: sparring report runs/first --html report.html")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="run folders")],
+    html: Annotated[Path | None, typer.Option(help="write one self-contained page here")] = None,
+    json_out: Json = False,
+) -> None:
+    """Tables and a page from run folders; nothing is run again."""
+    from sparring.evaluation.run import load_evaluation
+    from sparring.report.html import write_report
+
+    found = [load_evaluation(r) for r in runs]
+    if html:
+        write_report(runs, html)
+    if json_out and len(found) > 1:
+        typer.echo(json.dumps([r.json() for r in found], indent=2))
+        return
+    for result in found:
+        print_evaluation(result, json_out, html)
+
+
+@app.command("list", epilog="Example: sparring list attacks --json")
+def list_things(
+    kind: Annotated[str, typer.Argument(help="attacks, defenses, threats, checks, models or data")],
+    json_out: Json = False,
+) -> None:
+    """Everything that can be named in a spec, with its fields, defaults and source."""
+    from sparring.cli.catalog import catalog, catalog_table
+
+    entries = catalog(kind)
+    emit(entries, catalog_table(kind, entries), json_out)
+
+
+@app.command(
+    epilog="Example: sparring train classifier --data mnist5k:split=train --out small_cnn.safetensors"
+)
+def train(
+    what: Annotated[str, typer.Argument(help="classifier: the small CNN")],
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(help="weights file, FILE.safetensors; a JSON card is written beside it")
+    ],
+    epochs: int = 12,
+    batch: int = 64,
+    lr: float = 0.003,
+    limit: Limit = None,
+    seed: Seed = 0,
+    json_out: Json = False,
+) -> None:
+    """Train on images of --data (a tenth is held out for selection). Prints the curve and the spec to evaluate it with."""
+    from sparring.data.sources import load_data
+    from sparring.training.classifier import ClassifierConfig, train_classifier
+
+    if what != "classifier":
+        raise SparringError(f"train {what}: only 'classifier' can be trained so far")
+    with Bar() as bar:
+        train_classifier(
+            load_data(data, limit=limit),
+            ClassifierConfig(epochs=epochs, batch=batch, lr=lr, seed=seed),
+            out,
+            bar,
+        )
+    card: dict[str, Any] = json.loads(out.with_suffix(".json").read_text())
+    last = min(card["curve"], key=lambda c: c["validation_loss"])
+    text = f"{out}: validation accuracy {100 * last['validation_accuracy']:.1f} % (epoch {last['epoch']} of {epochs}, least validation loss), {card['seconds']} s"
+    emit(card, f"{text}\nevaluate it as: small_cnn:weights={out}", json_out)
+
+
+@app.command(epilog="Example: sparring demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the run and report.html")] = Path("demo"),
+    seed: Seed = 0,
+    json_out: Json = False,
+) -> None:
+    """The main job on embedded images: EfficientNet-Lite0 behind three channels, attacked by who ignores and who knows them."""
+    from sparring.cli.demo import run_demo
+
+    run_demo(out, seed, json_out)

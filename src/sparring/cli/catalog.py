@@ -1,0 +1,72 @@
+"""``sparring list``: what can be named, read from the registries."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING
+from typing import Any
+
+from rich.table import Table
+
+from sparring.attacks.base import _SHARED
+from sparring.core.errors import SparringError
+from sparring.core.registry import REGISTRIES, suggest
+from sparring.core.spec import describe, show, signature
+from sparring.threats import _CONTEXT
+
+
+def catalog(kind: str) -> list[dict[str, Any]]:
+    """Entries of a kind: name, first sentence, fields with type and default, and what the kind adds."""
+    if kind not in REGISTRIES:
+        raise SparringError(f"unknown kind {kind!r}{suggest(kind, REGISTRIES)}")
+    found = []
+    for name, entry in REGISTRIES[kind].items():
+        if kind == "checks":
+            found.append(
+                {
+                    "name": name,
+                    "title": entry.title,
+                    "scope": entry.scope,
+                    "severity": entry.severity,
+                    "doc": inspect.cleandoc(entry.doc),
+                }
+            )
+            continue
+        fields = [
+            {"name": k, "type": describe(t), "default": "required" if d is MISSING else show(d)}
+            for k, (t, d) in signature(entry, _CONTEXT).items()
+        ]
+        record: dict[str, Any] = {
+            "name": name,
+            "doc": inspect.cleandoc(entry.__doc__ or ""),
+            "fields": fields,
+        }
+        if kind == "attacks":
+            record |= {
+                "norms": list(entry.norms),
+                "goal": entry.goal.value,
+                "needs": entry.needs.name.lower(),
+                "shared_fields": sorted(_SHARED),
+            }
+        if kind == "models":
+            record["spec"] = f"{name}:..." if fields else name
+        found.append(record)
+    return found
+
+
+def catalog_table(kind: str, entries: list[dict[str, Any]]) -> Table:
+    """The entries as a table."""
+    table = Table(title=kind, title_justify="left")
+    extra = {"attacks": ("norms", "goal", "needs"), "checks": ("scope", "severity")}.get(kind, ())
+    for column in ("name", *extra, *(("what",) if kind == "checks" else ("fields (default)", "what"))):
+        table.add_column(column, overflow="fold")
+    for e in entries:
+        what = e.get("title") or e["doc"].split("\n\n")[0].replace("\n", " ")
+        more = [", ".join(e[x]) if isinstance(e[x], list) else str(e[x]) for x in extra]
+        fields = (
+            []
+            if kind == "checks"
+            else [", ".join(f"{f['name']} ({f['default']})" for f in e["fields"]) or "-"]
+        )
+        table.add_row(e["name"], *more, *fields, what)
+    return table

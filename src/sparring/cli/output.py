@@ -1,0 +1,153 @@
+"""What commands print with: a progress bar on stderr, tables or JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from sparring.core.spec import show
+from sparring.evaluation.run import Evaluation
+from sparring.report.tables import cells_table, closed_table, findings_table
+
+WIDTH = 150
+
+
+def console() -> Console:
+    """stdout; wide enough for tables when it is not a terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
+class Bar:
+    """A progress bar with ETA on stderr, shown once a job has lasted a second; callable as progress(done, total, text).
+
+    Not a terminal: a plain line every half minute instead.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet, self.start, self.said = quiet, time.monotonic(), time.monotonic()
+        self.console = Console(stderr=True)
+        columns = (
+            BarColumn(24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        self.progress = Progress(*columns, console=self.console, transient=True)
+        self.task: Any = None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.task is not None:
+            self.progress.stop()
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if self.quiet or now - self.start < 1:
+            return
+        if not self.console.is_terminal:
+            if now - self.said > 30:
+                left = (now - self.start) * (total - done) / max(1, done)
+                print(
+                    f"{100 * done / max(1, total):.0f} % done, about {left:.0f} s left: {text}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                self.said = now
+            return
+        if self.task is None:
+            self.progress.start()
+            self.task = self.progress.add_task(text, total=total)
+        self.progress.update(self.task, completed=done, total=total, description=text)
+
+
+def emit(content: Any, table: RenderableType, as_json: bool) -> None:
+    """JSON of ``content``, or the table."""
+    if as_json:
+        print(json.dumps(content, indent=2, default=str))
+    else:
+        console().print(table, highlight=False)
+
+
+def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None) -> None:
+    """An evaluation as tables and sentences, or as JSON; a dry run as its plan."""
+    if result.plan is not None:
+        _print_plan(result, as_json)
+        return
+    if as_json:
+        print(json.dumps(result.json(), indent=2))
+        return
+    out = console()
+    out.print(cells_table(result.cells))
+    out.print(closed_table(result.closed))
+    failed = [f for f in result.findings if not f.ok]
+    if failed:
+        out.print(findings_table(failed))
+    for line in result.headlines:
+        out.print(line, highlight=False)
+    if result.folder:
+        out.print(f"rows: {result.folder}" + (f"   page: {html}" if html else ""), highlight=False)
+
+
+def _print_plan(result: Evaluation, as_json: bool) -> None:
+    plan = result.plan
+    assert plan is not None
+    cost = plan.cost()
+    if as_json:
+        cells = [
+            {
+                "defense": c.defense,
+                "threat": str(c.threat),
+                "attack": str(c.attack),
+                "runs": [r.id for r in c.runs],
+            }
+            for c in plan.cells
+        ]
+        print(
+            json.dumps(
+                {
+                    "cells": cells,
+                    "skipped": [vars(s) for s in plan.skipped],
+                    "cost_per_image": cost,
+                    "seconds": result.seconds,
+                },
+                indent=2,
+            )
+        )
+        return
+    out = console()
+    for cell in plan.cells:
+        forwards = sum(r.cost(plan.classes)[0] for r in cell.runs)
+        backwards = sum(r.cost(plan.classes)[1] for r in cell.runs)
+        eps = cell.attack.setting.eps
+        budget = f"{cell.attack.norm} {show(eps) if eps is not None else 'unbounded'}"
+        out.print(
+            f"{cell.defense} | {cell.threat} | {cell.attack} | {budget}: {len(cell.runs)} run(s), at most {forwards} forwards and {backwards} backwards per image",
+            highlight=False,
+        )
+    for s in plan.skipped:
+        out.print(f"skipped: {s.defense} | {s.threat} | {s.attack}: {s.reason}", highlight=False)
+    out.print(
+        f"{len(plan.cells)} cells, {len(plan.runs)} distinct runs. Per image that survives everything: {cost['forwards']:.0f} forwards, {cost['backwards']:.0f} backwards, "
+        f"{cost['judge_forwards']:.0f} judge forwards. Estimated at most {result.seconds:.0f} s; images that fall early cost less.",
+        highlight=False,
+    )

@@ -1,0 +1,11 @@
+"""One exception for everything a user can put right: its text is one line naming the thing, the fault and the fix."""
+
+from __future__ import annotations
+
+
+class SparringError(ValueError):
+    """A user's mistake. The command line prints its text without a traceback and exits with code 2."""
+
+
+class AccessError(SparringError):
+    """An attack asked its victim for more than the threat model grants."""

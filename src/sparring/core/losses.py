@@ -1,0 +1,75 @@
+"""Attack objectives, per row, to be *maximised*. No attack asks whether it is targeted: the goal is folded in here.
+
+``logits`` (B,K), K >= 2; ``label`` (B,) the true class; ``target`` (B,) the class to reach, or None.
+All are invariant to adding a constant to a row's logits, and keep a usable gradient when logits are scaled up.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+LossName = Literal["ce", "margin", "dlr"]
+SPREAD = 50.0  # logits spread wider than this are scaled down (constant per row) before cross-entropy
+
+
+def others_max(logits: Tensor, label: Tensor) -> Tensor:
+    """(B,) the largest logit of a class other than ``label``."""
+    return logits.scatter(1, label[:, None], -torch.inf).amax(1)
+
+
+def at(logits: Tensor, label: Tensor) -> Tensor:
+    """(B,) the logit of class ``label``."""
+    return logits.gather(1, label[:, None])[:, 0]
+
+
+def margin(logits: Tensor, label: Tensor) -> Tensor:
+    """max_{k != label} z_k - z_label: positive where the label has lost."""
+    return others_max(logits, label) - at(logits, label)
+
+
+def success_margin(logits: Tensor, label: Tensor, target: Tensor | None) -> Tensor:
+    """(B,) positive iff the attack has won: label lost, or target strictly reached."""
+    if target is None:
+        return margin(logits, label)
+    return -margin(logits, target)
+
+
+def objective(name: LossName, logits: Tensor, label: Tensor, target: Tensor | None) -> Tensor:
+    """(B,) the objective ``name`` of the goal (label, target)."""
+    if target is None:
+        return {"ce": cross_entropy, "margin": margin, "dlr": dlr}[name](logits, label)
+    if name == "ce":
+        return -cross_entropy(logits, target)
+    if name == "margin":
+        return -margin(logits, target)
+    return targeted_dlr(logits, label, target)
+
+
+def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """-log softmax(z)_label, written as softplus(logsumexp_{k != label} z_k - z_label) so that it never cancels."""
+    spread = (logits.amax(1, keepdim=True) - logits.amin(1, keepdim=True)).detach()
+    z = logits * (SPREAD / spread.clamp_min(SPREAD))
+    rest = z.scatter(1, label[:, None], -torch.inf).logsumexp(1)
+    return torch.nn.functional.softplus(rest - at(z, label), threshold=80)
+
+
+def dlr(logits: Tensor, label: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce & Hein, arXiv:2003.01690, eq. 6). K = 2 has no third logit: plain margin."""
+    if logits.shape[1] < 3:
+        return margin(logits, label)
+    top = logits.topk(3, 1).values
+    return margin(logits, label) / (top[:, 0] - top[:, 2]).clamp_min(1e-12)
+
+
+def targeted_dlr(logits: Tensor, label: Tensor, target: Tensor) -> Tensor:
+    """Targeted DLR (arXiv:2003.01690, eq. 7). K = 3 uses z_1 - z_3 below the line, K = 2 the plain difference."""
+    gain = at(logits, target) - at(logits, label)
+    classes = logits.shape[1]
+    if classes < 3:
+        return gain
+    top = logits.topk(min(4, classes), 1).values
+    low = top[:, 2] if classes < 4 else (top[:, 2] + top[:, 3]) / 2
+    return gain / (top[:, 0] - low).clamp_min(1e-12)

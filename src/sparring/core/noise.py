@@ -1,0 +1,143 @@
+"""Counter-based random numbers: every draw is a pure function of (seed, role, image, restart, step, draw, tag, element).
+
+Philox4x32-10 (Salmon et al., SC 2011, "Parallel random numbers: as easy as 1, 2, 3"). The global generators of
+torch, numpy and Python are neither read nor advanced, so an image's noise does not depend on its batch-mates,
+on batch size, order, sharding or resume, and no attack can re-align the noise of the defense it attacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+MASK32 = 0xFFFFFFFF
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_MIX = (0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64))
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+
+
+def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Ten rounds of Philox4x32. Words are int64 tensors holding 32-bit values; four words in, four words out."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        # a product of two 32-bit words fills 64 bits: int64 wraps, and the mask recovers the unsigned high word
+        p0, p1 = c0 * _M0, c2 * _M1
+        c0, c2 = ((p1 >> 32) & MASK32) ^ c1 ^ k0, ((p0 >> 32) & MASK32) ^ c3 ^ k1
+        c1, c3 = p1 & MASK32, p0 & MASK32
+        k0, k1 = (k0 + _W0) & MASK32, (k1 + _W1) & MASK32
+    return c0, c1, c2, c3
+
+
+def _shift(value: Tensor, bits: int) -> Tensor:
+    """Logical right shift of an int64 tensor."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(value: Tensor, word: Tensor | int) -> Tensor:
+    """Fold ``word`` into a 64-bit hash (the SplitMix64 finaliser); int64 arithmetic wraps as intended."""
+    z = (value ^ word) + _GOLDEN
+    z = (z ^ _shift(z, 30)) * _MIX[0]
+    z = (z ^ _shift(z, 27)) * _MIX[1]
+    return z ^ _shift(z, 31)
+
+
+def word(text: str) -> int:
+    """A stable 63-bit number for a name."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def image_keys(ids: Sequence[str]) -> Tensor:
+    """(N,) int64 keys of image ids: the noise of an image follows its id, not its position."""
+    return torch.tensor([word(i) for i in ids], dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A keyed source of noise for a batch of rows. Cheap to derive from; holds no state.
+
+    key (B,) int64, step (B,) int64, draw (B,) int64 (which Monte-Carlo draw), path: the names on the way here.
+    """
+
+    key: Tensor
+    step: Tensor
+    draw: Tensor
+    path: str = ""
+
+    @classmethod
+    def of(cls, seed: int, role: str, keys: Tensor, restart: Tensor | int = 0) -> Noise:
+        """Noise for images with ``keys`` (B,) in a role ("attack", "defense-in-attack", "select", "judge", ...)."""
+        key = mix(mix(mix(torch.full_like(keys, seed & 0x7FFFFFFFFFFFFFFF), word(role)), keys), restart)
+        zero = torch.zeros_like(keys)
+        return cls(key, zero, zero)
+
+    def at(self, index: Tensor) -> Noise:
+        """The noise of the rows in ``index``."""
+        return replace(self, key=self.key[index], step=self.step[index], draw=self.draw[index])
+
+    def on(self, step: Tensor) -> Noise:
+        """The same rows at iteration ``step`` (B,)."""
+        return replace(self, step=step)
+
+    def child(self, name: str) -> Noise:
+        """An independent stream under ``name``: one per stage, call or purpose."""
+        return replace(self, path=f"{self.path}/{name}")
+
+    def repeat(self, draws: int, first: int = 0) -> Noise:
+        """Rows repeated for ``draws`` independent Monte-Carlo draws, draw-major within a row: (B*draws,)."""
+        offset = torch.arange(first, first + draws, device=self.key.device).repeat(len(self.key))
+        key, step, draw = (t.repeat_interleave(draws) for t in (self.key, self.step, self.draw))
+        # a vote inside an EOT draw nests: 16 bits each keep the pairs apart
+        return replace(self, key=key, step=step, draw=(draw << 16) + offset)
+
+    def to(self, device: torch.device) -> Noise:
+        """The same streams on another device."""
+        return replace(self, key=self.key.to(device), step=self.step.to(device), draw=self.draw.to(device))
+
+    def bits(self, tag: str, count: int) -> Tensor:
+        """(B,count) int64 of uniform 32-bit words."""
+        stream = word(f"{self.path}:{tag}")
+        blocks = (count + 3) // 4
+        element = torch.arange(blocks, device=self.key.device).expand(len(self.key), -1)
+        zero = torch.zeros_like(element)
+        key = mix(self.key, stream)
+        words = philox(
+            (
+                element,
+                self.step[:, None] + zero,
+                (self.draw & MASK32)[:, None] + zero,
+                zero + (stream & MASK32),
+            ),
+            ((key & MASK32)[:, None] + zero, _shift(key, 32)[:, None] + zero),
+        )
+        return torch.stack(words, -1).flatten(1)[:, :count]
+
+    def uniform(self, tag: str, shape: Sequence[int]) -> Tensor:
+        """(B,*shape) float32, uniform in [0,1) with 24 bits."""
+        count = math.prod(shape)
+        return ((self.bits(tag, count) >> 8).float() * 2**-24).reshape(-1, *shape)
+
+    def normal(self, tag: str, shape: Sequence[int]) -> Tensor:
+        """(B,*shape) float32, standard normal (Box-Muller)."""
+        count = math.prod(shape)
+        half = (count + 1) // 2
+        u = ((self.bits(tag, 2 * half) >> 8).float() + 0.5) * 2**-24
+        radius = (-2 * u[:, :half].log()).sqrt()
+        angle = 2 * math.pi * u[:, half:]
+        return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count].reshape(-1, *shape)
+
+    def laplace(self, tag: str, shape: Sequence[int]) -> Tensor:
+        """(B,*shape) float32, Laplace with scale 1 (standard deviation sqrt 2)."""
+        count = math.prod(shape)
+        u = ((self.bits(tag, count) >> 8).float() + 0.5) * 2**-24 - 0.5
+        return (-u.sign() * torch.log1p(-2 * u.abs())).reshape(-1, *shape)
+
+    def integers(self, tag: str, high: int, shape: Sequence[int]) -> Tensor:
+        """(B,*shape) int64, uniform on 0..high-1 (bias below high / 2^32)."""
+        return (self.bits(tag, math.prod(shape)) * high >> 32).reshape(-1, *shape)

@@ -1,0 +1,64 @@
+"""Rows: a small immutable record of tensors, all with the same leading dimension, one row per live job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparring.core.geometry import per_row
+
+
+class Rows:
+    """An attack's state. ``Rows(x=..., speed=...)``; read as attributes; ``put`` returns a changed copy.
+
+    Every leaf is a tensor with leading dimension B. ``x`` (B,C,H,W) is the present candidate.
+    """
+
+    __slots__ = ("_leaves",)
+    _leaves: dict[str, Tensor]
+
+    def __init__(self, **leaves: Tensor) -> None:
+        sizes = {len(v) for v in leaves.values()}
+        if len(sizes) > 1:
+            raise ValueError(f"rows of different length: { {k: len(v) for k, v in leaves.items()} }")
+        object.__setattr__(self, "_leaves", leaves)
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self._leaves[name]
+        except KeyError:
+            raise AttributeError(f"no leaf {name!r}; there are {', '.join(self._leaves)}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("rows are immutable: use put()")
+
+    def __len__(self) -> int:
+        return len(next(iter(self._leaves.values()))) if self._leaves else 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._leaves)
+
+    def put(self, **leaves: Tensor) -> Rows:
+        """A copy with some leaves replaced or added."""
+        return Rows(**{**self._leaves, **leaves})
+
+    def keep(self, index: Tensor) -> Rows:
+        """The rows in ``index`` (bool mask or positions)."""
+        return Rows(**{k: v[index] for k, v in self._leaves.items()})
+
+    def where(self, mask: Tensor, other: Rows) -> Rows:
+        """``other``'s row where ``mask`` (B,) is true, else this one's, over the leaves of ``other``."""
+        return self.put(
+            **{
+                k: torch.where(per_row(mask, other._leaves[k]), other._leaves[k], self._leaves[k])
+                for k in other
+            }
+        )
+
+    @staticmethod
+    def cat(parts: list[Rows]) -> Rows:
+        """Rows one after another; all parts have the same leaves."""
+        return Rows(**{k: torch.cat([p._leaves[k] for p in parts]) for k in parts[0]})

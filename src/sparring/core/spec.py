@@ -1,0 +1,186 @@
+"""One spec text everywhere: ``name:field=value,field=value`` <-> keyword arguments <-> a frozen object.
+
+The same text works on the command line, in TOML, in Python, and is what tables print. Numbers may be fractions
+(``eps=8/255``). One value without ``field=`` fills the first field (``timm:resnet18``). Fields are checked
+against the annotations of the dataclass or function they belong to.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from fractions import Fraction
+from typing import Any, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from sparring.core.errors import SparringError
+from sparring.core.registry import Registry, suggest
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed spec text: the name and the fields as given (strings)."""
+
+    name: str
+    values: dict[str, str]
+
+    def __str__(self) -> str:
+        parts = ",".join(v if k == "" else f"{k}={v}" for k, v in self.values.items())
+        return f"{self.name}:{parts}" if parts else self.name
+
+
+def parse(text: str) -> Spec:
+    """Split ``name:field=value,...``; raises SparringError for an empty name or a field given twice."""
+    name, _, rest = text.strip().partition(":")
+    if not name:
+        raise SparringError(f"empty name in spec {text!r}; write NAME or NAME:field=value,...")
+    values: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in rest.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals:
+            key, value = "", part
+        if key in values:
+            raise SparringError(
+                f"{name}: {'a value without a field name' if not key else f'field {key!r}'} given twice in {text!r}"
+            )
+        values[key.strip()] = value.strip()
+    return Spec(name, values)
+
+
+def split(text: str, separator: str = ",") -> list[str]:
+    """Split a list of specs at ``separator``; a comma inside ``name:a=1,b=2`` belongs to the spec.
+
+    ``pgd:eps=8/255,steps=40,fgsm`` -> two specs: a new one begins where a part has no ``=`` or has a name before it.
+    """
+    if separator != ",":
+        return [part.strip() for part in text.split(separator) if part.strip()]
+    specs: list[str] = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        head = part.split("=", 1)[0]
+        if specs and "=" in part and ":" not in head:
+            specs[-1] += ("," if ":" in specs[-1] else ":") + part
+        else:
+            specs.append(part)
+    return specs
+
+
+def signature(target: Callable[..., Any], skip: tuple[str, ...] = ()) -> dict[str, tuple[Any, Any]]:
+    """field -> (annotation, default or MISSING) of a dataclass or of a function's keyword arguments."""
+    if is_dataclass(target):
+        hints = get_type_hints(target)
+        found = {
+            f.name: (hints[f.name], f.default if f.default_factory is MISSING else f.default_factory())
+            for f in fields(target)
+            if f.init
+        }
+    else:
+        hints = get_type_hints(target)
+        found = {
+            p.name: (hints.get(p.name, str), MISSING if p.default is p.empty else p.default)
+            for p in inspect.signature(target).parameters.values()
+        }
+    return {k: v for k, v in found.items() if k not in skip}
+
+
+def number(text: str) -> float:
+    """'8/255', '0.03', 'inf' -> float."""
+    return float(Fraction(text)) if "/" in text else float(text)
+
+
+def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
+    """One field's text as its annotated type; SparringError names the field and what it takes."""
+    value = text
+    if isinstance(text, str):
+        if text.lower() in ("none", "null"):
+            value = None
+        elif _takes(annotation, float) or _takes(annotation, int):
+            try:
+                value = number(text)
+            except (ValueError, ZeroDivisionError):
+                value = text
+            if (
+                isinstance(value, float)
+                and _takes(annotation, int)
+                and not _takes(annotation, float)
+                and value.is_integer()
+            ):
+                value = int(value)
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
+        raise SparringError(
+            f"{owner}: {field}={text} is not valid: {reason} (takes {describe(annotation)})"
+        ) from None
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    return annotation is kind or any(_takes(a, kind) for a in get_args(annotation))
+
+
+def describe(annotation: Any) -> str:
+    """A type as a user reads it."""
+    if annotation is type(None):
+        return "none"
+    if args := get_args(annotation):
+        return " | ".join(describe(a) if isinstance(a, type) or get_args(a) else str(a) for a in args)
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def check_fields(owner: str, given: dict[str, Any], known: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    """Typed keyword arguments from given texts; a value under "" fills the first field. Missing ones are named."""
+    resolved: dict[str, Any] = {}
+    for key, text in given.items():
+        field = key or next(iter(known), "")
+        if field not in known:
+            raise SparringError(
+                f"{owner}: unknown field {field or text!r}{suggest(field, known)}"
+                if known
+                else f"{owner} takes no fields, got {field or text!r}"
+            )
+        resolved[field] = convert(owner, field, known[field][0], text)
+    missing = [k for k, (_, default) in known.items() if default is MISSING and k not in resolved]
+    if missing:
+        raise SparringError(
+            f"{owner}: field {missing[0]!r} is required (takes {describe(known[missing[0]][0])}); write {owner}:{missing[0]}=..."
+        )
+    return resolved
+
+
+def build(registry: Registry, spec: Spec | str, skip: tuple[str, ...] = (), **extra: Any) -> Any:
+    """The object a spec names: registry entry called with its typed fields (and ``extra`` arguments not in specs)."""
+    spec = parse(spec) if isinstance(spec, str) else spec
+    entry = registry[spec.name]
+    arguments = check_fields(spec.name, spec.values, signature(entry, skip))
+    try:
+        return entry(**extra, **arguments)
+    except SparringError as error:
+        prefix = f"{spec.name}: "
+        text = str(error)
+        raise type(error)(text if text.startswith(spec.name) else prefix + text) from None
+
+
+def show(value: Any) -> str:
+    """A field value as spec text; floats that are whole 255ths print as such."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        steps, plain = value * 255, f"{value:g}"
+        fraction = f"{round(steps)}/255"
+        whole = value != 0 and abs(steps - round(steps)) < 1e-9 * abs(steps)
+        return fraction if whole and len(fraction) < len(plain) else plain
+    return "none" if value is None else str(value)
+
+
+def spec_text(obj: Any, name: str | None = None) -> str:
+    """Canonical spec text of a dataclass: its name and the fields that differ from their defaults, in order."""
+    name = name or type(obj).spec_name
+    parts = []
+    for f in fields(obj):
+        value = getattr(obj, f.name)
+        if f.init and f.repr and value != f.default:
+            parts.append(f"{f.name}={show(value)}")
+    return f"{name}:{','.join(parts)}" if parts else str(name)

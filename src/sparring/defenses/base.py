@@ -1,0 +1,225 @@
+"""``Stage``, ``Surrogate``, ``Defense``, ``Defended``: a defended system that carries its own adaptive attack."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+
+from sparring.core.errors import SparringError
+from sparring.core.noise import Noise
+from sparring.core.query import Reparametrisation
+from sparring.core.registry import DEFENSES
+from sparring.core.spec import build, spec_text, split
+from sparring.core.victim import Part, Readout, System
+
+Backward = Literal["exact", "identity"] | nn.Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surrogate:
+    """What an attacker may use as a stage's gradient. Required of every stage: leaving it out is a TypeError.
+
+    ``backward``: variants by name, the default first: "exact" (autograd is right), "identity" or a stand-in module
+    (BPDA). ``random``: fresh noise at every call (checked). ``why``: one sentence, printed in the report.
+    """
+
+    backward: Mapping[str, Backward]
+    random: bool
+    why: str
+
+    @property
+    def default(self) -> str:
+        return next(iter(self.backward))
+
+
+class Stage(nn.Module):
+    """Images in [0,1] (B,C,H,W) -> images, same shape. ``forward`` is exactly what is deployed.
+
+    ``reparametrisations``: changes of variable x' = h(v) that an informed attacker tries (PROTOCOL T9), by name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        surrogate: Surrogate,
+        reparametrisations: Mapping[str, Reparametrisation] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.surrogate = name, surrogate
+        self.reparametrisations = dict(reparametrisations or {})
+        self.eval()
+
+    def forward(self, x: Tensor, noise: Noise) -> Tensor:
+        raise NotImplementedError
+
+    def part(self, variant: str | None = None) -> Part:
+        """The stage as an attacker sees it, with one of its declared backwards."""
+        return Part(
+            self.name, self, self.surrogate.backward[variant or self.surrogate.default], self.surrogate.random
+        )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way an informed attacker differentiates a defended system: a system and perhaps a change of variable."""
+
+    name: str
+    system: System
+    reparam: Reparametrisation | None = None
+
+
+@dataclass(frozen=True)
+class Defended:
+    """A classifier behind stages, with its deployed readout: what is evaluated. ``id`` fingerprints the classifier."""
+
+    network: nn.Module
+    stages: tuple[Stage, ...] = ()
+    readout: Readout = field(default_factory=Readout)
+    name: str = "none"
+    id: str = ""
+
+    @property
+    def random(self) -> bool:
+        return any(s.surrogate.random for s in self.stages)
+
+    def system(self, variants: Mapping[int, str] | None = None) -> System:
+        """The system with each stage's default backward, except for stage numbers in ``variants``.
+
+        ``variants`` with the value "exact" or "identity" may override what a stage declares (white-exact, white-identity).
+        """
+        chosen = dict(variants or {})
+        parts = []
+        for i, stage in enumerate(self.stages):
+            name = chosen.get(i, stage.surrogate.default)
+            declared = name in stage.surrogate.backward
+            parts.append(stage.part(name) if declared else replace(stage.part(), backward=name))  # type: ignore[arg-type]
+        label = (
+            "+".join(f"{s.name}[{chosen.get(i, s.surrogate.default)}]" for i, s in enumerate(self.stages))
+            or "none"
+        )
+        identity = hashlib.sha256(f"{self.id}|{self.name}|{label}|{self.readout}".encode()).hexdigest()
+        return System(self.network, tuple(parts), self.readout, label, identity)
+
+    def drop(self, stages: set[int] | None = None) -> Defended:
+        """drop(D,R): the same classifier without some stages (default: without all of them, and a plain readout)."""
+        if stages is None:
+            return Defended(self.network, id=self.id)
+        kept = tuple(s for i, s in enumerate(self.stages) if i not in stages)
+        name = "+".join(s.name for s in kept) or "none"
+        return replace(
+            self,
+            stages=kept,
+            name=f"{name}/{self.readout.rule}",
+            readout=self.readout if any(s.surrogate.random for s in kept) else Readout(),
+        )
+
+    def variants(self) -> list[Variant]:
+        """The default backward, then every other declared backward and reparametrisation, one stage at a time."""
+        found = [Variant("default", self.system())]
+        for i, stage in enumerate(self.stages):
+            found += [
+                Variant(f"{stage.name}={b}", self.system({i: b})) for b in list(stage.surrogate.backward)[1:]
+            ]
+        for name, reparam in self.stages[0].reparametrisations.items() if self.stages else ():
+            found.append(Variant(f"{self.stages[0].name}={name}", self.system(), reparam))
+        return found
+
+
+class Defense(Protocol):
+    """A frozen config that installs itself behind what is already there (the last installed stage runs last)."""
+
+    def install(self, system: Defended) -> Defended: ...
+
+
+@dataclass(frozen=True)
+class InputDefense:
+    """A defense that is one stage before the classifier. Subclasses write ``stage``."""
+
+    def stage(self) -> Stage:
+        raise NotImplementedError
+
+    def install(self, system: Defended) -> Defended:
+        return replace(
+            system, stages=(*system.stages, self.stage()), name=_joined(system.name, spec_text(self))
+        )
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Several defenses, first to last, as one: ``fc:rate=0.5+gauss:std=0.02``. ``str()`` is its spec text."""
+
+    parts: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return "+".join(spec_text(p) for p in self.parts)
+
+    def install(self, system: Defended) -> Defended:
+        for part in self.parts:
+            system = part.install(system)
+        return system
+
+
+def defense(text: str | Composition | Defense) -> Any:
+    """A defense from spec text: names joined by ``+``; a readout (vote, mean-prob, mean-logit) comes last."""
+    if not isinstance(text, str):
+        return text
+    parts = [build(DEFENSES, p) for p in split(text, "+")]
+    if not parts:
+        raise SparringError("empty defense spec; write none, or NAME:field=value joined by +")
+    readouts = [i for i, p in enumerate(parts) if isinstance(p, ReadoutDefense)]
+    if len(readouts) > 1 or (readouts and readouts[0] != len(parts) - 1):
+        raise SparringError(f"{text}: a readout (vote, mean-prob, mean-logit) comes once and last")
+    return Composition(tuple(parts))
+
+
+def _joined(before: str, name: str) -> str:
+    return name if before == "none" else f"{before}+{name}"
+
+
+@DEFENSES("none")
+@dataclass(frozen=True)
+class NoDefense:
+    """The undefended classifier: the baseline of every evaluation."""
+
+    def install(self, system: Defended) -> Defended:
+        return system
+
+
+@dataclass(frozen=True)
+class ReadoutDefense:
+    """A rule over several draws of a random system, decided together."""
+
+    samples: int = 16
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise SparringError(f"samples={self.samples} must be at least 1")
+
+    def install(self, system: Defended) -> Defended:
+        if not system.random:
+            raise SparringError(
+                f"{type(self).spec_name}: {system.name} is deterministic, there is nothing to average"
+            )  # type: ignore[attr-defined]
+        rule: Any = type(self).spec_name  # type: ignore[attr-defined]
+        return replace(
+            system, readout=Readout(rule, self.samples), name=_joined(system.name, spec_text(self))
+        )
+
+
+def _readout(name: str, doc: str) -> Callable[..., Any]:
+    cls = dataclass(frozen=True)(
+        type(name.title().replace("-", ""), (ReadoutDefense,), {"__doc__": doc, "__module__": __name__})
+    )
+    return DEFENSES(name)(cls)
+
+
+Vote = _readout(
+    "vote",
+    "Plurality over ``samples`` draws; ties go to the larger mean probability (channels paper, sec. 3.1).",
+)
+MeanProb = _readout("mean-prob", "The class with the largest mean probability over ``samples`` draws.")
+MeanLogit = _readout("mean-logit", "The class with the largest mean logit over ``samples`` draws.")

@@ -1,0 +1,1 @@
+"""Evaluation: plan, run, judge, count, question the count. Every number is derived from the rows on disk."""

@@ -1,0 +1,74 @@
+"""The judge: re-scores stored points on the deployed system, exact forward, fresh noise (PROTOCOL 2.4).
+
+It never sees an attack. For random systems one set of draws selects among candidates, another counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparring.core.losses import margin
+from sparring.core.noise import Noise
+from sparring.core.victim import ROW_BUDGET, System
+
+
+class Score(NamedTuple):
+    """Per point (N,): share correct and mean margin (positive: label lost) in the selection draws, number correct in the
+    judge draws, whether the first judge draw was correct, and its label."""
+
+    p_select: Tensor
+    margin: Tensor
+    k: Tensor
+    first: Tensor
+    label: Tensor
+
+
+@dataclass(frozen=True)
+class Judge:
+    """``select`` selection draws and ``draws`` judge draws for random systems; one forward for deterministic ones."""
+
+    select: int = 10
+    draws: int = 20
+    seed: int = 0
+
+    def draws_for(self, system: System) -> int:
+        """Judge draws per point on this system."""
+        return self.draws if system.random else 1
+
+    def cost(self, system: System) -> int:
+        """Network forwards per point."""
+        return (self.select + self.draws) * system.forwards_per_call if system.random else 1
+
+    def score(self, system: System, x: Tensor, y: Tensor, keys: Tensor) -> Score:
+        """x (N,C,H,W) in [0,1], true labels y (N,), noise keys (N,). The same keys give common random numbers."""
+        with torch.no_grad():
+            if not system.random:
+                scores = self._ask(system, x, Noise.of(self.seed, "judge", keys))
+                right, label = scores.argmax(1) == y, scores.argmax(1)
+                return Score(right.double(), margin(scores, y), right.long(), right, label)
+            chosen = [
+                self._ask(system, x, Noise.of(self.seed, "select", keys).repeat(1, j))
+                for j in range(self.select)
+            ]
+            p_select = torch.stack([(s.argmax(1) == y).double() for s in chosen]).mean(0)
+            average = torch.stack([margin(s, y) for s in chosen]).mean(0)
+            labels = self.labels(system, x, keys)
+            right = labels == y
+            return Score(p_select, average, right.sum(0), right[0], labels[0])
+
+    def labels(self, system: System, x: Tensor, keys: Tensor) -> Tensor:
+        """(draws,N) labels in the judge draws."""
+        with torch.no_grad():
+            noise = Noise.of(self.seed, "judge", keys)
+            return torch.stack(
+                [self._ask(system, x, noise.repeat(1, j)).argmax(1) for j in range(self.draws_for(system))]
+            )
+
+    def _ask(self, system: System, x: Tensor, noise: Noise) -> Tensor:
+        size = max(1, ROW_BUDGET // (x[0].numel() * system.forwards_per_call)) if len(x) else 1
+        parts = [torch.arange(i, min(i + size, len(x)), device=x.device) for i in range(0, len(x), size)]
+        return torch.cat([system.scores(x[p], noise.at(p)) for p in parts])

@@ -1,0 +1,204 @@
+"""What will be run: the product defense x threat x attack, minus what the access rules out, and what it will cost.
+
+Decided before any compute. Two cells that attack the same source in the same way share one run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sparring.attacks.base import Attack
+from sparring.attacks.engine import cost_per_image
+from sparring.core.errors import SparringError
+from sparring.core.spec import show
+from sparring.core.victim import Access, Goal
+from sparring.defenses.base import Defended
+from sparring.evaluation.judge import Judge
+from sparring.threats import Options, Seat, Threat, View, threat
+
+Tier = Literal["quick", "standard", "thorough"]
+
+# PROTOCOL 5.2, the parts whose attacks exist
+TIERS: dict[str, tuple[str, ...]] = {
+    "quick": ("noise", "fgsm", "pgd:loss=margin,steps=20", "apgd:steps=20", "apgd:steps=20,loss=dlr,targets=2"),
+    "standard": ("noise", "fgsm", "fgsm:start=random", "apgd:loss=margin,steps=100", "apgd:steps=100", "apgd:loss=dlr,targets=9", "ddn"),
+    "thorough": (
+        "noise", "fgsm", "fgsm:start=random", "apgd:loss=margin,steps=500,restarts=5", "apgd:steps=1000,restarts=5",
+        "apgd:loss=dlr,steps=500,targets=9", "ddn:steps=1000",
+    ),
+}  # fmt: skip
+JUDGES = {"quick": (10, 20), "standard": (50, 100), "thorough": (50, 100)}
+DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attack on one source: what makes points. ``id`` hashes everything that can change them."""
+
+    id: str
+    view: View
+    attack: Attack
+    stop: Literal["success", "never"]
+    seed: int
+    white: bool
+
+    def cost(self, classes: int) -> tuple[int, int]:
+        """(forwards, backwards) of an image that survives everything."""
+        forwards, backwards = cost_per_image(self.attack.method, self.view.victim, self.attack.jobs(classes))
+        return forwards + (self.view.victim.score_cost if self.attack.setting.targets else 0), backwards
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of the product. Its rows come from judging its runs' points on ``seat.judge``."""
+
+    defense: str
+    threat: Threat
+    attack: Attack
+    seat: Seat
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A cell the access rules out, and why."""
+
+    defense: str
+    threat: str
+    attack: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells to run, cells ruled out, the distinct runs, and the judge."""
+
+    cells: tuple[Cell, ...]
+    skipped: tuple[Skipped, ...]
+    runs: dict[str, Run]
+    judge: Judge
+    classes: int
+
+    def cost(self) -> dict[str, float]:
+        """Worst case per image: forwards and backwards of attacks, forwards of the judge."""
+        costs = [r.cost(self.classes) for r in self.runs.values()]
+        judged = sum(self.judge.cost(c.seat.judge) * 2 * len(c.runs) for c in self.cells)
+        return {
+            "forwards": sum(f for f, _ in costs),
+            "backwards": sum(b for _, b in costs),
+            "judge_forwards": judged,
+        }
+
+
+def default_eps(norm: str, shape: Sequence[int]) -> float:
+    """The default budget of PROTOCOL 2.1 for images (C,H,W): MNIST-like, CIFAR-like or ImageNet-like."""
+    channels, height, _ = shape
+    if norm == "l2":
+        return 3.0 if height > 64 else 0.5
+    if norm == "linf":
+        return 0.3 if channels == 1 else 4 / 255 if height > 64 else 8 / 255
+    raise SparringError(f"there is no default budget for norm {norm}; give eps=")
+
+
+def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequence[int]) -> list[Attack]:
+    """Attacks without their own eps at each of ``eps`` (default: the data's default). Minimum-norm attacks stay unbounded.
+
+    A noise attack with its own std needs no ball.
+    """
+    found: list[Attack] = []
+    for a in attacks:
+        free = a.method.goal is Goal.MINIMAL or getattr(a.method, "std", None) is not None
+        if a.setting.eps is not None or free:
+            found.append(a)
+        else:
+            found += [a.with_eps(e) for e in (eps or (default_eps(a.norm, shape),))]
+    return list(dict.fromkeys(found))
+
+
+def make_plan(
+    defenses: dict[str, Defended], threats: Sequence[str], attacks: Sequence[Attack], *, others: Sequence[Defended] = (),
+    options: Options | None = None, judge: Judge, seed: int, data_hash: str, classes: int,
+) -> Plan:  # fmt: skip
+    """The product. ``attacks`` have their budgets; ``defenses`` by spec text."""
+    cells: list[Cell] = []
+    skipped: list[Skipped] = []
+    runs: dict[str, Run] = {}
+    for name, defended in defenses.items():
+        for text in threats:
+            kind = threat(text)
+            seat = kind.seat(defended, others, options)
+            for attack in attacks:
+                reason = _ruled_out(attack, seat)
+                if reason:
+                    skipped.append(Skipped(name, text, str(attack), reason))
+                    continue
+                mine = _runs(seat, attack, seed, data_hash)
+                for run in mine:
+                    runs.setdefault(run.id, run)
+                cells.append(Cell(name, kind, attack, seat, tuple(mine)))
+    if not cells:
+        reasons = sorted({s.reason for s in skipped}) or ["no defense, threat or attack was given"]
+        raise SparringError(f"nothing to run: {'; '.join(reasons)}")
+    return Plan(tuple(cells), tuple(skipped), runs, judge, classes)
+
+
+def _ruled_out(attack: Attack, seat: Seat) -> str:
+    needs: Access = attack.method.needs
+    if needs > seat.access:
+        return f"{attack.name} needs {needs.name} access, the threat {seat.threat} grants {seat.access.name}"
+    if needs is Access.NONE and seat.access is not Access.NONE:
+        return f"{attack.name} asks nothing: it belongs in the noise threat"
+    return ""
+
+
+def _runs(seat: Seat, attack: Attack, seed: int, data_hash: str) -> list[Run]:
+    found = []
+    repeats = seat.average or 1
+    for view in seat.views:
+        if view.reparam is not None and (attack.method.goal is Goal.MINIMAL or attack.norm != "linf"):
+            continue  # level reparametrisation is defined on linf balls
+        for repeat in range(repeats):
+            own = seed + 1_000_003 * repeat
+            blind = attack.method.needs is Access.NONE
+            key = (str(attack), "blind" if blind else view.id, seat.stop, own, data_hash, _resolved(attack))
+            digest = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
+            name = view.name if repeats == 1 else f"draw{repeat}"
+            white = seat.stop == "success" and view.victim.systems[0].frozen is None
+            found.append(Run(digest, replace(view, name=name), attack, seat.stop, own, white))
+    return found
+
+
+def _resolved(attack: Attack) -> dict[str, Any]:
+    return {**vars(attack.method), **vars(attack.setting)}
+
+
+def time_per_call(network: nn.Module, x: Tensor) -> tuple[float, float]:
+    """Seconds per image of one forward and of one forward plus input gradient, measured on up to 8 images."""
+    x = x[:8]
+    timings = []
+    for gradient in (False, True):
+        best = float("inf")
+        for _ in range(3):
+            start = time.perf_counter()
+            if gradient:
+                leaf = x.clone().requires_grad_(True)
+                torch.autograd.grad(network(leaf).sum(), leaf)
+            else:
+                with torch.no_grad():
+                    network(x)
+            best = min(best, time.perf_counter() - start)
+        timings.append(best / len(x))
+    return timings[0], timings[1]
+
+
+def describe_budget(attack: Attack) -> str:
+    """'linf 8/255' or 'l2 unbounded'."""
+    eps = attack.setting.eps
+    return f"{attack.norm} {show(eps) if eps is not None else 'unbounded'}"

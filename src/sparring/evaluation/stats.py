@@ -1,0 +1,124 @@
+"""Intervals and paired comparisons (PROTOCOL 2.6). Thin names over scipy; the bootstrap is numpy."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+BOOTSTRAPS = 10_000
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """low <= estimate <= high, as shares in [0,1]; ``kind`` names the method."""
+
+    low: float
+    high: float
+    kind: str
+
+
+def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Two-sided Wilson interval of k of n: the error bar of tables. n = 0 gives [0,1]."""
+    if n == 0:
+        return Interval(0.0, 1.0, "wilson")
+    found = stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
+    return Interval(float(found.low), float(found.high), "wilson")
+
+
+def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Two-sided exact interval of k of n."""
+    if n == 0:
+        return Interval(0.0, 1.0, "clopper-pearson")
+    found = stats.binomtest(k, n).proportion_ci(confidence, method="exact")
+    return Interval(float(found.low), float(found.high), "clopper-pearson")
+
+
+def upper_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """U: one-sided exact upper bound; 1 if k = n."""
+    return 1.0 if k >= n else float(stats.beta.ppf(confidence, k + 1, n - k))
+
+
+def lower_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """L: one-sided exact lower bound; 0 if k = 0."""
+    return 0.0 if k <= 0 else float(stats.beta.ppf(1 - confidence, k, n - k + 1))
+
+
+def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(BOOTSTRAPS,) means of resampled images; ``values`` (n,) one number per image (the cluster)."""
+    rng = np.random.default_rng(seed)
+    parts = [
+        values[rng.integers(0, len(values), (500, len(values)))].mean(1) for _ in range(BOOTSTRAPS // 500)
+    ]
+    return np.concatenate(parts)
+
+
+def rate_interval(p: np.ndarray, first: np.ndarray, random: bool) -> Interval:
+    """Two-sided interval of mean(p), p (n,) per-image accuracies, first (n,) bool the first judge draw of each image.
+
+    Deterministic: Wilson. Random: cluster bootstrap over images; Clopper-Pearson on first draws where that is
+    degenerate (all p equal, n < 50, or 0 or n correct).
+    """
+    n = len(p)
+    if not random:
+        return wilson(round(float(p.sum())), n)
+    k = int(first.sum())
+    if n < 50 or np.ptp(p) == 0 or k in (0, n):
+        return clopper_pearson(k, n)
+    low, high = np.quantile(bootstrap_means(p), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(low), float(high), "cluster bootstrap")
+
+
+def rate_upper(p: np.ndarray, first: np.ndarray, random: bool) -> float:
+    """U, the one-sided 95 % upper bound that verdicts use."""
+    n, k = len(p), int(first.sum())
+    if not random:
+        return upper_bound(round(float(p.sum())), n)
+    if n < 50 or np.ptp(p) == 0 or k in (0, n):
+        return upper_bound(k, n)
+    return float(np.quantile(bootstrap_means(p), CONFIDENCE))
+
+
+class Paired(NamedTuple):
+    """difference = mean(a) - mean(b) on the same images, its paired bootstrap interval, and McNemar's exact p (or nan)."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def compare(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Paired:
+    """Two defenses (or attacks) on the same images, (n,) per-image accuracies each. 0/1 values get exact McNemar."""
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} images are not paired")
+    delta = a.astype(float) - b.astype(float)
+    low, high = np.quantile(bootstrap_means(delta, seed), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    binary = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
+    return Paired(
+        float(delta.mean()),
+        float(low),
+        float(high),
+        mcnemar(int((delta > 0).sum()), int((delta < 0).sum())) if binary else float("nan"),
+    )
+
+
+def mcnemar(b: int, c: int) -> float:
+    """Exact two-sided McNemar test of the discordant counts b and c."""
+    if b + c == 0:
+        return 1.0
+    return float(min(1.0, 2 * stats.binom.cdf(min(b, c), b + c, 0.5)))
+
+
+def persistent(k: np.ndarray, draws: int, q: int = 10) -> float:
+    """R_q: accuracy against an attacker who may resubmit q times: mean of C(k,q)/C(draws,q), unbiased for mean p^q.
+
+    k (n,) correct out of ``draws`` judge draws. nan if draws < q.
+    """
+    if draws < q:
+        return float("nan")
+    share = np.ones(len(k))
+    for i in range(q):
+        share *= np.clip(k - i, 0, None) / (draws - i)
+    return float(share.mean())

@@ -1,0 +1,168 @@
+"""A run folder: ``run.json`` (provenance), ``points/`` (adversarial images), ``rows/`` (typed Parquet), written atomically.
+
+A file that exists is complete; resume means skipping it. A folder that belongs to another configuration is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sparring.core.errors import SparringError
+
+SCHEMA = pa.schema(
+    [
+        ("defense", pa.string()), ("threat", pa.string()), ("attack", pa.string()), ("view", pa.string()), ("run", pa.string()),
+        ("norm", pa.string()), ("eps", pa.float64()), ("image", pa.string()), ("y", pa.int64()), ("random", pa.bool_()),
+        ("pooled", pa.bool_()), ("averaged", pa.bool_()), ("source_fooled", pa.bool_()), ("feasible", pa.bool_()), ("correct", pa.bool_()),
+        ("p_select", pa.float64()), ("margin", pa.float64()), ("k", pa.int64()), ("draws", pa.int64()), ("label", pa.int64()),
+        ("lattice", pa.bool_()), ("k_8bit", pa.int64()), ("label_8bit", pa.int64()), ("linf", pa.float64()), ("l2", pa.float64()),
+        ("l1", pa.float64()), ("l0", pa.float64()), ("forwards", pa.int64()), ("backwards", pa.int64()), ("job", pa.int64()),
+        ("first_hit", pa.int64()), ("best_hit", pa.int64()), ("nonfinite_gradients", pa.int64()), ("zero_gradients", pa.int64()),
+    ]
+)  # fmt: skip
+
+PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pyarrow", "pydantic", "timm", "torchvision")
+
+
+class Store:
+    """One run folder. ``identity``: what decides the answers; a folder with another one is refused, by name of the field."""
+
+    def __init__(self, folder: str | Path, identity: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.identity = json.loads(_json(identity))
+        file = self.folder / "run.json"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise SparringError(f"output {self.folder} is a file; choose a folder")
+        if file.exists():
+            before = read_run(self.folder).get("identity", {})
+            changed = [k for k in {**before, **self.identity} if before.get(k) != self.identity.get(k)]
+            if changed:
+                raise SparringError(
+                    f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}); choose another --out"
+                )
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise SparringError(
+                f"output folder {self.folder} is not empty and is no sparring run; choose another --out"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write_run(self, **content: Any) -> None:
+        """Write run.json: identity, environment and ``content``."""
+        record = {"identity": self.identity, "environment": environment(), **content}
+        write_text(self.folder / "run.json", _json(record, indent=2) + "\n")
+
+    def points(self, run: str, block: int) -> dict[str, Tensor] | None:
+        """The stored points of a block, or None."""
+        file = self.folder / "points" / run / f"{block:05d}.safetensors"
+        return load_file(file) if file.exists() else None
+
+    def put_points(self, run: str, block: int, tensors: dict[str, Tensor]) -> None:
+        file = self.folder / "points" / run / f"{block:05d}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, _partial(file))
+        _partial(file).replace(file)
+
+    def put_pictures(self, cell: str, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+        """Example images of a cell with a text record of what they are."""
+        file = self.folder / "pictures" / f"{cell}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, _partial(file), metadata=about)
+        _partial(file).replace(file)
+
+    def has_rows(self, cell: str, block: int) -> bool:
+        return self._rows(cell, block).exists()
+
+    def put_rows(self, cell: str, block: int, columns: dict[str, Any]) -> None:
+        file = self._rows(cell, block)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns, schema=SCHEMA), _partial(file))
+        _partial(file).replace(file)
+
+    def _rows(self, cell: str, block: int) -> Path:
+        return self.folder / "rows" / cell / f"{block:05d}.parquet"
+
+
+def read_rows(folder: str | Path) -> pa.Table:
+    """All rows of a run folder, in a fixed order; raises SparringError if there are none."""
+    files = sorted(Path(folder).glob("rows/*/*.parquet"))
+    if not files:
+        raise SparringError(f"{folder} holds no rows; is it a sparring run folder?")
+    return pa.concat_tables([pq.read_table(f, schema=SCHEMA) for f in files])
+
+
+def read_pictures(folder: str | Path) -> list[tuple[dict[str, str], dict[str, Tensor]]]:
+    """(what it is, tensors clean / adversarial / defended) of every stored example."""
+    found = []
+    for file in sorted(Path(folder).glob("pictures/*.safetensors")):
+        with safe_open(file, "pt") as content:
+            found.append((content.metadata(), {k: content.get_tensor(k) for k in content.keys()}))  # noqa: SIM118
+    return found
+
+
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """run.json of a run folder."""
+    file = Path(folder) / "run.json"
+    if not file.exists():
+        raise SparringError(f"{folder} holds no run.json; is it a sparring run folder?")
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise SparringError(f"{file} is damaged ({error}); delete it to start over") from None
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, threads: what a reader needs to judge whether a number would come out again."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    from sparring import __version__
+
+    return {
+        "sparring": __version__, "python": sys.version.split()[0], "platform": platform.platform(), "packages": found,
+        "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
+    }  # fmt: skip
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file atomically."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _partial(file).write_text(text)
+    _partial(file).replace(file)
+
+
+def _partial(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{os.getpid()}.partial")
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """JSON in which infinities and NaN are strings ("inf", "nan"), so that no reader chokes and none is lost."""
+
+    def plain(v: Any) -> Any:
+        if isinstance(v, float) and not math.isfinite(v):
+            return str(v)
+        if isinstance(v, Mapping):
+            return {str(k): plain(w) for k, w in v.items()}
+        if isinstance(v, list | tuple):
+            return [plain(w) for w in v]
+        return v
+
+    return json.dumps(plain(value), indent=indent, default=str)

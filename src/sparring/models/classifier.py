@@ -1,0 +1,65 @@
+"""``Classifier``: any network with its mean and std inside, so that nothing else knows them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sparring.core.errors import SparringError
+
+
+class Classifier(nn.Module):
+    """Images in [0,1] (B,C,H,W) -> logits (B,K). ``mean``/``std`` per channel are subtracted and divided inside.
+
+    ``channels`` and ``size`` say which images it takes (None: any); ``name`` is how it was asked for.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, network: nn.Module, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,), *,
+        name: str = "model", channels: int | None = None, size: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if len(mean) != len(std) or any(s <= 0 for s in std):
+            raise SparringError(
+                f"mean and std must have one value per channel and std must be positive, got {mean} and {std}"
+            )
+        self.network, self.name, self.channels, self.size = network, name, channels, size
+        if len(mean) > 1:
+            self.channels = len(mean)
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
+        self.training = network.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network((x - self.mean) / self.std)
+
+
+def weights_hash(module: nn.Module) -> str:
+    """sha256 over names, shapes and bytes of all parameters and buffers: the identity of a model in results."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            if tensor.numel()
+            else b""
+        )
+    digest.update(repr(module).encode())
+    return digest.hexdigest()
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """A deep copy to work on: the user's own module is never changed, not even if something fails half-way."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise SparringError(
+            f"the model cannot be copied ({error}); pass a module that copy.deepcopy accepts"
+        ) from None

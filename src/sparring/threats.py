@@ -1,0 +1,239 @@
+"""Threat models: (defended system, pool of other models) -> a seat. Exact meanings: PROTOCOL 1.4, docs/threats.md.
+
+A threat knows no attack; an attack knows no threat. The evaluation is their product, minus what the access rules out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sparring.core.errors import SparringError
+from sparring.core.query import Reparametrisation
+from sparring.core.registry import THREATS
+from sparring.core.spec import Spec, check_fields, parse, signature
+from sparring.core.victim import Access, Combine, System, Victim
+from sparring.defenses.base import Defended
+
+
+@dataclass(frozen=True)
+class View:
+    """One way the attacker in a seat looks at its source; each view is a separate run, the pool keeps the best."""
+
+    name: str
+    victim: Victim
+    reparam: Reparametrisation | None = None
+
+    @property
+    def id(self) -> str:
+        """Everything about the source that can change an answer."""
+        v = self.victim
+        members = [(s.id, s.frozen, s.random) for s in v.systems]
+        draws = v.draws if v.random else 1
+        combine = v.combine if v.random or len(v.systems) > 1 else ""
+        return repr((members, int(v.access), draws, combine, v.amp, repr(self.reparam)))
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where an attacker sits: the views it may use, when it stops, which system judges, and how results count.
+
+    ``pooled``: its points join the closed pool of stronger threats. ``average``: draws whose *mean* accuracy is
+    reported (noise), instead of the best point. ``judge``: the deployed system unless the threat says otherwise.
+    """
+
+    threat: str
+    views: tuple[View, ...]
+    access: Access
+    stop: Literal["success", "never"]
+    judge: System
+    source: str
+    pooled: bool = True
+    average: int = 0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all seats share: EOT draws per gradient for adaptive seats, bfloat16 gradients."""
+
+    draws: int = 8
+    amp: bool = False
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A named threat with its fields filled. ``seat`` makes the seat; ``str()`` is its spec text."""
+
+    name: str
+    arguments: tuple[tuple[str, Any], ...]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def seat(
+        self, defended: Defended, others: Sequence[Defended] = (), options: Options | None = None
+    ) -> Seat:
+        """The seat against ``defended``; ``others``: models that share no weights with it (transfer)."""
+        made = THREATS[self.name](defended, others, options or Options(), **dict(self.arguments))
+        return replace(made, threat=self.text)
+
+
+_CONTEXT = ("defended", "others", "options")
+
+
+def threat(text: str) -> Threat:
+    """A ``Threat`` from spec text: ``oblivious``, ``transfer:mode=probs``, ``noise:draws=20``."""
+    spec: Spec = parse(text)
+    known = signature(THREATS[spec.name], _CONTEXT)
+    arguments = check_fields(spec.name, spec.values, known)
+    return Threat(spec.name, tuple(sorted(arguments.items())), str(spec))
+
+
+# Who may use whose points (PROTOCOL 1.5): anything on the right may use whatever is on its left, transitively.
+_BELOW: dict[str, tuple[str, ...]] = {
+    "decision": (), "score": ("decision",), "twin": ("oblivious", "transfer"),
+    "adaptive": ("score", "twin", "oblivious", "transfer", "white-exact", "white-identity", "reparam"),
+    "known-w": ("adaptive", "fixed-w"),
+}  # fmt: skip
+
+
+def dominated(name: str) -> set[str]:
+    """The names of all threats whose points a threat inherits, itself included."""
+    found = {name}
+    for below in _BELOW.get(name, ()):
+        found |= dominated(below)
+    return found
+
+
+def _white(defended: Defended, variants: dict[int, str], options: Options) -> Seat:
+    # one draw per step: "white-box through the defense, autograd as is"
+    system = defended.system(variants)
+    victim = Victim((system,), Access.GRADIENT, 1, system.readout.combine, options.amp)
+    stop = "never" if defended.random else "success"
+    return Seat("", (View("default", victim),), Access.GRADIENT, stop, defended.system(), defended.name)
+
+
+@THREATS("noise")
+def noise(defended: Defended, others: Sequence[Defended], options: Options, draws: int = 10) -> Seat:
+    """T0: no access; random noise, ``draws`` fresh draws per image, mean accuracy. Nothing is pooled."""
+    victim = Victim((defended.system(),), Access.NONE)
+    return Seat(
+        "",
+        (View("default", victim),),
+        Access.NONE,
+        "never",
+        defended.system(),
+        "none",
+        pooled=False,
+        average=draws,
+    )
+
+
+@THREATS("oblivious")
+def oblivious(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
+    """T1: gradients of the classifier without its defense; run to the end; judged with the defense."""
+    bare = defended.drop()
+    victim = Victim((bare.system(),), Access.GRADIENT, amp=options.amp)
+    return Seat(
+        "",
+        (View("default", victim),),
+        Access.GRADIENT,
+        "never",
+        defended.system(),
+        "classifier without its defense",
+    )
+
+
+@THREATS("bait")
+def bait(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
+    """T2: gradients through the defense, which is then removed: judged on the bare classifier. Not pooled."""
+    seat = _white(defended, {}, options)
+    return replace(seat, stop="never", judge=defended.drop().system(), pooled=False)
+
+
+@THREATS("transfer")
+def transfer(
+    defended: Defended,
+    others: Sequence[Defended],
+    options: Options,
+    source: int | None = None,
+    mode: Literal["logits", "probs", "loss"] = "logits",
+) -> Seat:
+    """T3: gradients of other models only. source=N takes the N-th of --sources alone; else all, combined by ``mode``."""
+    if not others:
+        raise SparringError(
+            "threat transfer needs models to attack: pass --sources SPEC[,SPEC...] (none may share weights with the target)"
+        )
+    if source is not None and not 0 <= source < len(others):
+        raise SparringError(
+            f"transfer: source={source}, but there are {len(others)} sources (0..{len(others) - 1})"
+        )
+    chosen = list(others) if source is None else [others[source]]
+    if any(o.id == defended.id for o in chosen):
+        raise SparringError(
+            "transfer: a source has the same weights as the target; that is the oblivious threat"
+        )
+    combine: Combine = mode
+    victim = Victim(tuple(o.system() for o in chosen), Access.GRADIENT, combine=combine, amp=options.amp)
+    name = f"{len(chosen)} other model(s), {mode}"
+    return Seat("", (View("default", victim),), Access.GRADIENT, "never", defended.system(), name)
+
+
+@THREATS("white-exact")
+def white_exact(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
+    """T6: gradients through the defense, autograd as is, one draw per step."""
+    return _white(defended, {i: "exact" for i in range(len(defended.stages))}, options)
+
+
+@THREATS("white-identity")
+def white_identity(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
+    """T7: every stage's backward is the identity, evaluated at the stage's true output (BPDA-identity)."""
+    return _white(defended, {i: "identity" for i in range(len(defended.stages))}, options)
+
+
+@THREATS("adaptive")
+def adaptive(
+    defended: Defended, others: Sequence[Defended], options: Options, draws: int | None = None
+) -> Seat:
+    """T10: everything but the noise: every declared backward, EOT over ``draws``, each objective; worst case counts."""
+    count = draws or options.draws
+    views = []
+    for variant in defended.variants():
+        system = variant.system
+        rules: tuple[Combine, ...] = (
+            (system.readout.combine, "loss") if defended.random else (system.readout.combine,)
+        )
+        for combine in rules:
+            # a vote is attacked with at least as many draws as it has
+            eot = max(count, system.readout.samples) if defended.random else 1
+            victim = Victim((system,), Access.GRADIENT, eot, combine, options.amp)
+            name = f"{variant.name}/{combine}" if len(rules) > 1 else variant.name
+            views.append(View(name, victim, variant.reparam))
+    stop = "never" if defended.random else "success"
+    return Seat(
+        "",
+        tuple(views),
+        Access.GRADIENT,
+        stop,
+        defended.system(),
+        f"{defended.name}, all declared surrogates",
+    )
+
+
+@THREATS("fixed-w")
+def fixed_w(defended: Defended, others: Sequence[Defended], options: Options, w: int = 0) -> Seat:
+    """T13 (diagnostic): the defense's randomness is frozen at draw ``w`` for attack and judge alike."""
+    frozen = replace(defended.system(), frozen=w)
+    frozen = replace(frozen, id=f"{frozen.id}/w{w}")
+    victim = Victim((frozen,), Access.GRADIENT, amp=options.amp)
+    return Seat(
+        "",
+        (View("default", victim),),
+        Access.GRADIENT,
+        "success",
+        frozen,
+        f"{defended.name} at w={w}",
+        pooled=False,
+    )
