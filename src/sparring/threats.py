@@ -1,6 +1,7 @@
 """Threat models: (defended system, pool of other models) -> a seat. Exact meanings: PROTOCOL 1.4, docs/threats.md.
 
-A threat knows no attack; an attack knows no threat. The evaluation is their product, minus what the access rules out.
+A threat knows no attack; an attack knows no threat. The evaluation is their product, minus what the access rules
+out.
 """
 
 from __future__ import annotations
@@ -72,9 +73,7 @@ class Threat:
     def __str__(self) -> str:
         return self.text
 
-    def seat(
-        self, defended: Defended, others: Sequence[Defended] = (), options: Options | None = None
-    ) -> Seat:
+    def seat(self, defended: Defended, others: Sequence[Defended] = (), options: Options | None = None) -> Seat:
         """The seat against ``defended``; ``others``: models that share no weights with it (transfer)."""
         made = THREATS[self.name](defended, others, options or Options(), **dict(self.arguments))
         return replace(made, threat=self.text)
@@ -93,10 +92,12 @@ def threat(text: str) -> Threat:
 
 # Who may use whose points (PROTOCOL 1.5): anything on the right may use whatever is on its left, transitively.
 _BELOW: dict[str, tuple[str, ...]] = {
-    "decision": (), "score": ("decision",), "twin": ("oblivious", "transfer"),
+    "decision": (),
+    "score": ("decision",),
+    "twin": ("oblivious", "transfer"),
     "adaptive": ("score", "twin", "oblivious", "transfer", "white-exact", "white-identity", "reparam"),
     "known-w": ("adaptive", "fixed-w"),
-}  # fmt: skip
+}
 
 
 def dominated(name: str) -> set[str]:
@@ -161,20 +162,18 @@ def transfer(
     source: int | None = None,
     mode: Literal["logits", "probs", "loss"] = "logits",
 ) -> Seat:
-    """T3: gradients of other models only. source=N takes the N-th of --sources alone; else all, combined by ``mode``."""
+    """T3: gradients of other models only. source=N takes the N-th of --sources alone; else all, combined by
+    ``mode``.
+    """
     if not others:
         raise SparringError(
             "threat transfer needs models to attack: pass --sources SPEC[,SPEC...] (none may share weights with the target)"
         )
     if source is not None and not 0 <= source < len(others):
-        raise SparringError(
-            f"transfer: source={source}, but there are {len(others)} sources (0..{len(others) - 1})"
-        )
+        raise SparringError(f"transfer: source={source}, but there are {len(others)} sources (0..{len(others) - 1})")
     chosen = list(others) if source is None else [others[source]]
     if any(o.id == defended.id for o in chosen):
-        raise SparringError(
-            "transfer: a source has the same weights as the target; that is the oblivious threat"
-        )
+        raise SparringError("transfer: a source has the same weights as the target; that is the oblivious threat")
     combine: Combine = mode
     victim = Victim(tuple(o.system() for o in chosen), Access.GRADIENT, combine=combine, amp=options.amp)
     name = f"{len(chosen)} other model(s), {mode}"
@@ -184,27 +183,25 @@ def transfer(
 @THREATS("white-exact")
 def white_exact(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
     """T6: gradients through the defense, autograd as is, one draw per step."""
-    return _white(defended, {i: "exact" for i in range(len(defended.stages))}, options)
+    return _white(defended, dict.fromkeys(range(len(defended.stages)), "exact"), options)
 
 
 @THREATS("white-identity")
 def white_identity(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
     """T7: every stage's backward is the identity, evaluated at the stage's true output (BPDA-identity)."""
-    return _white(defended, {i: "identity" for i in range(len(defended.stages))}, options)
+    return _white(defended, dict.fromkeys(range(len(defended.stages)), "identity"), options)
 
 
 @THREATS("adaptive")
-def adaptive(
-    defended: Defended, others: Sequence[Defended], options: Options, draws: int | None = None
-) -> Seat:
-    """T10: everything but the noise: every declared backward, EOT over ``draws``, each objective; worst case counts."""
+def adaptive(defended: Defended, others: Sequence[Defended], options: Options, draws: int | None = None) -> Seat:
+    """T10: everything but the noise: every declared backward, EOT over ``draws``, each objective; worst case
+    counts.
+    """
     count = draws or options.draws
     views = []
     for variant in defended.variants():
         system = variant.system
-        rules: tuple[Combine, ...] = (
-            (system.readout.combine, "loss") if defended.random else (system.readout.combine,)
-        )
+        rules: tuple[Combine, ...] = (system.readout.combine, "loss") if defended.random else (system.readout.combine,)
         for combine in rules:
             # a vote is attacked with at least as many draws as it has
             eot = max(count, system.readout.samples) if defended.random else 1

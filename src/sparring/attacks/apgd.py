@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -37,17 +38,23 @@ class APGD:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.rho < 1:
-            raise SparringError(
-                f"steps must be at least 1 and rho in (0,1), got steps={self.steps}, rho={self.rho}"
-            )
+            raise SparringError(f"steps must be at least 1 and rho in (0,1), got steps={self.steps}, rho={self.rho}")
 
     def init(self, q: Query) -> Rows:
         x = q.ball.random(q.clean, q.noise("start")) if self.start == "random" else q.clean
         low = torch.full_like(q.ball.eps, -torch.inf)
         return Rows(
-            x=x, previous=x, best=x, best_grad=torch.zeros_like(x), best_loss=low, last_loss=low,
-            step=2 * q.ball.eps, rises=torch.zeros_like(low), mark_loss=low, mark_step=2 * q.ball.eps + 1,
-        )  # fmt: skip
+            x=x,
+            previous=x,
+            best=x,
+            best_grad=torch.zeros_like(x),
+            best_loss=low,
+            last_loss=low,
+            step=2 * q.ball.eps,
+            rises=torch.zeros_like(low),
+            mark_loss=low,
+            mark_step=2 * q.ball.eps + 1,
+        )
 
     def advance(self, q: Query, s: Rows) -> Rows:
         grad, loss, _ = q.gradient(s.x, self.loss)
@@ -83,7 +90,7 @@ class APGD:
             points.append(points[-1] + max(points[-1] - points[-2] - 0.03, 0.06))
         marks = [math.ceil(p * self.steps) for p in points]
         table = torch.zeros(self.steps + 1, 2)
-        for before, mark in zip(marks, marks[1:], strict=False):
+        for before, mark in itertools.pairwise(marks):
             if 0 < mark <= self.steps:
                 table[mark] = torch.tensor([1.0, mark - before])
         row = table.to(q.clean.device)[q.t.clamp(max=self.steps)]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from sparring.attacks import engine
 from sparring.attacks.engine import Batch, Outcome, Stop
 from sparring.core.errors import SparringError
-from sparring.core.geometry import NORMS, Norm
+from sparring.core.geometry import Norm
 from sparring.core.noise import Noise, image_keys
-from sparring.core.query import Method, Reparametrisation
+from sparring.core.query import Reparametrisation
 from sparring.core.registry import ATTACKS
 from sparring.core.spec import build, check_fields, parse, show, spec_text
 from sparring.core.victim import Access, Goal, System, Victim
@@ -42,7 +42,7 @@ class Setting:
 class Attack:
     """A method in a setting. Frozen; ``dataclasses.replace`` to vary. ``str()`` is its canonical spec text."""
 
-    method: Any
+    method: Any  # a Method; its own fields are read by name
     setting: Setting = Setting()
 
     @property
@@ -97,15 +97,9 @@ class Attack:
                 f"{self.name} needs {self.method.needs.name} access, this seat grants {victim.access.name}"
             )
         if eps is None:
-            if (
-                self.setting.eps is None
-                and self.method.goal is Goal.BUDGET
-                and self.method.needs is not Access.NONE
-            ):
+            if self.setting.eps is None and self.method.goal is Goal.BUDGET and self.method.needs is not Access.NONE:
                 raise SparringError(f"{self.name}: eps is missing; write {self.name}:eps=8/255")
-            eps = torch.full(
-                (len(x),), torch.inf if self.setting.eps is None else self.setting.eps, device=x.device
-            )
+            eps = torch.full((len(x),), torch.inf if self.setting.eps is None else self.setting.eps, device=x.device)
         targets, must_hit, extra = self._targets(victim, x, y, keys, seed)
         batch = Batch(x, y, keys, self.norm, eps.to(x.dtype), targets, must_hit, mask)
         outcome = engine.run(
@@ -122,9 +116,17 @@ class Attack:
         return replace(outcome, forwards=outcome.forwards + extra)
 
     def run(
-        self, model: nn.Module | System | Victim, x: Tensor, y: Tensor, *, seed: int = 0, slots: int = 64,
-        stop: Stop = "success", ids: list[str] | None = None, mask: Tensor | None = None,
-    ) -> Outcome:  # fmt: skip
+        self,
+        model: nn.Module | System | Victim,
+        x: Tensor,
+        y: Tensor,
+        *,
+        seed: int = 0,
+        slots: int = 64,
+        stop: Stop = "success",
+        ids: list[str] | None = None,
+        mask: Tensor | None = None,
+    ) -> Outcome:
         """Attack ``model`` (images in [0,1] -> logits) on images x (N,C,H,W) in [0,1] with true labels y (N,).
 
         Returns an ``Outcome``: ``.x`` the adversarial images, ``.success``, ``.distance``, ``.forwards`` per image.
@@ -132,9 +134,7 @@ class Attack:
         Raises SparringError for inputs outside [0,1], NaN, integer images, or a model in train mode.
         """
         if not torch.is_floating_point(x) or x.dim() != 4:
-            raise SparringError(
-                f"x must be a float tensor (N,C,H,W) in [0,1], got {tuple(x.shape)} {x.dtype}"
-            )
+            raise SparringError(f"x must be a float tensor (N,C,H,W) in [0,1], got {tuple(x.shape)} {x.dtype}")
         if len(x) and not (bool(torch.isfinite(x).all()) and x.min() >= -1e-6 and x.max() <= 1 + 1e-6):
             raise SparringError(
                 f"x must be pixels in [0,1], got {x.min():.3g}..{x.max():.3g}; move mean/std into the model"
@@ -155,7 +155,7 @@ class Attack:
     ) -> tuple[Tensor | None, bool, int]:
         """((N,T) classes or None, must they be hit?, extra forwards per image)."""
         choice, count = self.setting.target, self.setting.targets
-        if choice is None and not count or not len(x):
+        if (choice is None and not count) or not len(x):
             return None, choice is not None, 0
         if choice is not None and count:
             raise SparringError(
@@ -181,9 +181,12 @@ class Attack:
 
 
 _SHARED = {
-    "norm": (Norm | None, None), "eps": (float | None, None), "restarts": (int, 1), "targets": (int, 0),
+    "norm": (Norm | None, None),
+    "eps": (float | None, None),
+    "restarts": (int, 1),
+    "targets": (int, 0),
     "target": (TargetChoice | None, None),
-}  # fmt: skip
+}
 
 
 def attack(text: str | Attack) -> Attack:
@@ -191,17 +194,13 @@ def attack(text: str | Attack) -> Attack:
     if isinstance(text, Attack):
         return text
     spec = parse(text)
-    entry: type[Method] = ATTACKS[spec.name]
+    ATTACKS[spec.name]  # an unknown name is refused before its fields are
     own = {k: v for k, v in spec.values.items() if k not in _SHARED}
     shared = check_fields(spec.name, {k: v for k, v in spec.values.items() if k in _SHARED}, _SHARED)
     method = build(ATTACKS, replace(spec, values=own))
     result = Attack(method, Setting(**shared))
-    norms = entry.norms
-    if result.norm not in norms:
-        known = ", ".join(norms) if isinstance(norms, tuple) else NORMS
-        raise SparringError(f"{spec.name}: norm={result.norm} is not supported (takes {known})")
+    if result.norm not in method.norms:
+        raise SparringError(f"{spec.name}: norm={result.norm} is not supported (takes {', '.join(method.norms)})")
     if (result.setting.eps or 0) < 0 or result.setting.restarts < 1 or result.setting.targets < 0:
-        raise SparringError(
-            f"{spec.name}: eps and targets must not be negative and restarts must be at least 1"
-        )
+        raise SparringError(f"{spec.name}: eps and targets must not be negative and restarts must be at least 1")
     return result

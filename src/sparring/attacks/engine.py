@@ -1,8 +1,8 @@
 """The one loop: continuous batching of jobs (image, restart, target) through any method.
 
-``slots`` rows are live; a free slot is refilled from the queue. **The Law**: an image's answer does not depend on slots,
-order, neighbours, sharding or resume: noise is keyed by image, every step is row-wise, and the choice among an
-image's jobs is by (quality, job number), never by arrival.
+``slots`` rows are live; a free slot is refilled from the queue. **The Law**: an image's answer does not depend on
+slots, order, neighbours, sharding or resume: noise is keyed by image, every step is row-wise, and the choice among
+an image's jobs is by (quality, job number), never by arrival.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ CUDA_POLL = 4  # on a GPU, look for finished rows every few steps: each look is 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images to attack: clean (N,C,H,W) in [0,1], label (N,), keys (N,) int64 noise keys, eps (N,) in norm ``norm``.
+    """Images to attack: clean (N,C,H,W) in [0,1], label (N,), keys (N,) int64 noise keys, eps (N,) in norm
+    ``norm``.
 
     targets (N,T) classes to aim at, one job each, or None; ``must_hit``: only reaching the target counts.
     mask: optional (N,1|C,H,W) pixels the attack may change.
@@ -68,15 +69,27 @@ class _Live:
         count, device = len(image), batch.clean.device
         target = image if batch.targets is None else batch.targets[image, job % batch.targets.shape[1]]
         self.job = Rows(
-            image=image, number=job, clean=batch.clean[image], label=batch.label[image], target=target,
-            eps=batch.eps[image], t=torch.zeros(count, dtype=torch.int64, device=device),
-        )  # fmt: skip
+            image=image,
+            number=job,
+            clean=batch.clean[image],
+            label=batch.label[image],
+            target=target,
+            eps=batch.eps[image],
+            t=torch.zeros(count, dtype=torch.int64, device=device),
+        )
         zero = torch.zeros(count, dtype=torch.int64, device=device)
         self.best = Rows(
-            x=batch.clean[image].clone(), margin=torch.full((count,), -torch.inf, device=device),
-            size=torch.full((count,), torch.inf, device=device), won=zero.bool(), first=zero - 1, hit=zero - 1,
-            forwards=zero, backwards=zero, nonfinite=zero, flat=zero,
-        )  # fmt: skip
+            x=batch.clean[image].clone(),
+            margin=torch.full((count,), -torch.inf, device=device),
+            size=torch.full((count,), torch.inf, device=device),
+            won=zero.bool(),
+            first=zero - 1,
+            hit=zero - 1,
+            forwards=zero,
+            backwards=zero,
+            nonfinite=zero,
+            flat=zero,
+        )
         self.state = Rows()
 
     def __len__(self) -> int:
@@ -88,9 +101,7 @@ class _Live:
             return
         self.job, self.best, self.state = (
             Rows.cat([a, b])
-            for a, b in zip(
-                (self.job, self.best, self.state), (other.job, other.best, other.state), strict=True
-            )
+            for a, b in zip((self.job, self.best, self.state), (other.job, other.best, other.state), strict=True)
         )
 
     def keep(self, index: Tensor) -> None:
@@ -125,10 +136,18 @@ class _Loop:
         count, device = len(batch.clean), batch.clean.device
         zero = torch.zeros(count, dtype=torch.int64, device=device)
         self.result = Rows(
-            x=batch.clean.clone(), margin=torch.full((count,), -torch.inf, device=device),
-            size=torch.full((count,), torch.inf, device=device), won=zero.bool(), first=zero - 1, hit=zero - 1,
-            forwards=zero, backwards=zero, nonfinite=zero, flat=zero, job=zero - 1,
-        )  # fmt: skip
+            x=batch.clean.clone(),
+            margin=torch.full((count,), -torch.inf, device=device),
+            size=torch.full((count,), torch.inf, device=device),
+            won=zero.bool(),
+            first=zero - 1,
+            hit=zero - 1,
+            forwards=zero,
+            backwards=zero,
+            nonfinite=zero,
+            flat=zero,
+            job=zero - 1,
+        )
         # until a first success is found an image's next job waits for the last one's failure
         first = range(1) if stop == "success" and not self.minimal else range(self.jobs)
         self.queue = deque((i, j) for j in first for i in range(count))
@@ -151,10 +170,8 @@ class _Loop:
             first = torch.where(won & (best.first < 0), now, best.first)
             live.best = best.where(better, found).put(first=first)
 
-        def spend(forwards: int, backwards: int) -> None:
-            live.best = live.best.put(
-                forwards=live.best.forwards + forwards, backwards=live.best.backwards + backwards
-            )
+        def spend(forwards: int | Tensor, backwards: int | Tensor) -> None:
+            live.best = live.best.put(forwards=live.best.forwards + forwards, backwards=live.best.backwards + backwards)
 
         def note_gradient(grad: Tensor) -> None:
             total = grad.flatten(1).abs().sum(1)
@@ -194,12 +211,8 @@ class _Loop:
         elif self.victim.access >= Access.LABEL and self.method.needs >= Access.LABEL:
             q.labels(rows.state.x, "last")
         else:  # a blind attack: its last point is its answer
-            rows.best = rows.best.put(
-                x=rows.state.x, size=distance(rows.state.x - rows.job.clean, self.batch.norm)
-            )
-        live.best = Rows(
-            **{k: getattr(live.best, k).index_copy(0, index, getattr(rows.best, k)) for k in live.best}
-        )
+            rows.best = rows.best.put(x=rows.state.x, size=distance(rows.state.x - rows.job.clean, self.batch.norm))
+        live.best = Rows(**{k: getattr(live.best, k).index_copy(0, index, getattr(rows.best, k)) for k in live.best})
 
     def retire(self, live: _Live, index: Tensor) -> int:
         """Write finished rows into their images' results; returns how many images are settled."""
@@ -208,13 +221,9 @@ class _Loop:
         for wave in _waves(image):  # rows of different images at a time: an image may have several jobs here
             i, new = image[wave], done.keep(wave)
             old = self.result.keep(i)
-            total = {
-                k: getattr(old, k) + getattr(new, k) for k in ("forwards", "backwards", "nonfinite", "flat")
-            }
+            total = {k: getattr(old, k) + getattr(new, k) for k in ("forwards", "backwards", "nonfinite", "flat")}
             merged = old.where(self._prefer(new, old), new).put(**total)
-            self.result = Rows(
-                **{k: getattr(self.result, k).index_copy(0, i, getattr(merged, k)) for k in merged}
-            )
+            self.result = Rows(**{k: getattr(self.result, k).index_copy(0, i, getattr(merged, k)) for k in merged})
         if self.stop == "never" or self.minimal:
             return int((done.job + 1 == self.jobs).sum())
         again = ~done.won & (done.job + 1 < self.jobs)
@@ -222,11 +231,12 @@ class _Loop:
         return int((~again).sum())
 
     def _prefer(self, new: Rows, old: Rows) -> Tensor:
-        """(B,) is the new job's point better? Better quality first, then the lower job number: order of arrival is no reason."""
+        """(B,) is the new job's point better? Better quality first, then the lower job number: order of arrival is
+        no reason.
+        """
+        keys = [(-new.margin, -old.margin), (new.job, old.job)]
         if self.minimal:
             keys = [(~new.won, ~old.won), (new.size, old.size), (new.job, old.job)]
-        else:
-            keys = [(-new.margin, -old.margin), (new.job, old.job)]
         better, tied = torch.zeros_like(new.won), torch.ones_like(new.won)
         for mine, theirs in keys:
             better = better | tied & (mine < theirs)
@@ -266,9 +276,18 @@ class _Loop:
         if not self.minimal and not bool(within(r.x - batch.clean, batch.eps, batch.norm).all()):
             raise AssertionError(f"{type(self.method).__name__} left its ball: a bug, please report it")
         return Outcome(
-            x=r.x, success=r.won, margin=r.margin, distance=distance(r.x - batch.clean, batch.norm), forwards=r.forwards,
-            backwards=r.backwards, job=r.job, first_hit=r.first, best_hit=r.hit, nonfinite_gradients=r.nonfinite, zero_gradients=r.flat,
-        )  # fmt: skip
+            x=r.x,
+            success=r.won,
+            margin=r.margin,
+            distance=distance(r.x - batch.clean, batch.norm),
+            forwards=r.forwards,
+            backwards=r.backwards,
+            job=r.job,
+            first_hit=r.first,
+            best_hit=r.hit,
+            nonfinite_gradients=r.nonfinite,
+            zero_gradients=r.flat,
+        )
 
 
 def _waves(image: Tensor) -> list[Tensor]:

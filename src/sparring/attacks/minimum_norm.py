@@ -22,7 +22,8 @@ UNBOUNDED_C = 1e9
 @ATTACKS("cw")
 @dataclass(frozen=True, kw_only=True)
 class CW:
-    """Carlini & Wagner's l2 attack (arXiv:1608.04644, sec. VI.A): min |d|^2 + c * max(-margin, -kappa) in tanh space.
+    """Carlini & Wagner's l2 attack (arXiv:1608.04644, sec. VI.A): min |d|^2 + c * max(-margin, -kappa) in tanh
+    space.
 
     ``steps`` per search, ``searches`` binary searches for c *per image*, ``c`` the first constant, ``lr`` of Adam,
     ``kappa`` the confidence. Differs from the paper: early abort (no 0.01 % gain in steps/10) is per image.
@@ -39,9 +40,7 @@ class CW:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.searches) < 1 or min(self.c, self.lr) <= 0 or self.kappa < 0:
-            raise SparringError(
-                "steps and searches must be at least 1, c and lr positive, kappa not negative"
-            )
+            raise SparringError("steps and searches must be at least 1, c and lr positive, kappa not negative")
 
     @property
     def iterations(self) -> int:
@@ -68,9 +67,15 @@ class CW:
         zero = torch.zeros_like(s.c)
         moments = adam_state(q.clean)
         return s.put(
-            x=q.clean, w=torch.atanh((2 * q.clean - 1) * 0.999999), m=moments.m, v=moments.v, count=moments.count, hit=zero.bool(), k=zero,
+            x=q.clean,
+            w=torch.atanh((2 * q.clean - 1) * 0.999999),
+            m=moments.m,
+            v=moments.v,
+            count=moments.count,
+            hit=zero.bool(),
+            k=zero,
             reference=zero + torch.inf,
-        )  # fmt: skip
+        )
 
     def advance(self, q: Query, s: Rows) -> Rows:
         grad, margin, _ = q.gradient(s.x, "margin")

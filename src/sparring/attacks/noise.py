@@ -19,10 +19,12 @@ from sparring.core.victim import Access, Goal
 @ATTACKS("noise")
 @dataclass(frozen=True, kw_only=True)
 class NoiseAttack:
-    """x' = clip(x + noise), one fresh draw per restart. Laws: uniform, gaussian, laplace, sign. Norms: all (box always).
+    """x' = clip(x + noise), one fresh draw per restart. Laws: uniform, gaussian, laplace, sign. Norms: all (box
+    always).
 
     ``std``: standard deviation in pixel units; None with a finite ``eps`` fills the ball (uniform: +-eps; others:
-    std = eps/2). ``winsorize``: clip the noise at this many standard deviations (the defective paper: 2), 0 = never.
+    std = eps/2). ``winsorize``: clip the noise at this many standard deviations (the defective paper: 2), 0 =
+    never.
     """
 
     needs: ClassVar = Access.NONE

@@ -1,4 +1,6 @@
-"""Gradient ascent in a ball: FGSM, BIM, PGD, MI-FGSM. They differ in the start, the number of steps and the direction."""
+"""Gradient ascent in a ball: FGSM, BIM, PGD, MI-FGSM. They differ in the start, the number of steps and the
+direction.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from sparring.core.victim import Access, Goal
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent:
-    """What the family shares: x <- P(x + step_size * eps * direction(gradient)). ``step_size`` is a fraction of eps."""
+    """What the family shares: x <- P(x + step_size * eps * direction(gradient)). ``step_size`` is a fraction of
+    eps.
+    """
 
     needs: ClassVar = Access.GRADIENT
     goal: ClassVar = Goal.BUDGET
@@ -59,7 +63,8 @@ class PGD(Ascent):
 @ATTACKS("bim")
 @dataclass(frozen=True, kw_only=True)
 class BIM(Ascent):
-    """Basic iterative method, IFGSM (Kurakin et al., arXiv:1607.02533, eq. 3): PGD from the clean image. Norms: linf, l2.
+    """Basic iterative method, IFGSM (Kurakin et al., arXiv:1607.02533, eq. 3): PGD from the clean image. Norms:
+    linf, l2.
 
     Differs from the paper: the step is a fraction of eps rather than 1/255.
     """
@@ -71,7 +76,8 @@ class BIM(Ascent):
 @ATTACKS("fgsm")
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Ascent):
-    """Fast gradient sign method (Goodfellow et al., arXiv:1412.6572, sec. 4): one step of length eps. Norms: linf, l2.
+    """Fast gradient sign method (Goodfellow et al., arXiv:1412.6572, sec. 4): one step of length eps. Norms: linf,
+    l2.
 
     ``start=random`` is R-FGSM. Differs from the paper: nothing for ``start=clean``.
     """

@@ -1,4 +1,6 @@
-"""The command line: thin, no logic. Tables on stdout, progress on stderr, exit code 2 and one line for a user's mistake."""
+"""The command line: thin, no logic. Tables on stdout, progress on stderr, exit code 2 and one line for a user's
+mistake.
+"""
 
 from __future__ import annotations
 

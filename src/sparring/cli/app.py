@@ -14,9 +14,12 @@ from sparring.core.errors import SparringError
 from sparring.core.spec import number, split
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Put a defended image classifier in the ring: honest, adaptive robustness evaluation.",
-)  # fmt: skip
+)
 
 Model = Annotated[
     str,
@@ -36,14 +39,10 @@ Data = Annotated[
 Limit = Annotated[int | None, typer.Option(help="use only the first N images")]
 Seed = Annotated[int, typer.Option(help="seed of all randomness")]
 Slots = Annotated[int, typer.Option(help="live rows; changes speed and memory, never answers")]
-Json = Annotated[
-    bool, typer.Option("--json", help="machine-readable output on stdout and nothing else there")
-]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout and nothing else there")]
 Expect = Annotated[
     float | None,
-    typer.Option(
-        "--expect-clean", help="declared clean accuracy in [0,1]; stops if the measured one contradicts it"
-    ),
+    typer.Option("--expect-clean", help="declared clean accuracy in [0,1]; stops if the measured one contradicts it"),
 ]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="leave unreadable images of a folder out instead of refusing")
@@ -60,13 +59,9 @@ def _many(values: list[str] | None) -> list[str]:
 def evaluate(
     model: Model,
     data: Data,
-    defense: Annotated[
-        list[str] | None, typer.Option(help="defense spec, may be repeated; stages joined by +")
-    ] = None,
+    defense: Annotated[list[str] | None, typer.Option(help="defense spec, may be repeated; stages joined by +")] = None,
     threat: Annotated[list[str] | None, typer.Option(help="threat models, comma-separated")] = None,
-    attack: Annotated[
-        list[str] | None, typer.Option(help="attack specs, comma-separated; default: the tier's")
-    ] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="attack specs, comma-separated; default: the tier's")] = None,
     eps: Annotated[
         str, typer.Option(help="budgets for attacks without their own, comma-separated, e.g. 1/255,4/255")
     ] = "",
@@ -86,9 +81,7 @@ def evaluate(
         int | None, typer.Option(help="EOT draws per gradient in adaptive seats; default: the tier's")
     ] = None,
     expect_clean: Expect = None,
-    bf16: Annotated[
-        bool, typer.Option("--bf16", help="bfloat16 gradients; the judge stays in float32")
-    ] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 gradients; the judge stays in float32")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: cpu")] = None,
     skip_bad: SkipBad = False,
     dry_run: Annotated[
@@ -104,10 +97,26 @@ def evaluate(
     budgets = _numbers(eps)
     with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
         result = run(
-            model, data, defense or [], _many(threat) or ["oblivious", "adaptive"], _many(attack), eps=budgets, sources=source or [], tier=tier,
-            out=out, seed=seed, slots=slots, limit=limit, draws=draws, expect_clean=expect_clean, amp=bf16, device=device, skip_bad=skip_bad,
-            dry_run=dry_run, progress=bar,
-        )  # fmt: skip
+            model,
+            data,
+            defense or [],
+            _many(threat) or ["oblivious", "adaptive"],
+            _many(attack),
+            eps=budgets,
+            sources=source or [],
+            tier=tier,
+            out=out,
+            seed=seed,
+            slots=slots,
+            limit=limit,
+            draws=draws,
+            expect_clean=expect_clean,
+            amp=bf16,
+            device=device,
+            skip_bad=skip_bad,
+            dry_run=dry_run,
+            progress=bar,
+        )
     if html and out and not dry_run:
         from sparring.report.html import write_report
 
@@ -134,29 +143,25 @@ def doctor(
     skip_bad: SkipBad = False,
     json_out: Json = False,
 ) -> None:
-    """Is the set-up right? Range, normalisation, mode, logits, determinism, clean accuracy, eps=0 identity. Exit code 2 if not."""
+    """Is the set-up right? Range, normalisation, mode, logits, determinism, clean accuracy, eps=0 identity. Exit
+    code 2 if not.
+    """
     from sparring.attacks.base import attack as make_attack
     from sparring.evaluation.checks.base import run_checks
     from sparring.evaluation.plan import with_budgets
-    from sparring.evaluation.run import set_up
+    from sparring.evaluation.setup import set_up
     from sparring.report.tables import findings_table
 
     made = set_up(model, data, defense or [], limit=limit, skip_bad=skip_bad)
-    attacks = with_budgets(
-        [make_attack(a) for a in _many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:]
-    )
+    attacks = with_budgets([make_attack(a) for a in _many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
     findings = run_checks(made.context(attacks, "quick", expect_clean, seed))
     emit([vars(f) for f in findings], findings_table(findings), json_out)
     failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]
     if failed:
-        raise SparringError(
-            f"{len(failed)} check(s) failed, the first is {failed[0].check}: {failed[0].message}"
-        )
+        raise SparringError(f"{len(failed)} check(s) failed, the first is {failed[0].check}: {failed[0].message}")
 
 
-@app.command(
-    epilog="Example: sparring attack lite0 --data imagenet20 --attack pgd:eps=4/255 --out adversarial/"
-)
+@app.command(epilog="Example: sparring attack lite0 --data imagenet20 --attack pgd:eps=4/255 --out adversarial/")
 def attack(
     model: Model,
     data: Data,
@@ -170,7 +175,9 @@ def attack(
     skip_bad: SkipBad = False,
     json_out: Json = False,
 ) -> None:
-    """Make adversarial images, save them losslessly (float tensor, and 8-bit PNG with its own label), re-score what was saved."""
+    """Make adversarial images, save them losslessly (float tensor, and 8-bit PNG with its own label), re-score what
+    was saved.
+    """
     from sparring.evaluation.save import make_images
     from sparring.report.tables import images_table
 
@@ -223,15 +230,11 @@ def list_things(
     emit(entries, catalog_table(kind, entries), json_out)
 
 
-@app.command(
-    epilog="Example: sparring train classifier --data mnist5k:split=train --out small_cnn.safetensors"
-)
+@app.command(epilog="Example: sparring train classifier --data mnist5k:split=train --out small_cnn.safetensors")
 def train(
     what: Annotated[str, typer.Argument(help="classifier: the small CNN")],
     data: Data,
-    out: Annotated[
-        Path, typer.Option(help="weights file, FILE.safetensors; a JSON card is written beside it")
-    ],
+    out: Annotated[Path, typer.Option(help="weights file, FILE.safetensors; a JSON card is written beside it")],
     epochs: int = 12,
     batch: int = 64,
     lr: float = 0.003,
@@ -239,7 +242,9 @@ def train(
     seed: Seed = 0,
     json_out: Json = False,
 ) -> None:
-    """Train on images of --data (a tenth is held out for selection). Prints the curve and the spec to evaluate it with."""
+    """Train on images of --data (a tenth is held out for selection). Prints the curve and the spec to evaluate it
+    with.
+    """
     from sparring.data.sources import load_data
     from sparring.training.classifier import ClassifierConfig, train_classifier
 
@@ -264,7 +269,9 @@ def demo(
     seed: Seed = 0,
     json_out: Json = False,
 ) -> None:
-    """The main job on embedded images: EfficientNet-Lite0 behind three channels, attacked by who ignores and who knows them."""
+    """The main job on embedded images: EfficientNet-Lite0 behind three channels, attacked by who ignores and who
+    knows them.
+    """
     from sparring.cli.demo import run_demo
 
     run_demo(out, seed, json_out)

@@ -63,10 +63,6 @@ def catalog_table(kind: str, entries: list[dict[str, Any]]) -> Table:
     for e in entries:
         what = e.get("title") or e["doc"].split("\n\n")[0].replace("\n", " ")
         more = [", ".join(e[x]) if isinstance(e[x], list) else str(e[x]) for x in extra]
-        fields = (
-            []
-            if kind == "checks"
-            else [", ".join(f"{f['name']} ({f['default']})" for f in e["fields"]) or "-"]
-        )
+        fields = [] if kind == "checks" else [", ".join(f"{f['name']} ({f['default']})" for f in e["fields"]) or "-"]
         table.add_row(e["name"], *more, *fields, what)
     return table

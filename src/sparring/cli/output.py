@@ -32,7 +32,8 @@ def console() -> Console:
 
 
 class Bar:
-    """A progress bar with ETA on stderr, shown once a job has lasted a second; callable as progress(done, total, text).
+    """A progress bar with ETA on stderr, shown once a job has lasted a second; callable as progress(done, total,
+    text).
 
     Not a terminal: a plain line every half minute instead.
     """
@@ -147,7 +148,8 @@ def _print_plan(result: Evaluation, as_json: bool) -> None:
     for s in plan.skipped:
         out.print(f"skipped: {s.defense} | {s.threat} | {s.attack}: {s.reason}", highlight=False)
     out.print(
-        f"{len(plan.cells)} cells, {len(plan.runs)} distinct runs. Per image that survives everything: {cost['forwards']:.0f} forwards, {cost['backwards']:.0f} backwards, "
+        f"{len(plan.cells)} cells, {len(plan.runs)} distinct runs. Per image that survives everything: "
+        f"{cost['forwards']:.0f} forwards, {cost['backwards']:.0f} backwards, "
         f"{cost['judge_forwards']:.0f} judge forwards. Estimated at most {result.seconds:.0f} s; images that fall early cost less.",
         highlight=False,
     )

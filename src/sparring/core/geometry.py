@@ -101,7 +101,9 @@ class Ball:
 
 
 def ascent_direction(grad: Tensor, norm: Norm) -> Tensor:
-    """Unit step of steepest ascent: the sign for linf, the normalised gradient for every other norm. Zero stays zero."""
+    """Unit step of steepest ascent: the sign for linf, the normalised gradient for every other norm. Zero stays
+    zero.
+    """
     if norm == "linf":
         return grad.sign()
     return grad / per_row(distance(grad, "l2"), grad).clamp_min(1e-30)
@@ -141,9 +143,9 @@ def _project_l1(delta: Tensor, low: Tensor, high: Tensor, eps: Tensor) -> Tensor
     magnitude = delta.flatten(1).abs()
     cap = torch.where(delta >= 0, high, -low).flatten(1)
     kinks = torch.cat([(magnitude - cap).clamp_min(0), magnitude], 1)
-    slope = torch.cat([torch.ones_like(cap), -torch.ones_like(cap)], 1) * (
-        torch.minimum(magnitude, cap) > 0
-    ).repeat(1, 2)
+    slope = torch.cat([torch.ones_like(cap), -torch.ones_like(cap)], 1) * (torch.minimum(magnitude, cap) > 0).repeat(
+        1, 2
+    )
     kinks, order = kinks.sort(1)
     falling = slope.gather(1, order).cumsum(1)  # how many coordinates shrink after each kink
     width = torch.diff(kinks, dim=1, prepend=torch.zeros_like(kinks[:, :1]))
@@ -163,6 +165,6 @@ def _project_l0(delta: Tensor, low: Tensor, high: Tensor, eps: Tensor) -> Tensor
     """Keep the eps pixels whose clipped change saves the most squared distance; the rest return to clean."""
     clipped = delta.clamp(low, high)
     gain = (delta.square() - (delta - clipped).square()).sum(1).flatten(1)
-    rank = gain.argsort(1, descending=True, stable=True).argsort(1)
+    rank = gain.argsort(descending=True, stable=True, dim=1).argsort(1)
     keep = (rank < eps[:, None]).reshape(-1, 1, *delta.shape[2:])
     return clipped * keep

@@ -1,4 +1,5 @@
-"""Counter-based random numbers: every draw is a pure function of (seed, role, image, restart, step, draw, tag, element).
+"""Counter-based random numbers: every draw is a pure function of (seed, role, image, restart, step, draw, tag,
+element).
 
 Philox4x32-10 (Salmon et al., SC 2011, "Parallel random numbers: as easy as 1, 2, 3"). The global generators of
 torch, numpy and Python are neither read nor advanced, so an image's noise does not depend on its batch-mates,

@@ -7,9 +7,10 @@ attack merely looked at counts, best-so-far exists once, and calls are counted p
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from sparring.core import losses
@@ -34,10 +35,12 @@ class Reparametrisation(Protocol):
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where the engine writes down what an attack has seen: observe(x, success margin (B,)), spend(forwards, backwards), grad."""
+    """Where the engine writes down what an attack has seen: observe(x, success margin (B,)), spend(forwards,
+    backwards), grad.
+    """
 
     observe: Callable[[Tensor, Tensor], None]
-    spend: Callable[[int, int], None]
+    spend: Callable[[int | Tensor, int | Tensor], None]
     note_gradient: Callable[[Tensor], None]
 
 
@@ -64,7 +67,9 @@ class Query:
         return self.stream.on(self.t).child("attack").child(tag)
 
     def gradient(self, x: Tensor, loss: LossName = "ce", call: str = "") -> Gradient:
-        """Ascent gradient of the named objective of this goal at ``x``. A second call in one step needs its own ``call``."""
+        """Ascent gradient of the named objective of this goal at ``x``. A second call in one step needs its own
+        ``call``.
+        """
 
         def objective(logits: Tensor, rows: slice) -> Tensor:
             target = None if self.target is None else self.target[rows]
@@ -74,7 +79,8 @@ class Query:
         answer = self.victim.gradient(point, objective, self._draws(call))
         self.ledger.spend(self.victim.cost, self.victim.cost)
         self.ledger.note_gradient(answer.grad)
-        self._observe(point, answer.logits)
+        logits = self._verified(point, answer.logits, call) if self.victim.amp else answer.logits
+        self._observe(point, logits)
         grad = answer.grad.nan_to_num(0.0, 0.0, 0.0)
         if self.reparam is not None:
             grad = self.reparam.pullback(grad, x, self.clean, self.ball)
@@ -104,6 +110,16 @@ class Query:
     def project(self, x: Tensor) -> Tensor:
         """Onto ball and box."""
         return self.ball.project(x, self.clean)
+
+    def _verified(self, point: Tensor, logits: Tensor, call: str) -> Tensor:
+        """bfloat16 logits with those rows that look won re-scored in float32: half precision proposes, it never decides."""
+        won = (self.margin(logits) > 0).nonzero()[:, 0]
+        if not len(won):
+            return logits
+        exact = self.victim.logits(point[won], self._draws(call).at(won))
+        spent = torch.zeros(len(point), dtype=torch.int64, device=point.device)
+        self.ledger.spend(spent.index_fill(0, won, self.victim.cost), 0)
+        return logits.index_copy(0, won, exact)
 
     def _draws(self, call: str) -> Noise:
         return self.stream.on(self.t).child("defense-in-attack").child(call)

@@ -52,10 +52,7 @@ class Rows:
     def where(self, mask: Tensor, other: Rows) -> Rows:
         """``other``'s row where ``mask`` (B,) is true, else this one's, over the leaves of ``other``."""
         return self.put(
-            **{
-                k: torch.where(per_row(mask, other._leaves[k]), other._leaves[k], self._leaves[k])
-                for k in other
-            }
+            **{k: torch.where(per_row(mask, other._leaves[k]), other._leaves[k], self._leaves[k]) for k in other}
         )
 
     @staticmethod

@@ -53,7 +53,8 @@ def parse(text: str) -> Spec:
 def split(text: str, separator: str = ",") -> list[str]:
     """Split a list of specs at ``separator``; a comma inside ``name:a=1,b=2`` belongs to the spec.
 
-    ``pgd:eps=8/255,steps=40,fgsm`` -> two specs: a new one begins where a part has no ``=`` or has a name before it.
+    ``pgd:eps=8/255,steps=40,fgsm`` -> two specs: a new one begins where a part has no ``=`` or has a name before
+    it.
     """
     if separator != ",":
         return [part.strip() for part in text.split(separator) if part.strip()]
@@ -112,9 +113,7 @@ def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
         reason = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
-        raise SparringError(
-            f"{owner}: {field}={text} is not valid: {reason} (takes {describe(annotation)})"
-        ) from None
+        raise SparringError(f"{owner}: {field}={text} is not valid: {reason} (takes {describe(annotation)})") from None
 
 
 def _takes(annotation: Any, kind: type) -> bool:

@@ -17,9 +17,7 @@ from torch import Tensor
 from sparring.core.errors import AccessError
 from sparring.core.noise import Noise
 
-ROW_BUDGET = (
-    3_200_000  # input elements per network call; larger requests run in micro-batches of whole images
-)
+ROW_BUDGET = 3_200_000  # input elements per network call; larger requests run in micro-batches of whole images
 
 Combine = Literal["logits", "probs", "loss"]
 
@@ -190,39 +188,45 @@ class Victim:
         return sum(s.forwards_per_call for s in self.systems)
 
     def gradient(self, x: Tensor, objective: Callable[[Tensor, slice], Tensor], noise: Noise) -> Gradient:
-        """Ascent gradient at ``x`` (B,C,H,W) of ``objective(logits (b,K), rows) -> (b,)``; ``rows`` says which b rows of B."""
+        """Ascent gradient at ``x`` (B,C,H,W) of ``objective(logits (b,K), rows) -> (b,)``; ``rows`` says which b
+        rows of B.
+        """
         self._require(Access.GRADIENT)
         if torch.is_inference_mode_enabled():
             raise AccessError(
                 "gradient attacks cannot run under torch.inference_mode(); use torch.no_grad() or nothing"
             )
-        return Gradient(
-            *_in_micro_batches(x, noise, self.cost, lambda u, n, i: self._gradient(u, objective, n, i))
-        )
+        return Gradient(*_in_micro_batches(x, noise, self.cost, lambda u, n, i: self._gradient(u, objective, n, i)))
 
-    def _gradient(
-        self, x: Tensor, objective: Any, noise: Noise, rows: slice
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _gradient(self, x: Tensor, objective: Any, noise: Noise, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
             with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.amp):
-                z = torch.cat(
-                    [
-                        s.logits(leaf, noise.child(f"system{i}"), self.draws if s.random else 1)
-                        for i, s in enumerate(self.systems)
-                    ],
-                    1,
-                )
+                z = self._draw(leaf, noise)
             z = z.float()
-            logits = (
-                z[:, 0] if z.shape[1] == 1 else z.mean(1) if self.combine == "logits" else log_mean_prob(z)
-            )
-            if self.combine == "loss" and z.shape[1] > 1:
-                loss = torch.stack([objective(z[:, j], rows) for j in range(z.shape[1])], 1).mean(1)
-            else:
-                loss = objective(logits, rows)
+            logits = self._combined(z)
+            each = [objective(z[:, j], rows) for j in range(z.shape[1])] if self.combine == "loss" else []
+            loss = torch.stack(each, 1).mean(1) if each else objective(logits, rows)
             (grad,) = torch.autograd.grad(loss.sum(), leaf)
         return grad.detach(), loss.detach(), logits.detach()
+
+    def logits(self, x: Tensor, noise: Noise) -> Tensor:
+        """(B,K) float32 combined logits of the draws that ``gradient`` with the same noise would use."""
+        self._require(Access.GRADIENT)
+        with torch.no_grad():
+            return _in_micro_batches(x, noise, self.cost, lambda u, n, _: (self._combined(self._draw(u, n)),))[0]
+
+    def _draw(self, x: Tensor, noise: Noise) -> Tensor:
+        """(B,members*draws,K): every member's logits in every draw."""
+        each = [
+            s.logits(x, noise.child(f"system{i}"), self.draws if s.random else 1) for i, s in enumerate(self.systems)
+        ]
+        return torch.cat(each, 1)
+
+    def _combined(self, z: Tensor) -> Tensor:
+        if z.shape[1] == 1:
+            return z[:, 0]
+        return z.mean(1) if self.combine == "logits" else log_mean_prob(z)
 
     def scores(self, x: Tensor, noise: Noise) -> Tensor:
         """(B,K) scores of one deployed answer, averaged over an ensemble's members."""
@@ -237,9 +241,7 @@ class Victim:
     def _answer(self, x: Tensor, noise: Noise) -> Tensor:
         def ask(u: Tensor, n: Noise, _: slice) -> tuple[Tensor, ...]:
             z = torch.stack([s.scores(u, n.child(f"system{i}")) for i, s in enumerate(self.systems)], 1)
-            return (
-                z[:, 0] if z.shape[1] == 1 else z.mean(1) if self.combine == "logits" else log_mean_prob(z),
-            )
+            return (z[:, 0] if z.shape[1] == 1 else z.mean(1) if self.combine == "logits" else log_mean_prob(z),)
 
         with torch.no_grad():
             return _in_micro_batches(x, noise, self.score_cost, ask)[0]
@@ -259,7 +261,5 @@ def _in_micro_batches(
     parts = []
     for start in range(0, len(x), size):
         rows = slice(start, min(start + size, len(x)))
-        parts.append(
-            call(x[rows], noise.at(torch.arange(rows.start, rows.stop, device=noise.key.device)), rows)
-        )
+        parts.append(call(x[rows], noise.at(torch.arange(rows.start, rows.stop, device=noise.key.device)), rows))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))

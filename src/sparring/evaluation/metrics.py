@@ -28,12 +28,16 @@ def accuracy(correct: np.ndarray) -> Rate:
 
 
 def survival_rate(source_adv: np.ndarray, source_clean: np.ndarray) -> Rate:
-    """ACE attack survival rate: acc(M; x_adv) / acc(M; x), M without its shift. A ratio of accuracies, not conditioned."""
+    """ACE attack survival rate: acc(M; x_adv) / acc(M; x), M without its shift. A ratio of accuracies, not
+    conditioned.
+    """
     return Rate(float(source_adv.sum()), float(source_clean.sum()), "acc(M; clean)")
 
 
 def defense_success_rate(target_adv: np.ndarray, source_clean: np.ndarray) -> Rate:
-    """ACE defense success rate: acc(M+shift; x_adv) / acc(M; x). Can exceed 1 (C5): print survival over CC beside it."""
+    """ACE defense success rate: acc(M+shift; x_adv) / acc(M; x). Can exceed 1 (C5): print survival over CC beside
+    it.
+    """
     return Rate(float(target_adv.sum()), float(source_clean.sum()), "acc(M without shift; clean)")
 
 

@@ -28,12 +28,25 @@ Tier = Literal["quick", "standard", "thorough"]
 # PROTOCOL 5.2, the parts whose attacks exist
 TIERS: dict[str, tuple[str, ...]] = {
     "quick": ("noise", "fgsm", "pgd:loss=margin,steps=20", "apgd:steps=20", "apgd:steps=20,loss=dlr,targets=2"),
-    "standard": ("noise", "fgsm", "fgsm:start=random", "apgd:loss=margin,steps=100", "apgd:steps=100", "apgd:loss=dlr,targets=9", "ddn"),
-    "thorough": (
-        "noise", "fgsm", "fgsm:start=random", "apgd:loss=margin,steps=500,restarts=5", "apgd:steps=1000,restarts=5",
-        "apgd:loss=dlr,steps=500,targets=9", "ddn:steps=1000",
+    "standard": (
+        "noise",
+        "fgsm",
+        "fgsm:start=random",
+        "apgd:loss=margin,steps=100",
+        "apgd:steps=100",
+        "apgd:loss=dlr,targets=9",
+        "ddn",
     ),
-}  # fmt: skip
+    "thorough": (
+        "noise",
+        "fgsm",
+        "fgsm:start=random",
+        "apgd:loss=margin,steps=500,restarts=5",
+        "apgd:steps=1000,restarts=5",
+        "apgd:loss=dlr,steps=500,targets=9",
+        "ddn:steps=1000",
+    ),
+}
 JUDGES = {"quick": (10, 20), "standard": (50, 100), "thorough": (50, 100)}
 DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
 
@@ -108,7 +121,8 @@ def default_eps(norm: str, shape: Sequence[int]) -> float:
 
 
 def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequence[int]) -> list[Attack]:
-    """Attacks without their own eps at each of ``eps`` (default: the data's default). Minimum-norm attacks stay unbounded.
+    """Attacks without their own eps at each of ``eps`` (default: the data's default). Minimum-norm attacks stay
+    unbounded.
 
     A noise attack with its own std needs no ball.
     """
@@ -123,9 +137,17 @@ def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequenc
 
 
 def make_plan(
-    defenses: dict[str, Defended], threats: Sequence[str], attacks: Sequence[Attack], *, others: Sequence[Defended] = (),
-    options: Options | None = None, judge: Judge, seed: int, data_hash: str, classes: int,
-) -> Plan:  # fmt: skip
+    defenses: dict[str, Defended],
+    threats: Sequence[str],
+    attacks: Sequence[Attack],
+    *,
+    others: Sequence[Defended] = (),
+    options: Options | None = None,
+    judge: Judge,
+    seed: int,
+    data_hash: str,
+    classes: int,
+) -> Plan:
     """The product. ``attacks`` have their budgets; ``defenses`` by spec text."""
     cells: list[Cell] = []
     skipped: list[Skipped] = []

@@ -1,6 +1,7 @@
 """Numbers from rows: own and closed robust accuracy per cell, with intervals and denominators. Pure functions.
 
-A row is one judged candidate of one image. The clean image is always a candidate, so robust <= clean by construction.
+A row is one judged candidate of one image. The clean image is always a candidate, so robust <= clean by
+construction.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Picked:
-    """Per image (n,), in image order: the worst candidate's accuracy in the judge draws, and what else is known of it."""
+    """Per image (n,), in image order: the worst candidate's accuracy in the judge draws, and what else is known of
+    it.
+    """
 
     images: list[str]
     p: np.ndarray
@@ -35,7 +38,9 @@ class Picked:
 
 @dataclass(frozen=True)
 class CellResult:
-    """One (defense, threat, attack, ball): accuracy over ALL images against its own points. Shares in [0,1]; nan: n/a."""
+    """One (defense, threat, attack, ball): accuracy over ALL images against its own points. Shares in [0,1]; nan:
+    n/a.
+    """
 
     defense: str
     threat: str
@@ -120,8 +125,9 @@ class Rows:
         return self.where(defense=defense, threat=CLEAN)
 
     def pick(self, mask: np.ndarray, average: bool = False) -> Picked:
-        """The worst candidate per image among the rows in ``mask``: least accurate in the *selection* draws, then least
-        margin; or, with ``average``, the mean over an image's rows."""
+        """The worst candidate per image among the rows in ``mask``: least accurate in the *selection* draws, then
+        least margin; or, with ``average``, the mean over an image's rows.
+        """
         index = np.flatnonzero(mask)
         # averaged draws stay in the order they were drawn, so that the first is a fair one
         quality = (self["view"][index],) if average else (-self["margin"][index], self["p_select"][index])
@@ -142,12 +148,8 @@ class Rows:
                 mean(k8),
                 mean(self["p_select"][index]),
             )
-        if (
-            int(draws.max()) == 1
-        ):  # a witness is a witness: any lattice point that fools counts on the lattice
-            lattice = np.minimum.reduceat(k8, start)
-        else:
-            lattice = k8[start]
+        # a witness is a witness: for a deterministic system any lattice point that fools counts on the lattice
+        lattice = np.minimum.reduceat(k8, start) if int(draws.max()) == 1 else k8[start]
         return Picked(
             list(images),
             share[start],
@@ -172,9 +174,7 @@ def own(rows: Rows, defense: str, threat: str, attack: str) -> CellResult:
     at = int(np.flatnonzero(mask)[0])
     averaged = bool(rows["averaged"][at])
     clean = rows.pick(rows.clean(defense))
-    judged_elsewhere = (
-        not bool(rows["pooled"][at]) and not averaged
-    )  # bait, fixed-w: another judge, another clean
+    judged_elsewhere = not bool(rows["pooled"][at]) and not averaged  # bait, fixed-w: another judge, another clean
     usable = mask & rows["feasible"]
     if judged_elsewhere:
         picked = rows.pick(usable | rows.where(defense=defense, threat=CLEAN, attack=f"for {threat}"))
@@ -187,42 +187,47 @@ def own(rows: Rows, defense: str, threat: str, attack: str) -> CellResult:
     fooled = rows["source_fooled"][mask]
     distances = rows[rows["norm"][at]][mask & rows["source_fooled"]]
     return CellResult(
-        defense=defense, threat=threat, attack=attack, norm=str(rows["norm"][at]), eps=float(rows["eps"][at]), n=len(picked.p),
-        clean_accuracy=float(clean.p.mean()), robust_accuracy=float(picked.p.mean()), ci_low=interval.low, ci_high=interval.high,
-        robust_accuracy_8bit=float(picked.p_8bit.mean()), forwards_per_image=float(rows["forwards"][mask].sum() / len(picked.p)),
-        backwards_per_image=float(rows["backwards"][mask].sum() / len(picked.p)), interval=interval.kind, random=random,
-        source_fooled=float(fooled.mean()), median_norm=float(np.median(distances)) if len(distances) else math.nan, judge_draws=picked.draws,
-    )  # fmt: skip
+        defense=defense,
+        threat=threat,
+        attack=attack,
+        norm=str(rows["norm"][at]),
+        eps=float(rows["eps"][at]),
+        n=len(picked.p),
+        clean_accuracy=float(clean.p.mean()),
+        robust_accuracy=float(picked.p.mean()),
+        ci_low=interval.low,
+        ci_high=interval.high,
+        robust_accuracy_8bit=float(picked.p_8bit.mean()),
+        forwards_per_image=float(rows["forwards"][mask].sum() / len(picked.p)),
+        backwards_per_image=float(rows["backwards"][mask].sum() / len(picked.p)),
+        interval=interval.kind,
+        random=random,
+        source_fooled=float(fooled.mean()),
+        median_norm=float(np.median(distances)) if len(distances) else math.nan,
+        judge_draws=picked.draws,
+    )
 
 
 def pool_mask(rows: Rows, defense: str, threat: str, norm: str, eps: float) -> np.ndarray:
-    """Candidates of the closed pool: points of this threat and all it dominates that lie in the ball, and the clean images."""
+    """Candidates of the closed pool: points of this threat and all it dominates that lie in the ball, and the clean
+    images.
+    """
     names = dominated(parse(threat).name)
     kinds = {t: parse(t).name for t in np.unique(rows["threat"])}
     # the same threat with other fields (another source, another w) is another threat unless it is dominated by name
     allowed = [
         t
         for t, kind in kinds.items()
-        if t == threat
-        or (kind in names and kind != parse(threat).name)
-        or (kind == "adaptive" == parse(threat).name)
+        if t == threat or (kind in names and kind != parse(threat).name) or (kind == "adaptive" == parse(threat).name)
     ]
     slack = 1e-6 if norm == "linf" else 0.5 if norm == "l0" else 1e-5 * min(eps, 1e9)
     # a point made for this ball was checked in float64 by the judge; others enter by their distance
     inside = ((rows["norm"] == norm) & (rows["eps"] == eps) & rows["feasible"]) | (rows[norm] <= eps + slack)
-    mask = (
-        rows.where(defense=defense)
-        & np.isin(rows["threat"], allowed)
-        & inside
-        & rows["pooled"]
-        & ~rows["averaged"]
-    )
+    mask = rows.where(defense=defense) & np.isin(rows["threat"], allowed) & inside & rows["pooled"] & ~rows["averaged"]
     return mask | rows.clean(defense)
 
 
-def closed(
-    rows: Rows, defense: str, threat: str, norm: str, eps: float, baseline: str = "none"
-) -> ClosedResult:
+def closed(rows: Rows, defense: str, threat: str, norm: str, eps: float, baseline: str = "none") -> ClosedResult:
     """The reported number of (threat, ball)."""
     mask = pool_mask(rows, defense, threat, norm, eps)
     picked = rows.pick(mask)
@@ -235,12 +240,26 @@ def closed(
     if rows.clean(baseline).any():
         undefended = float(rows.pick(pool_mask(rows, baseline, threat, norm, eps)).p.mean())
     return ClosedResult(
-        defense=defense, threat=threat, norm=norm, eps=eps, n=len(picked.p), attacks=attacks, clean_accuracy=float(clean.p.mean()),
-        robust_accuracy=float(picked.p.mean()), ci_low=interval.low, ci_high=interval.high, upper=rate_upper(picked.p, picked.first, random),
-        robust_accuracy_8bit=float(picked.p_8bit.mean()), own_accuracy=float(mine.p.mean()), gap=float(mine.p.mean() - picked.p.mean()),
-        persistent_10=persistent(picked.k, picked.draws) if random else math.nan, interval=interval.kind, random=random,
-        judge_draws=picked.draws, undefended=undefended,
-    )  # fmt: skip
+        defense=defense,
+        threat=threat,
+        norm=norm,
+        eps=eps,
+        n=len(picked.p),
+        attacks=attacks,
+        clean_accuracy=float(clean.p.mean()),
+        robust_accuracy=float(picked.p.mean()),
+        ci_low=interval.low,
+        ci_high=interval.high,
+        upper=rate_upper(picked.p, picked.first, random),
+        robust_accuracy_8bit=float(picked.p_8bit.mean()),
+        own_accuracy=float(mine.p.mean()),
+        gap=float(mine.p.mean() - picked.p.mean()),
+        persistent_10=persistent(picked.k, picked.draws) if random else math.nan,
+        interval=interval.kind,
+        random=random,
+        judge_draws=picked.draws,
+        undefended=undefended,
+    )
 
 
 def all_cells(rows: Rows) -> list[CellResult]:
@@ -248,7 +267,9 @@ def all_cells(rows: Rows) -> list[CellResult]:
 
 
 def all_closed(rows: Rows) -> list[ClosedResult]:
-    """Closed results of every (defense, threat, finite ball) that was attacked, and of unbounded balls in their own norm."""
+    """Closed results of every (defense, threat, finite ball) that was attacked, and of unbounded balls in their own
+    norm.
+    """
     keys: dict[tuple[str, str, str, float], None] = {}
     for defense, threat, _, norm, eps in cell_keys(rows):
         at = np.flatnonzero(rows.where(defense=defense, threat=threat))[0]
@@ -260,14 +281,8 @@ def all_closed(rows: Rows) -> list[ClosedResult]:
 def headline(result: ClosedResult, tier: str) -> str:
     """The fixed sentence of PROTOCOL 5.4, without the verdict word."""
     goal = f"T = {{{result.threat}, {result.norm} {show(result.eps)}, untargeted}}"
-    bound = (
-        "is at most"
-        if not result.random
-        else f"is at most (estimated on fresh draws, T_j={result.judge_draws})"
-    )
-    lattice = (
-        f"{100 * result.robust_accuracy_8bit:.1f} %" if not math.isnan(result.robust_accuracy_8bit) else "n/a"
-    )
+    bound = "is at most" if not result.random else f"is at most (estimated on fresh draws, T_j={result.judge_draws})"
+    lattice = f"{100 * result.robust_accuracy_8bit:.1f} %" if not math.isnan(result.robust_accuracy_8bit) else "n/a"
     again = f" R_10 {100 * result.persistent_10:.1f} %." if not math.isnan(result.persistent_10) else ""
     bare = f"{100 * result.undefended:.1f} %" if not math.isnan(result.undefended) else "n/a"
     return (

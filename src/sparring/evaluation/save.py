@@ -1,4 +1,6 @@
-"""Adversarial images on disk: a float tensor and an 8-bit PNG per image, reloaded and re-scored before anything is claimed."""
+"""Adversarial images on disk: a float tensor and an 8-bit PNG per image, reloaded and re-scored before anything is
+claimed.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,26 @@ from sparring.core.geometry import NORMS, distance
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.lattice import truncate
 from sparring.evaluation.plan import DRAWS, with_budgets
-from sparring.evaluation.run import set_up
+from sparring.evaluation.setup import set_up
 from sparring.threats import Options, threat
 
 
 def make_images(
-    model: Any, data: Any, attack: str, out: str | Path, defense: str = "none", *, limit: int | None = None, seed: int = 0, slots: int = 64,
-    image_format: str = "png", skip_bad: bool = False, progress: Callable[[int, int, str], None] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Attack through a defense's declared surrogates (its first variant), save, reload, re-score on the deployed system.
+    model: Any,
+    data: Any,
+    attack: str,
+    out: str | Path,
+    defense: str = "none",
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    slots: int = 64,
+    image_format: str = "png",
+    skip_bad: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Attack through a defense's declared surrogates (its first variant), save, reload, re-score on the deployed
+    system.
 
     Writes images.safetensors (x, y), NNNNN.png, table.json. Returns the summary: per image norms and labels of the
     reloaded tensor and of the reloaded PNG. Raises SparringError for jpeg, or a folder that is not empty.
@@ -79,15 +92,30 @@ def make_images(
     images = []
     for i, name in enumerate(made.images.ids):
         norms = {n: float(distance((reloaded[i : i + 1] - x[i : i + 1]).double(), n)[0]) for n in NORMS}  # type: ignore[arg-type]
-        images.append({
-            "id": name, "file": f"{i:05d}.png", "y": int(y[i]), "clean_label": int(clean.label[i]), "label": int(tensor.label[i]), "png_label": int(png.label[i]),
-            **norms, "png_linf": float((from_png[i] - x[i]).abs().max()),
-        })  # fmt: skip
+        images.append(
+            {
+                "id": name,
+                "file": f"{i:05d}.png",
+                "y": int(y[i]),
+                "clean_label": int(clean.label[i]),
+                "label": int(tensor.label[i]),
+                "png_label": int(png.label[i]),
+                **norms,
+                "png_linf": float((from_png[i] - x[i]).abs().max()),
+            }
+        )
     summary = {
-        "model": made.model.name, "defense": defense, "attack": str(method), "seed": seed, "n": len(x), "clean_accuracy": float(clean.first.double().mean()),
-        "accuracy": float(tensor.first.double().mean()), "png_accuracy": float(png.first.double().mean()),
-        "sha256": hashlib.sha256((partial / "images.safetensors").read_bytes()).hexdigest(), "images": images,
-    }  # fmt: skip
+        "model": made.model.name,
+        "defense": defense,
+        "attack": str(method),
+        "seed": seed,
+        "n": len(x),
+        "clean_accuracy": float(clean.first.double().mean()),
+        "accuracy": float(tensor.first.double().mean()),
+        "png_accuracy": float(png.first.double().mean()),
+        "sha256": hashlib.sha256((partial / "images.safetensors").read_bytes()).hexdigest(),
+        "images": images,
+    }
     (partial / "table.json").write_text(json.dumps(summary, indent=2) + "\n")
     if folder.exists():
         folder.rmdir()

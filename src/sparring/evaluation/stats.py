@@ -48,14 +48,13 @@ def lower_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
     """(BOOTSTRAPS,) means of resampled images; ``values`` (n,) one number per image (the cluster)."""
     rng = np.random.default_rng(seed)
-    parts = [
-        values[rng.integers(0, len(values), (500, len(values)))].mean(1) for _ in range(BOOTSTRAPS // 500)
-    ]
+    parts = [values[rng.integers(0, len(values), (500, len(values)))].mean(1) for _ in range(BOOTSTRAPS // 500)]
     return np.concatenate(parts)
 
 
 def rate_interval(p: np.ndarray, first: np.ndarray, random: bool) -> Interval:
-    """Two-sided interval of mean(p), p (n,) per-image accuracies, first (n,) bool the first judge draw of each image.
+    """Two-sided interval of mean(p), p (n,) per-image accuracies, first (n,) bool the first judge draw of each
+    image.
 
     Deterministic: Wilson. Random: cluster bootstrap over images; Clopper-Pearson on first draws where that is
     degenerate (all p equal, n < 50, or 0 or n correct).
@@ -81,7 +80,9 @@ def rate_upper(p: np.ndarray, first: np.ndarray, random: bool) -> float:
 
 
 class Paired(NamedTuple):
-    """difference = mean(a) - mean(b) on the same images, its paired bootstrap interval, and McNemar's exact p (or nan)."""
+    """difference = mean(a) - mean(b) on the same images, its paired bootstrap interval, and McNemar's exact p (or
+    nan).
+    """
 
     difference: float
     low: float

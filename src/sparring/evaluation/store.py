@@ -1,4 +1,5 @@
-"""A run folder: ``run.json`` (provenance), ``points/`` (adversarial images), ``rows/`` (typed Parquet), written atomically.
+"""A run folder: ``run.json`` (provenance), ``points/`` (adversarial images), ``rows/`` (typed Parquet), written
+atomically.
 
 A file that exists is complete; resume means skipping it. A folder that belongs to another configuration is refused.
 """
@@ -26,21 +27,50 @@ from sparring.core.errors import SparringError
 
 SCHEMA = pa.schema(
     [
-        ("defense", pa.string()), ("threat", pa.string()), ("attack", pa.string()), ("view", pa.string()), ("run", pa.string()),
-        ("norm", pa.string()), ("eps", pa.float64()), ("image", pa.string()), ("y", pa.int64()), ("random", pa.bool_()),
-        ("pooled", pa.bool_()), ("averaged", pa.bool_()), ("source_fooled", pa.bool_()), ("feasible", pa.bool_()), ("correct", pa.bool_()),
-        ("p_select", pa.float64()), ("margin", pa.float64()), ("k", pa.int64()), ("draws", pa.int64()), ("label", pa.int64()),
-        ("lattice", pa.bool_()), ("k_8bit", pa.int64()), ("label_8bit", pa.int64()), ("linf", pa.float64()), ("l2", pa.float64()),
-        ("l1", pa.float64()), ("l0", pa.float64()), ("forwards", pa.int64()), ("backwards", pa.int64()), ("job", pa.int64()),
-        ("first_hit", pa.int64()), ("best_hit", pa.int64()), ("nonfinite_gradients", pa.int64()), ("zero_gradients", pa.int64()),
+        ("defense", pa.string()),
+        ("threat", pa.string()),
+        ("attack", pa.string()),
+        ("view", pa.string()),
+        ("run", pa.string()),
+        ("norm", pa.string()),
+        ("eps", pa.float64()),
+        ("image", pa.string()),
+        ("y", pa.int64()),
+        ("random", pa.bool_()),
+        ("pooled", pa.bool_()),
+        ("averaged", pa.bool_()),
+        ("source_fooled", pa.bool_()),
+        ("feasible", pa.bool_()),
+        ("correct", pa.bool_()),
+        ("p_select", pa.float64()),
+        ("margin", pa.float64()),
+        ("k", pa.int64()),
+        ("draws", pa.int64()),
+        ("label", pa.int64()),
+        ("lattice", pa.bool_()),
+        ("k_8bit", pa.int64()),
+        ("label_8bit", pa.int64()),
+        ("linf", pa.float64()),
+        ("l2", pa.float64()),
+        ("l1", pa.float64()),
+        ("l0", pa.float64()),
+        ("forwards", pa.int64()),
+        ("backwards", pa.int64()),
+        ("job", pa.int64()),
+        ("first_hit", pa.int64()),
+        ("best_hit", pa.int64()),
+        ("nonfinite_gradients", pa.int64()),
+        ("zero_gradients", pa.int64()),
     ]
-)  # fmt: skip
+)
 
 PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pyarrow", "pydantic", "timm", "torchvision")
 
 
 class Store:
-    """One run folder. ``identity``: what decides the answers; a folder with another one is refused, by name of the field."""
+    """One run folder. ``identity``: what decides the answers; a folder with another one is refused, by name of the
+    field.
+    """
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
@@ -136,10 +166,14 @@ def environment() -> dict[str, Any]:
     from sparring import __version__
 
     return {
-        "sparring": __version__, "python": sys.version.split()[0], "platform": platform.platform(), "packages": found,
-        "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "sparring": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": found,
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
-    }  # fmt: skip
+    }
 
 
 def write_text(file: Path, text: str) -> None:

@@ -1,4 +1,6 @@
-"""CIFAR ResNets (He et al., arXiv:1512.03385, sec. 4.2, option A): 3x3 stem of 16, stages 16/32/64, no-parameter shortcuts."""
+"""CIFAR ResNets (He et al., arXiv:1512.03385, sec. 4.2, option A): 3x3 stem of 16, stages 16/32/64, no-parameter
+shortcuts.
+"""
 
 from __future__ import annotations
 

@@ -22,9 +22,15 @@ class Classifier(nn.Module):
     std: Tensor
 
     def __init__(
-        self, network: nn.Module, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,), *,
-        name: str = "model", channels: int | None = None, size: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        network: nn.Module,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        *,
+        name: str = "model",
+        channels: int | None = None,
+        size: int | None = None,
+    ) -> None:
         super().__init__()
         if len(mean) != len(std) or any(s <= 0 for s in std):
             raise SparringError(
@@ -47,9 +53,7 @@ def weights_hash(module: nn.Module) -> str:
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(
-            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            if tensor.numel()
-            else b""
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
         )
     digest.update(repr(module).encode())
     return digest.hexdigest()
@@ -60,6 +64,4 @@ def private_copy(module: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(module)
     except Exception as error:
-        raise SparringError(
-            f"the model cannot be copied ({error}); pass a module that copy.deepcopy accepts"
-        ) from None
+        raise SparringError(f"the model cannot be copied ({error}); pass a module that copy.deepcopy accepts") from None

@@ -1,4 +1,6 @@
-"""Classifiers by spec text: ``timm:NAME``, ``torchvision:NAME``, ``cifar_resnet20:weights=FILE``, ``lite0``, ``python:module:factory``."""
+"""Classifiers by spec text: ``timm:NAME``, ``torchvision:NAME``, ``cifar_resnet20:weights=FILE``, ``lite0``,
+``python:module:factory``.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,7 @@ def load_model(
         loaded = Classifier(model, mean or (0.0,), std or (1.0,), name=type(model).__name__)
     training = [name or "the model" for name, m in loaded.named_modules() if m.training]
     if training:
-        raise SparringError(
-            f"{loaded.name}: {training[-1]} is in train mode; call model.eval() before evaluating"
-        )
+        raise SparringError(f"{loaded.name}: {training[-1]} is in train mode; call model.eval() before evaluating")
     return loaded
 
 
@@ -59,31 +59,27 @@ def need(module: str, extra: str) -> Any:
 
 
 @MODELS("timm")
-def timm_model(
-    name: str, weights: str | None = None, pretrained: bool = False, classes: int = 1000
-) -> Classifier:
+def timm_model(name: str, weights: str | None = None, pretrained: bool = False, classes: int = 1000) -> Classifier:
     """A timm model with its own mean/std. weights=FILE, or pretrained=true to download through timm."""
     timm = need("timm", "models")
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:3]
-        raise SparringError(
-            f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
-        )
+        raise SparringError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
     with seeded(0):
         network = timm.create_model(name, pretrained=pretrained, num_classes=classes).eval()
     if weights:
         load_weights(network, weights)
     config = network.pretrained_cfg
-    return Classifier(
-        network, config["mean"], config["std"], name=f"timm:{name}", size=config["input_size"][-1]
-    )
+    return Classifier(network, config["mean"], config["std"], name=f"timm:{name}", size=config["input_size"][-1])
 
 
 @MODELS("torchvision")
 def torchvision_model(
     name: str, weights: str | None = None, pretrained: bool = False, classes: int = 1000
 ) -> Classifier:
-    """A torchvision classifier with ImageNet mean/std. weights=FILE, or pretrained=true to download through torchvision."""
+    """A torchvision classifier with ImageNet mean/std. weights=FILE, or pretrained=true to download through
+    torchvision.
+    """
     models = need("torchvision.models", "models")
     if name not in models.list_models(module=models):
         raise SparringError(f"torchvision has no classifier {name!r}; see torchvision.models.list_models()")
@@ -137,9 +133,7 @@ def python_model(factory: str, weights: str | None = None) -> Classifier:
         raise SparringError(f"python:{factory}: {module_name} has no callable {attribute!r}")
     network = make()
     if not isinstance(network, nn.Module):
-        raise SparringError(
-            f"python:{factory}: the factory returned {type(network).__name__}, not an nn.Module"
-        )
+        raise SparringError(f"python:{factory}: the factory returned {type(network).__name__}, not an nn.Module")
     if weights:
         load_weights(network, weights)
     return network if isinstance(network, Classifier) else Classifier(network, name=f"python:{factory}")

@@ -30,7 +30,8 @@ class Prepared:
 def prepare(model: nn.Module, example: Tensor, *, fold: bool = True, channels_last: bool = True) -> Prepared:
     """A frozen copy of ``model`` (already in eval mode); ``example`` (B,C,H,W) in [0,1] verifies that logits stay.
 
-    A model that torch.fx cannot trace, or whose logits move by more than FOLD_TOLERANCE, is left alone, and the note says so.
+    A model that torch.fx cannot trace, or whose logits move by more than FOLD_TOLERANCE, is left alone, and the
+    note says so.
     """
     copy = private_copy(model).eval().requires_grad_(False)
     with torch.no_grad():
@@ -61,7 +62,9 @@ class _ChannelsLast(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Convolutions are leaves, also a user's subclass (padding inside forward): folding replaces their weights only."""
+    """Convolutions are leaves, also a user's subclass (padding inside forward): folding replaces their weights
+    only.
+    """
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
@@ -82,11 +85,7 @@ def _fold(model: nn.Module) -> tuple[nn.Module, int, str]:
         if node.op != "call_module" or not isinstance(source, fx.Node) or source.op != "call_module":
             continue
         norm, conv = modules[str(node.target)], modules[str(source.target)]
-        if (
-            not isinstance(norm, nn.BatchNorm2d)
-            or norm.running_mean is None
-            or not isinstance(conv, nn.Conv2d)
-        ):
+        if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or not isinstance(conv, nn.Conv2d):
             continue
         if len(source.users) > 1 or calls[source.target] > 1 or calls[node.target] > 1:
             continue

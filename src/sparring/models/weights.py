@@ -52,9 +52,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     for keys, fault in ((missing, "lacks"), (unexpected, "has unknown"), (wrong, "has another shape of")):
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise SparringError(
-                f"weights file {path} {fault} {keys[0]}{more}; it belongs to another architecture"
-            )
+            raise SparringError(f"weights file {path} {fault} {keys[0]}{more}; it belongs to another architecture")
     module.load_state_dict(state, strict=False)
 
 

@@ -57,9 +57,7 @@ def eps_curves(results: Sequence[ClosedResult]) -> list[tuple[str, str]]:
         if not lines:
             continue
         figure, axes = plt.subplots(figsize=(7.2, 4.0))
-        styles = {
-            t: s for t, s in zip(dict.fromkeys(t for _, t in lines), ("-", "--", ":", "-."), strict=False)
-        }
+        styles = dict(zip(dict.fromkeys(t for _, t in lines), ("-", "--", ":", "-."), strict=False))
         colors = {d: f"C{i}" for i, d in enumerate(dict.fromkeys(d for d, _ in lines))}
         for (defense, threat), points in lines.items():
             scale = 255 if norm == "linf" else 1

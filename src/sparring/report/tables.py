@@ -24,13 +24,20 @@ def ball(norm: str, eps: float) -> str:
 
 def cells_table(cells: Sequence[CellResult]) -> Table:
     """One line per (defense, threat, attack, ball): own points only."""
-    table = Table(
-        title="Each attack in each seat: accuracy over all images, own points only (%)", title_justify="left"
-    )
+    table = Table(title="Each attack in each seat: accuracy over all images, own points only (%)", title_justify="left")
     for name, right in (
-        ("defense", False), ("threat", False), ("attack", False), ("ball", False), ("clean", True), ("robust", True), ("95 % interval", True),
-        ("8-bit", True), ("median norm", True), ("n", True), ("fwd/img", True),
-    ):  # fmt: skip
+        ("defense", False),
+        ("threat", False),
+        ("attack", False),
+        ("ball", False),
+        ("clean", True),
+        ("robust", True),
+        ("95 % interval", True),
+        ("8-bit", True),
+        ("median norm", True),
+        ("n", True),
+        ("fwd/img", True),
+    ):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     last = ""
     for c in cells:
@@ -38,22 +45,37 @@ def cells_table(cells: Sequence[CellResult]) -> Table:
             table.add_section()
         last = c.defense
         table.add_row(
-            c.defense, c.threat, c.attack, ball(c.norm, c.eps), percent(c.clean_accuracy), percent(c.robust_accuracy),
-            f"{percent(c.ci_low)}-{percent(c.ci_high)}", percent(c.robust_accuracy_8bit), "-" if math.isnan(c.median_norm) else f"{c.median_norm:.3g}",
-            str(c.n), f"{c.forwards_per_image:.0f}",
-        )  # fmt: skip
+            c.defense,
+            c.threat,
+            c.attack,
+            ball(c.norm, c.eps),
+            percent(c.clean_accuracy),
+            percent(c.robust_accuracy),
+            f"{percent(c.ci_low)}-{percent(c.ci_high)}",
+            percent(c.robust_accuracy_8bit),
+            "-" if math.isnan(c.median_norm) else f"{c.median_norm:.3g}",
+            str(c.n),
+            f"{c.forwards_per_image:.0f}",
+        )
     return table
 
 
 def closed_table(results: Sequence[ClosedResult]) -> Table:
     """One line per (defense, threat, ball): per-image worst case over the closed pool."""
-    table = Table(
-        title="Worst case per image over the closed pool: the numbers to report (%)", title_justify="left"
-    )
+    table = Table(title="Worst case per image over the closed pool: the numbers to report (%)", title_justify="left")
     for name, right in (
-        ("defense", False), ("threat", False), ("ball", False), ("clean", True), ("robust at most", True), ("95 % interval", True), ("upper bound", True),
-        ("8-bit", True), ("undefended", True), ("attacks", True), ("n", True),
-    ):  # fmt: skip
+        ("defense", False),
+        ("threat", False),
+        ("ball", False),
+        ("clean", True),
+        ("robust at most", True),
+        ("95 % interval", True),
+        ("upper bound", True),
+        ("8-bit", True),
+        ("undefended", True),
+        ("attacks", True),
+        ("n", True),
+    ):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     last = ""
     for r in results:
@@ -61,9 +83,18 @@ def closed_table(results: Sequence[ClosedResult]) -> Table:
             table.add_section()
         last = r.defense
         table.add_row(
-            r.defense, r.threat, ball(r.norm, r.eps), percent(r.clean_accuracy), percent(r.robust_accuracy), f"{percent(r.ci_low)}-{percent(r.ci_high)}",
-            percent(r.upper), percent(r.robust_accuracy_8bit), percent(r.undefended), str(r.attacks), str(r.n),
-        )  # fmt: skip
+            r.defense,
+            r.threat,
+            ball(r.norm, r.eps),
+            percent(r.clean_accuracy),
+            percent(r.robust_accuracy),
+            f"{percent(r.ci_low)}-{percent(r.ci_high)}",
+            percent(r.upper),
+            percent(r.robust_accuracy_8bit),
+            percent(r.undefended),
+            str(r.attacks),
+            str(r.n),
+        )
     return table
 
 

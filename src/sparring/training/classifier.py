@@ -39,7 +39,8 @@ def train_classifier(
     out: str | Path,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Classifier:
-    """Train on ``images``, keep the epoch with the least validation loss, write OUT.safetensors and its card OUT.json.
+    """Train on ``images``, keep the epoch with the least validation loss, write OUT.safetensors and its card
+    OUT.json.
 
     Deterministic given the seed, on one machine. Raises SparringError if the file exists.
     """
@@ -93,8 +94,14 @@ def train_classifier(
             progress(epoch + 1, config.epochs, f"validation accuracy {100 * accuracy:.1f} %")
     network.load_state_dict(best)
     card = {
-        "model": f"small_cnn:weights={path.name},classes={classes},channels={images.x.shape[1]}", "data": images.name, "data_hash": images.hash,
-        "config": asdict(config), "selected_by": "validation loss", "curve": curve, "seconds": round(time.time() - start, 1), "sparring": __version__,
-    }  # fmt: skip
+        "model": f"small_cnn:weights={path.name},classes={classes},channels={images.x.shape[1]}",
+        "data": images.name,
+        "data_hash": images.hash,
+        "config": asdict(config),
+        "selected_by": "validation loss",
+        "curve": curve,
+        "seconds": round(time.time() - start, 1),
+        "sparring": __version__,
+    }
     save_weights(network.eval(), path, card)
     return Classifier(network.eval(), name=card["model"], channels=images.x.shape[1])

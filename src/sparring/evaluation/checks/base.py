@@ -122,7 +122,9 @@ def check(
     fires: Callable[[], Context],
     silent: Callable[[], Context],
 ) -> Callable[[Callable[[Context], list[Answer]]], Check]:
-    """Decorator: enrol a function Context -> list[Answer]. Its docstring says when it is raised, why, and what to do."""
+    """Decorator: enrol a function Context -> list[Answer]. Its docstring says when it is raised, why, and what to
+    do.
+    """
 
     def enrol(ask: Callable[[Context], list[Answer]]) -> Check:
         return CHECKS(id)(Check(id, title, scope, severity, ask, fires, silent))
@@ -132,7 +134,5 @@ def check(
 
 def run_checks(context: Context, only: Sequence[str] | None = None) -> list[Finding]:
     """Findings of all enrolled preflight checks (or of ``only`` these ids), in order of number."""
-    chosen = sorted(
-        (c for i, c in CHECKS.items() if only is None or i in only), key=lambda c: (c.id[0], int(c.id[1:]))
-    )
+    chosen = sorted((c for i, c in CHECKS.items() if only is None or i in only), key=lambda c: (c.id[0], int(c.id[1:])))
     return [finding for c in chosen for finding in c.run(context)]

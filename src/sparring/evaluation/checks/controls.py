@@ -45,10 +45,16 @@ def context(
     for module, training in zip(model.modules(), state, strict=True):
         module.training = training
     fields: dict[str, Any] = {
-        "model": model, "network": model, "x": x, "y": y, "ids": [str(i) for i in range(len(x))],
+        "model": model,
+        "network": model,
+        "x": x,
+        "y": y,
+        "ids": [str(i) for i in range(len(x))],
         "systems": [Defended(model, stages, name="+".join(s.name for s in stages) or "none")],
-        "attacks": [attack("pgd:eps=8/255,steps=3"), attack("ddn:steps=3")], "all_x": x, "all_y": y,
-    }  # fmt: skip
+        "attacks": [attack("pgd:eps=8/255,steps=3"), attack("ddn:steps=3")],
+        "all_x": x,
+        "all_y": y,
+    }
     return Context(**{**fields, **changes})
 
 
@@ -75,13 +81,13 @@ class Lookup(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         label = (x[:, 0, 0, 0] * 10).floor().long().clamp(0, CLASSES - 1)
-        return 10.0 * nn.functional.one_hot(label, CLASSES).to(x.dtype) + 0.0 * x.flatten(1).sum(
-            1, keepdim=True
-        )
+        return 10.0 * nn.functional.one_hot(label, CLASSES).to(x.dtype) + 0.0 * x.flatten(1).sum(1, keepdim=True)
 
 
 class CoinNet(nn.Module):
-    """Passes its input's first pixel to the right class, unless the coin stage has raised it beyond 1: then all is lost."""
+    """Passes its input's first pixel to the right class, unless the coin stage has raised it beyond 1: then all is
+    lost.
+    """
 
     def __init__(self, labels: Tensor, x: Tensor) -> None:
         super().__init__()
@@ -94,9 +100,9 @@ class CoinNet(nn.Module):
         nearest = torch.cdist(body, self.x[:, :, 1:].flatten(1)).argmin(1)  # type: ignore[index]
         label = self.labels[nearest]  # type: ignore[index]
         wrong = (label + 1) % CLASSES
-        return nn.functional.one_hot(torch.where(tails, wrong, label), CLASSES).to(
-            x.dtype
-        ) * 10 + 0 * x.flatten(1).sum(1, keepdim=True)
+        return nn.functional.one_hot(torch.where(tails, wrong, label), CLASSES).to(x.dtype) * 10 + 0 * x.flatten(1).sum(
+            1, keepdim=True
+        )
 
 
 def coin_system(p: float = 0.8, count: int = 200) -> tuple[Defended, Tensor, Tensor]:
@@ -116,7 +122,9 @@ def coin_system(p: float = 0.8, count: int = 200) -> tuple[Defended, Tensor, Ten
 
 @dataclass(frozen=True)
 class LinearControl:
-    """B3, the exact control: weights (K,d), bias (K,). Untargeted linf with the box is solvable per coordinate and rival."""
+    """B3, the exact control: weights (K,d), bias (K,). Untargeted linf with the box is solvable per coordinate and
+    rival.
+    """
 
     weight: Tensor
     bias: Tensor

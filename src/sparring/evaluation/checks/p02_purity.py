@@ -36,9 +36,11 @@ def fingerprint(model: nn.Module) -> dict[str, str]:
     silent=lambda: context(_batchnorm(False)),
 )
 def purity(c: Context) -> list[Answer]:
-    """Raised if: a module is in train mode, or a forward pass or an input gradient changes parameters, buffers, modes or .grad.
+    """Raised if: a module is in train mode, or a forward pass or an input gradient changes parameters, buffers,
+    modes or .grad.
 
-    Why: with BatchNorm or dropout in train mode a prediction depends on the batch and on chance, and the model drifts while attacked.
+    Why: with BatchNorm or dropout in train mode a prediction depends on the batch and on chance, and the model
+    drifts while attacked.
 
     What to do: call model.eval() before evaluating; make dropout that is part of a defense a declared random stage.
     """

@@ -32,9 +32,11 @@ def relative_change(a: Tensor, b: Tensor) -> Tensor:
     silent=context,
 )
 def determinism(c: Context) -> list[Answer]:
-    """Raised if: five forward passes of a system declared deterministic disagree (fatal), or a system declared random never varies (warning).
+    """Raised if: five forward passes of a system declared deterministic disagree (fatal), or a system declared
+    random never varies (warning).
 
-    Why: a random system judged once counts lucky misclassifications as broken images; undeclared randomness breaks every later number.
+    Why: a random system judged once counts lucky misclassifications as broken images; undeclared randomness breaks
+    every later number.
 
     What to do: declare ``random=True`` in the stage's Surrogate, or find what draws random numbers.
     """

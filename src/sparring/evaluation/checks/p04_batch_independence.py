@@ -25,9 +25,11 @@ class _BatchMean(nn.Module):
     silent=context,
 )
 def batch_independence(c: Context) -> list[Answer]:
-    """Raised if: an image's logits change with its batch-mates: alone, in a batch, in a permuted batch, beside other images.
+    """Raised if: an image's logits change with its batch-mates: alone, in a batch, in a permuted batch, beside
+    other images.
 
-    Why: per-image robustness is undefined then; batch norm in train mode, transductive defenses and batch-wise quantiles do this.
+    Why: per-image robustness is undefined then; batch norm in train mode, transductive defenses and batch-wise
+    quantiles do this.
 
     What to do: compute statistics per image; put BatchNorm in eval mode.
     """
@@ -40,10 +42,7 @@ def batch_independence(c: Context) -> list[Answer]:
         with torch.no_grad():
             together = system.logits(c.x, noise, 1)[:, 0]
             alone = torch.cat(
-                [
-                    system.logits(c.x[i : i + 1], noise.at(torch.tensor([i])), 1)[:, 0]
-                    for i in range(min(count, 8))
-                ]
+                [system.logits(c.x[i : i + 1], noise.at(torch.tensor([i])), 1)[:, 0] for i in range(min(count, 8))]
             )
             permuted = system.logits(c.x[order], noise.at(order), 1)[:, 0][order]
             mixed = system.logits(torch.where(half[:, None, None, None], c.x, 1 - c.x), noise, 1)[:, 0]

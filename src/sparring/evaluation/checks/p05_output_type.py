@@ -23,7 +23,8 @@ def output_type(c: Context) -> list[Answer]:
 
     Why: losses on probabilities saturate, and a weak attack looks like a robust model.
 
-    What to do: expose the logits (drop the softmax). Differs from PROTOCOL: an evaluation stops here instead of going on with log p.
+    What to do: expose the logits (drop the softmax). Differs from PROTOCOL: an evaluation stops here instead of
+    going on with log p.
     """
     z = c.logits()
     worst = max(float((-z).clamp_min(0).max()), float((z.sum(1) - 1).abs().max()))

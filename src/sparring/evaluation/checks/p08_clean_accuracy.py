@@ -30,15 +30,11 @@ def clean_accuracy(c: Context) -> list[Answer]:
     x, y = (c.x, c.y) if c.all_x is None or c.all_y is None else (c.all_x, c.all_y)
     size = max(1, ROW_BUDGET // x[0].numel())
     with torch.no_grad():
-        right = torch.cat(
-            [c.network(x[i : i + size]).argmax(1) == y[i : i + size] for i in range(0, len(x), size)]
-        )
+        right = torch.cat([c.network(x[i : i + size]).argmax(1) == y[i : i + size] for i in range(0, len(x), size)])
     k, n = int(right.sum()), len(y)
     text = f"clean accuracy {100 * k / n:.1f} % ({k} of {n})"
     if c.expected_clean is None:
-        return [
-            Answer(True, k / n, float("nan"), f"{text}; none was declared (--expect-clean)", severity="INFO")
-        ]
+        return [Answer(True, k / n, float("nan"), f"{text}; none was declared (--expect-clean)", severity="INFO")]
     low, high, _ = clopper_pearson(k, n, 0.99)
     ok = low - SLACK <= c.expected_clean <= high + SLACK
     return [
@@ -46,8 +42,6 @@ def clean_accuracy(c: Context) -> list[Answer]:
             ok,
             k / n,
             c.expected_clean,
-            text
-            if ok
-            else f"{text}, declared {100 * c.expected_clean:.1f} %: wrong weights, preprocessing or labels",
+            text if ok else f"{text}, declared {100 * c.expected_clean:.1f} %: wrong weights, preprocessing or labels",
         )
     ]

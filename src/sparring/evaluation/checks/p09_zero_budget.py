@@ -37,7 +37,8 @@ def _tiring() -> Context:
 def zero_budget(c: Context) -> list[Answer]:
     """Raised if: an attack with a budget of zero, put through pool and judge, does not return clean accuracy.
 
-    Why: any difference is a leak: state in the model, a mode flip, a shared random generator, or counting lucky draws as hits.
+    Why: any difference is a leak: state in the model, a mode flip, a shared random generator, or counting lucky
+    draws as hits.
 
     What to do: look for state that a forward pass changes, and for randomness that is not declared.
     """
@@ -65,9 +66,7 @@ def zero_budget(c: Context) -> list[Answer]:
             inside = (points.x - c.x).abs().flatten(1).amax(1) == 0
             again = judge.score(system, torch.where(inside[:, None, None, None], points.x, c.x), c.y, c.keys)
             difference = float((again.k - clean.k).double().mean() / draws)
-            spread = (
-                float((again.k - clean.k).double().std() / draws / len(c.x) ** 0.5) if system.random else 0.0
-            )
+            spread = float((again.k - clean.k).double().std() / draws / len(c.x) ** 0.5) if system.random else 0.0
             ok = abs(difference) <= Z99 * spread + 1e-9
             message = (
                 "zero budget, clean accuracy"

@@ -30,7 +30,8 @@ def _rounding(backward: str) -> Context:
     silent=lambda: _rounding("identity"),
 )
 def graph_continuity(c: Context) -> list[Answer]:
-    """Raised if: with its declared default backward, a stage passes no gradient (none, all zero, or not finite) on more than 1 % of images.
+    """Raised if: with its declared default backward, a stage passes no gradient (none, all zero, or not finite) on
+    more than 1 % of images.
 
     Why: an attack through a dead stage fails, and its failure says nothing about robustness (shattered gradients).
 
@@ -52,11 +53,7 @@ def graph_continuity(c: Context) -> list[Answer]:
         dead = [1.0 if g is None else float(_dead(g).double().mean()) for g in grads]
         # the culprit is the last stage whose input is dead while its output is alive
         culprit = next(
-            (
-                k
-                for k in reversed(range(len(dead)))
-                if dead[k] > SHARE and (k + 1 == len(dead) or dead[k + 1] <= SHARE)
-            ),
+            (k for k in reversed(range(len(dead))) if dead[k] > SHARE and (k + 1 == len(dead) or dead[k + 1] <= SHARE)),
             None,
         )
         if culprit is None:

@@ -22,15 +22,17 @@ def _keyed(x: Tensor, noise: Noise) -> Tensor:
     return x + 0.5 * noise.normal("firewall", x.shape[1:])
 
 
-def _noisy(function) -> Context:  # noqa: ANN001
+def _noisy(function) -> Context:
     return context(stages=(FunctionStage(function, name="noise", random=True),))
 
 
 @check("P13", "RNG firewall", "J", "FATAL", fires=lambda: _noisy(_global), silent=lambda: _noisy(_keyed))
 def rng_firewall(c: Context) -> list[Answer]:
-    """Raised if: judging the same points twice gives other labels when only the global seeds changed, or the same logits under other judge keys.
+    """Raised if: judging the same points twice gives other labels when only the global seeds changed, or the same
+    logits under other judge keys.
 
-    Why: an attack that reseeds the global generator (AutoAttack's APGD does) would silently re-align the noise of the defense.
+    Why: an attack that reseeds the global generator (AutoAttack's APGD does) would silently re-align the noise of
+    the defense.
 
     What to do: draw all noise from the ``noise`` argument of the stage.
     """
@@ -41,7 +43,7 @@ def rng_firewall(c: Context) -> list[Answer]:
         with _global_state():
             for seed in (1, 2):
                 random.seed(seed)
-                np.random.seed(seed)  # noqa: NPY002 - the legacy global state is what is tested
+                np.random.seed(seed)
                 torch.manual_seed(seed)
                 judged.append(Judge(draws=3, seed=c.seed).labels(system, c.x, c.keys))
         with torch.no_grad():
@@ -62,13 +64,13 @@ def rng_firewall(c: Context) -> list[Answer]:
     return answers
 
 
-class _global_state:  # noqa: N801
+class _global_state:
     """Restores the global generators: a check leaves no trace."""
 
     def __enter__(self) -> None:
-        self.state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+        self.state = random.getstate(), np.random.get_state(), torch.get_rng_state()
 
     def __exit__(self, *_: object) -> None:
         random.setstate(self.state[0])
-        np.random.set_state(self.state[1])  # noqa: NPY002
+        np.random.set_state(self.state[1])
         torch.set_rng_state(self.state[2])
