@@ -22,8 +22,8 @@ UNBOUNDED_C = 1e9
 @ATTACKS("cw")
 @dataclass(frozen=True, kw_only=True)
 class CW:
-    """Carlini & Wagner's l2 attack (arXiv:1608.04644, sec. VI.A): min |d|^2 + c * max(-margin, -kappa) in tanh
-    space.
+    """Carlini & Wagner's l2 attack (arXiv:1608.04644, sec. VI.A): min |d|^2 + c * max(-margin, -kappa)
+    in tanh space. Norm: l2.
 
     ``steps`` per search, ``searches`` binary searches for c *per image*, ``c`` the first constant, ``lr`` of Adam,
     ``kappa`` the confidence. Differs from the paper: early abort (no 0.01 % gain in steps/10) is per image.
@@ -83,6 +83,8 @@ class CW:
         active = per_row(s.c * (margin < self.kappa), grad)
         tanh = 2 * s.x - 1
         slope = (2 * delta - active * grad) * (1 - tanh.square()) / 2
+        if q.ball.mask is not None:  # w of a masked pixel never moves from the clean image
+            slope = slope * q.ball.mask
         direction, moments = adam(Rows(m=s.m, v=s.v, count=s.count), slope)
         w = s.w - self.lr * direction
         moved = s.put(w=w, x=(torch.tanh(w) + 1) / 2, m=moments.m, v=moments.v, count=moments.count)

@@ -23,7 +23,7 @@ from sparring.core.spec import show
 from sparring.evaluation.run import Evaluation
 from sparring.report.tables import cells_table, closed_table, findings_table
 
-WIDTH = 150
+WIDTH = 180
 
 
 def console() -> Console:

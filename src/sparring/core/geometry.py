@@ -158,6 +158,8 @@ def _project_l1(delta: Tensor, low: Tensor, high: Tensor, eps: Tensor) -> Tensor
     threshold = kinks.gather(1, before) + (excess[:, None] - drop.gather(1, before)).clamp_min(0) / rate
     threshold = torch.where(excess[:, None] > 0, threshold, torch.zeros_like(threshold))
     shrunk = torch.minimum((magnitude - threshold).clamp_min(0), cap)
+    # round-off only, as for l2
+    shrunk = shrunk * (eps.to(delta.dtype) / shrunk.sum(1).clamp_min(1e-30)).clamp(max=1)[:, None]
     return shrunk.reshape(delta.shape) * delta.sign()
 
 

@@ -65,11 +65,9 @@ def dlr(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def targeted_dlr(logits: Tensor, label: Tensor, target: Tensor) -> Tensor:
-    """Targeted DLR (arXiv:2003.01690, eq. 7). K = 3 uses z_1 - z_3 below the line, K = 2 the plain difference."""
+    """Targeted DLR (arXiv:2003.01690, eq. 7). K < 4 has no fourth logit: plain difference of the two logits."""
     gain = at(logits, target) - at(logits, label)
-    classes = logits.shape[1]
-    if classes < 3:
+    if logits.shape[1] < 4:
         return gain
-    top = logits.topk(min(4, classes), 1).values
-    low = top[:, 2] if classes < 4 else (top[:, 2] + top[:, 3]) / 2
-    return gain / (top[:, 0] - low).clamp_min(1e-12)
+    top = logits.topk(4, 1).values
+    return gain / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2).clamp_min(1e-12)

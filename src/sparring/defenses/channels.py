@@ -41,25 +41,23 @@ def frequency_mask(height: int, width: int, rate: float) -> Tensor:
     """0/1 (H, W//2+1): which one-sided 2-D frequencies FC keeps (authors' code, complex_mask, "hyper").
 
     Kept are quarter-disks of radius r around the corners, r = floor(sqrt(2 (1-rate) H W_half / pi)), the corners
-    being rows 0 and H-1, columns 0 and W_half-1 as in the code (so row H-1 counts as frequency 0). The kept
+    being rows 0 and H-1, columns 0 and W-1 as in the code (so row H-1 counts as frequency 0). The kept
     fraction is not 1-rate.
     """
     half = width // 2 + 1
     radius = math.floor(math.sqrt(2 * (1 - rate) * height * half / math.pi))
     rows = torch.minimum(torch.arange(height), height - 1 - torch.arange(height))[:, None].double()
     columns = torch.arange(half)[None].double()
-    keep = (rows.square() + columns.square()).sqrt() < radius
-    if 2 * radius >= height:  # the right-hand corners
-        keep |= (rows.square() + (half - 1 - columns).square()).sqrt() < radius
+    # the right-hand corners lie outside the one-sided spectrum and reach into it only when r >= W/2
+    across = torch.minimum(columns, width - 1 - columns)
+    keep = (rows.square() + across.square()).sqrt() < radius
     return keep.float()
 
 
 class FCStage(ChannelStage):
     def __init__(self, rate: float, clip: bool) -> None:
         why = "linear: autograd through the FFT is exact, and projects the gradient onto the passband"
-        super().__init__(
-            "fc", Surrogate(backward={"exact": "exact", "identity": "identity"}, random=False, why=why), clip
-        )
+        super().__init__("fc", Surrogate(backward={"exact": "exact"}, random=False, why=why), clip)
         self.rate = rate
 
     def channel(self, x: Tensor, noise: Noise) -> Tensor:

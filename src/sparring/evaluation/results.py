@@ -267,14 +267,16 @@ def all_cells(rows: Rows) -> list[CellResult]:
 
 
 def all_closed(rows: Rows) -> list[ClosedResult]:
-    """Closed results of every (defense, threat, finite ball) that was attacked, and of unbounded balls in their own
-    norm.
+    """Closed results of every (defense, threat, finite ball) that was attacked; an unbounded ball only where a defense
+    was attacked in no other.
     """
     keys: dict[tuple[str, str, str, float], None] = {}
     for defense, threat, _, norm, eps in cell_keys(rows):
         at = np.flatnonzero(rows.where(defense=defense, threat=threat))[0]
         if rows["pooled"][at] and not rows["averaged"][at]:
             keys[(defense, threat, str(norm), float(eps))] = None
+    bounded = {key[0] for key in keys if math.isfinite(key[3])}
+    keys = {key: None for key in keys if math.isfinite(key[3]) or key[0] not in bounded}
     return [closed(rows, *key) for key in keys]
 
 

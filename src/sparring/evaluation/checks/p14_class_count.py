@@ -16,7 +16,7 @@ def class_count(c: Context) -> list[Answer]:
     """
     classes = c.logits().shape[1]
     targets = min(9, classes - 1)
-    change = {2: "dlr and targeted dlr become the margin", 3: "targeted dlr divides by z1 - z3"}.get(
+    change = {2: "dlr and targeted dlr become the margin", 3: "targeted dlr becomes the margin"}.get(
         classes, "no change"
     )
     return [Answer(classes >= 4, classes, 4, f"K={classes}: at most {targets} targets; {change}")]

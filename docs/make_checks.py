@@ -1,0 +1,29 @@
+"""Write docs/checks.md from the docstrings of the checks: ``python docs/make_checks.py``."""
+
+import inspect
+from pathlib import Path
+
+from sparring.core.registry import CHECKS
+
+SCOPE = {
+    "J": "judge validity: its failure voids every number",
+    "A": "attack quality: its failure means real accuracy may be lower",
+}
+
+sections = [
+    "# Checks",
+    "",
+    "Run before every evaluation and by `sparring doctor`. Made from the docstrings by `python docs/make_checks.py`.",
+    "",
+]
+for name in sorted(CHECKS, key=lambda n: (n[0], int(n[1:]))):
+    check = CHECKS[name]
+    sections += [
+        f"## {name} {check.title}",
+        "",
+        f"{check.severity}, {SCOPE[check.scope]}.",
+        "",
+        inspect.cleandoc(check.doc),
+        "",
+    ]
+Path(__file__).with_name("checks.md").write_text("\n".join(sections))

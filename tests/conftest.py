@@ -1,0 +1,41 @@
+"""Shared fixtures. Real data is found through SPARRING_DATA; tests that need it skip, saying so, when it is not set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparring.data.images import ImageSet
+from sparring.data.sources import load_data
+from sparring.models.classifier import Classifier
+from sparring.models.load import load_model
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    folder = os.environ.get("SPARRING_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SPARRING_DATA is not set: no CIFAR-10 images and networks here")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def cifar(data_folder: Path) -> ImageSet:
+    """The first 100 exact CIFAR-10 test images."""
+    return load_data(data_folder / "cifar10_test_0-699.npz", limit=100)
+
+
+@pytest.fixture(scope="session")
+def resnet20(data_folder: Path) -> Classifier:
+    return load_model(f"cifar_resnet20:weights={data_folder}/cifar10_resnet20.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def _global_rng_untouched():
+    """No test leaves the global generator moved by the library."""
+    before = torch.get_rng_state()
+    yield
+    torch.set_rng_state(before)

@@ -1,0 +1,353 @@
+"""What every registered attack must do. A new attack is enrolled by existing; bugs are numbered as in the user asks."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+
+import pytest
+import torch
+from torch import nn
+
+import sparring
+from sparring.attacks.base import Attack
+from sparring.core.errors import AccessError, SparringError
+from sparring.core.geometry import distance, within
+from sparring.core.noise import image_keys
+from sparring.core.registry import ATTACKS
+from sparring.core.victim import Access, Goal, System, Victim
+
+BUDGET = {"linf": 0.06, "l2": 0.8, "l1": 8.0, "l0": 4.0}
+NAMES = list(ATTACKS)
+CASES = [(name, norm) for name in NAMES for norm in ATTACKS[name].norms]
+GRADIENT = [(n, norm) for n, norm in CASES if ATTACKS[n].needs is Access.GRADIENT]
+
+
+def make(name: str, norm: str, eps: float | None = None, **fields: object) -> Attack:
+    """The attack at a budget that suits the norm, with few enough steps for a test."""
+    short = {"cw": {"steps": 100, "searches": 6, "c": 1.0, "lr": 0.02}, "ddn": {"steps": 60}, "apgd": {"steps": 25}}
+    fields = {**short.get(name, {}), **fields}
+    text = ",".join(f"{k}={v}" for k, v in fields.items())
+    budget = eps if eps is not None else BUDGET[norm]
+    unbounded = ATTACKS[name].goal is Goal.MINIMAL and eps is None
+    return sparring.attack(
+        f"{name}:norm={norm}" + ("" if unbounded else f",eps={budget}") + (f",{text}" if text else "")
+    )
+
+
+def net(shape: tuple[int, int, int] = (3, 8, 8), classes: int = 4, seed: int = 0) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    size = shape[0] * shape[1] * shape[2]
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, classes))
+    for p in layers.parameters():
+        p.data = torch.randn(p.shape, generator=generator) / p.shape[-1] ** 0.5 * 1.5
+    return layers.eval()
+
+
+class NoProducts(nn.Module):
+    """A classifier without matrix products: its logits are bit-equal whatever the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.randn(1, 4, 192, generator=torch.Generator().manual_seed(5))
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (torch.tanh(3 * (x.flatten(1)[:, None] - 0.5)) * self.weight).sum(2)
+
+
+def images(count: int, shape: tuple[int, int, int] = (3, 8, 8), seed: int = 0) -> torch.Tensor:
+    return 0.2 + 0.6 * torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def labels(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model(x).argmax(1)
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize("start", ["clean", "random"])
+def test_bug_01_points_stay_in_ball_and_box(name, norm, start):
+    if start not in str(ATTACKS[name].__dataclass_fields__.get("start", "")) and start == "random":
+        pytest.skip("this attack has one start only")
+    fields = {"start": start} if "start" in ATTACKS[name].__dataclass_fields__ else {}
+    model, x = net(), images(8)
+    x[0], x[1] = 0.0, 1.0  # corners of the box
+    attack = make(name, norm, **fields)
+    found = attack.run(model, x, labels(model, x), stop="never")
+    assert found.x.min() >= 0
+    assert found.x.max() <= 1
+    if attack.setting.eps is not None:
+        assert within(found.x - x, torch.full((8,), attack.setting.eps), norm).all()
+    assert torch.allclose(found.distance, distance(found.x - x, norm))
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_bugs_17_18_20_nothing_of_the_users_changes(name, norm):
+    model, x = net(), images(4)
+    model[1].weight.requires_grad_(True)
+    y = labels(model, x)
+    before, flags = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    image_hash = hashlib.sha256(x.numpy().tobytes()).hexdigest()
+    state = torch.get_rng_state()
+    make(name, norm).run(model, x, y)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert [m.training for m in model.modules()] == flags
+    assert all(p.grad is None for p in model.parameters())
+    assert model[1].weight.requires_grad
+    assert hashlib.sha256(x.numpy().tobytes()).hexdigest() == image_hash
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def linear(classes: int, shape: tuple[int, int, int], seed: int = 0) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    layer = nn.Linear(shape[0] * shape[1] * shape[2], classes)
+    layer.weight.data = torch.randn(layer.weight.shape, generator=generator)
+    layer.bias.data = -layer.weight.data.sum(1) / 2
+    return nn.Sequential(nn.Flatten(), layer).eval()
+
+
+def true_distance(model: nn.Module, x: torch.Tensor, y: torch.Tensor, norm: str) -> torch.Tensor:
+    """Distance of x to the nearest decision boundary of a linear net, ignoring the box (inactive at these distances)."""
+    w, b = model[1].weight.detach(), model[1].bias.detach()
+    z = x.flatten(1)
+    nearest = torch.full((len(x),), torch.inf)
+    for rival in range(len(b)):
+        direction = w[rival] - w[y]
+        gap = -((direction * z).sum(1) + b[rival] - b[y])
+        size = direction.abs().sum(1) if norm == "linf" else direction.norm(dim=1)
+        reach = torch.where(y == rival, torch.inf, gap / size.clamp_min(1e-12))
+        nearest = torch.minimum(nearest, reach)
+    return nearest
+
+
+@pytest.mark.parametrize(("name", "norm"), GRADIENT)
+@pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.parametrize(("classes", "shape"), [(2, (3, 8, 8)), (3, (1, 7, 5)), (4, (3, 9, 5)), (10, (1, 8, 8))])
+def test_linear_oracle(name, norm, count, classes, shape):
+    """A hit at 1.25x the true distance; minimum norms within 1.25 of it."""
+    model = linear(classes, shape)
+    x = images(count, shape)
+    y = labels(model, x)
+    truth = true_distance(model, x, y, norm)
+    if ATTACKS[name].goal is Goal.MINIMAL:
+        patient = {"steps": 200, "searches": 8, "lr": 0.01} if name == "cw" else {"steps": 150}
+        found = make(name, norm, **patient).run(model, x, y)
+        assert found.success.all()
+        assert (found.distance <= 1.25 * truth + 1e-4).all(), (found.distance / truth).tolist()
+        assert (found.distance >= 0.999 * truth - 1e-6).all()
+        return
+    victim = Victim((System(model),), Access.GRADIENT)
+    hard = {"loss": "margin", "steps": 60, "step_size": 0.1} if name != "apgd" else {"loss": "margin", "steps": 60}
+    if name == "fgsm":
+        hard = {"loss": "margin"}
+    attack = make(name, norm, eps=1.0, **hard)
+    keys = image_keys([str(i) for i in range(count)])
+    found = attack.on(victim, x, y, keys, eps=1.25 * truth)
+    assert found.success.all()
+    assert not attack.on(victim, x, y, keys, eps=0.9 * truth, stop="never").success.any(), "nothing exists that near"
+
+
+@pytest.mark.parametrize(("name", "norm"), GRADIENT)
+def test_targeted_attacks_reach_their_target(name, norm):
+    model, x = linear(4, (3, 8, 8)), images(6)
+    y = labels(model, x)
+    text = str(make(name, norm, eps=None if ATTACKS[name].goal is Goal.MINIMAL else 3 * BUDGET[norm]))
+    found = sparring.attack(f"{text},target=next" if ":" in text else f"{text}:target=next").run(model, x, y)
+    reached = labels(model, found.x) == (y + 1) % 4
+    assert torch.equal(found.success, reached), "success means that the target itself is reached"
+    assert reached.float().mean() >= 0.5
+
+
+def test_bug_12_targeted_loss_falls_with_the_target_in_view():
+    """ART #840: targeted APGD judged progress in the untargeted direction."""
+    model, x = linear(4, (3, 8, 8)), images(12)
+    y = labels(model, x)
+    rates = [
+        sparring.attack(f"apgd:steps=20,eps={e},target=least").run(model, x, y).success.float().mean()
+        for e in (0.0, 0.02, 0.3)
+    ]
+    assert rates[0] == 0
+    assert rates[0] <= rates[1] <= rates[2]
+    assert rates[2] > 0.9
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize("stop", ["success", "never"])
+def test_bug_03_the_law_slots_order_and_company(name, norm, stop):
+    """An image's answer depends neither on slots, nor on order, nor on batch-mates: to the bit, without matrix products."""
+    model, x = NoProducts(), images(9)
+    y = labels(model, x)
+    ids = [f"image{i}" for i in range(9)]
+    attack = make(name, norm)
+    reference = attack.run(model, x, y, ids=ids, slots=9, stop=stop)
+    order = torch.tensor([4, 0, 8, 2, 6, 1, 7, 3, 5])
+    for slots, pick in ((1, torch.arange(9)), (4, order), (64, order[:5])):
+        found = attack.run(model, x[pick], y[pick], ids=[ids[i] for i in pick], slots=slots, stop=stop)
+        assert torch.equal(found.x, reference.x[pick]), f"slots={slots}"
+        assert torch.equal(found.success, reference.success[pick])
+        assert torch.equal(found.forwards, reference.forwards[pick])
+
+
+def test_restarts_and_targets_obey_the_law_too():
+    model, x = net(), images(9)
+    y = labels(model, x)
+    for text in ("pgd:eps=0.01,steps=5,restarts=3", "apgd:eps=0.01,steps=5,targets=3,loss=dlr"):
+        for stop in ("success", "never"):
+            a = sparring.attack(text).run(model, x, y, slots=1, stop=stop)
+            b = sparring.attack(text).run(model, x, y, slots=7, stop=stop)
+            assert torch.allclose(a.x, b.x, atol=1e-6)
+            assert torch.equal(a.job, b.job)
+            assert torch.equal(a.forwards, b.forwards)
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_bug_08_empty_and_all_misclassified_sets(name, norm):
+    model, x = net(), images(4)
+    attack = make(name, norm)
+    empty = attack.run(model, x[:0], torch.zeros(0, dtype=torch.int64))
+    assert len(empty.x) == 0
+    wrong = (labels(model, x) + 1) % 4
+    found = attack.run(model, x, wrong)
+    if ATTACKS[name].needs is not Access.NONE:
+        assert found.success.all()
+    if ATTACKS[name].goal is Goal.MINIMAL:
+        assert found.distance.max() == 0, "a misclassified image is its own nearest adversarial"
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_bug_25_float32_in_float32_out(name, norm):
+    model, x = net(), images(2)
+    assert make(name, norm).run(model, x, labels(model, x)).x.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_bug_16_zero_budget_returns_the_image(name, norm):
+    model, x = net(), images(5)
+    y = labels(model, x)
+    found = make(name, norm, eps=0.0).run(model, x, y)
+    if ATTACKS[name].goal is Goal.BUDGET:
+        assert torch.equal(found.x, x)
+        assert not found.success.any()
+    else:
+        assert (found.distance[found.success] > 0).all()
+
+
+@pytest.mark.parametrize(("name", "norm"), GRADIENT)
+@pytest.mark.parametrize("change", ["offset", "scale"])
+def test_bugs_09_11_logit_offset_and_scale_do_not_weaken_it(name, norm, change):
+    model, x = net(), images(16)
+    y = labels(model, x)
+
+    class Changed(nn.Module):
+        def forward(self, u):
+            return model(u) + 100.0 if change == "offset" else 1000.0 * model(u)
+
+    kwargs = {"c": 0.01} if name == "cw" else {}
+    attack = make(name, norm, eps=0.3 * BUDGET[norm] if ATTACKS[name].goal is Goal.BUDGET else None, **kwargs)
+    plain, changed = attack.run(model, x, y), attack.run(Changed().eval(), x, y)
+    if ATTACKS[name].goal is Goal.MINIMAL:
+        assert changed.success.all()
+        assert changed.distance.median() <= 1.1 * plain.distance.median()
+    else:
+        assert changed.success.float().mean() >= plain.success.float().mean() - 1 / 16
+
+
+@pytest.mark.parametrize(("name", "norm"), GRADIENT)
+def test_better_than_random_noise_at_equal_queries(name, norm):
+    model, x = net(), images(32)
+    y = labels(model, x)
+    attack = make(name, norm, eps=0.35 * BUDGET[norm] if ATTACKS[name].goal is Goal.BUDGET else None)
+    found = attack.run(model, x, y)
+    budget = attack.setting.eps or float(found.distance.median())
+    won = found.success & (found.distance <= budget * 1.001)
+    random = torch.zeros_like(won)
+    for draw in range(int(found.forwards.float().mean())):
+        point = sparring.attack(f"noise:norm={norm},eps={budget}").run(model, x, y, seed=draw).x
+        random |= labels(model, point) != y
+    assert won.float().mean() > random.float().mean() + 0.2
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_only_the_granted_access_is_used(name, norm):
+    """With the access it declares an attack runs; with one grade less it is refused before any compute."""
+    model, x = net(), images(2)
+    needs = ATTACKS[name].needs
+    y, keys = labels(model, x), image_keys(["a", "b"])
+    make(name, norm).on(Victim((System(model),), needs), x, y, keys)
+    if needs > Access.NONE:
+        with pytest.raises((AccessError, SparringError), match=needs.name):
+            make(name, norm).on(Victim((System(model),), Access(needs - 1)), x, y, keys)
+
+
+@pytest.mark.parametrize(("name", "norm"), GRADIENT)
+def test_bugs_05_06_success_is_what_the_returned_tensor_does(name, norm):
+    model, x = net(), images(16)
+    y = labels(model, x)
+    found = make(name, norm, eps=0.3 * BUDGET[norm] if ATTACKS[name].goal is Goal.BUDGET else None).run(model, x, y)
+    for size in (1, 16):
+        again = torch.cat([labels(model, part) for part in found.x.split(size)]) != y
+        assert torch.equal(again, found.success)
+
+
+@pytest.mark.parametrize(("name", "norm"), GRADIENT)
+def test_bug_19_gradients_do_not_accumulate(name, norm):
+    """The same call twice gives the same points: nothing is left behind."""
+    model, x = net(), images(4)
+    y = labels(model, x)
+    attack = make(name, norm)
+    assert torch.equal(attack.run(model, x, y).x, attack.run(model, x, y).x)
+
+
+@pytest.mark.parametrize(("name", "norm"), GRADIENT)
+def test_masked_pixels_stay(name, norm):
+    model, x = net(), images(4)
+    y = labels(model, x)
+    mask = torch.zeros(4, 1, 8, 8)
+    mask[:, :, ::2, ::2] = 1
+    found = make(name, norm).run(model, x, y, mask=mask, stop="never")
+    assert ((found.x - x) * (1 - mask)).abs().max() <= 1e-6  # tanh space returns a clean pixel up to round-off
+    assert (found.x - x).abs().max() > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstring_says_source_and_norms(name):
+    text = ATTACKS[name].__doc__ or ""
+    assert "Norm" in text
+    assert ATTACKS[name].needs is Access.NONE or ("arXiv" in text and "Differs from the paper:" in text)
+
+
+def test_bug_26_a_callable_without_parameters_can_be_attacked():
+    class Bare(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)
+
+    x = torch.full((2, 1, 4, 4), 0.52)
+    assert sparring.attack("pgd:eps=0.1").run(Bare().eval(), x, torch.zeros(2)).success.all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x, y, m: (x * 255, y, m), "pixels in [0,1]"),
+        (lambda x, y, m: ((x * 255).byte(), y, m), "float tensor"),
+        (lambda x, y, m: (x * torch.nan, y, m), "pixels in [0,1]"),
+        (lambda x, y, m: (x, y[:1], m), "2 images but 1 labels"),
+        (lambda x, y, m: (x, y, m.train()), "train mode"),
+    ],
+)
+def test_bad_inputs_are_refused_in_one_line(change, says):
+    model, x = net(), images(2)
+    x, y, model = change(x, labels(model, x), model)
+    with pytest.raises(SparringError) as error:
+        sparring.attack("pgd:eps=0.1").run(model, x, y)
+    assert says in str(error.value)
+
+
+def test_bug_32_attacks_run_under_no_grad_and_explain_inference_mode():
+    model, x = net(), images(2)
+    y = labels(model, x)
+    with torch.no_grad():
+        assert sparring.attack("pgd:eps=0.5").run(model, x, y).success.all()
+    with torch.inference_mode(), pytest.raises(SparringError, match="inference_mode"):
+        sparring.attack("pgd:eps=0.5").run(model, x, y)

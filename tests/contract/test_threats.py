@@ -1,0 +1,198 @@
+"""What every registered threat must do. The null control (PROTOCOL B4): a coin-flip defense is reported as a coin flip."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sparring.attacks.base import attack
+from sparring.core.noise import image_keys
+from sparring.core.registry import THREATS
+from sparring.core.victim import Access
+from sparring.data.images import ImageSet
+from sparring.defenses.base import Defended, defense
+from sparring.evaluation.checks.controls import CLASSES, coin_system, linear_net
+from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan import make_plan
+from sparring.evaluation.results import Rows, all_cells, all_closed
+from sparring.evaluation.ring import Ring
+from sparring.evaluation.setup import SetUp
+from sparring.evaluation.store import Store, read_rows
+from sparring.models.classifier import Classifier
+from sparring.models.prepare import Prepared
+from sparring.threats import Options, dominated, threat
+
+
+def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
+    """Cells and closed results of one system, through the real ring, judge and store."""
+    images = ImageSet.of(x, y)
+    model = Classifier(nn.Identity().eval())
+    made = SetUp(
+        model,
+        Prepared(nn.Identity(), 0, 0.0, ""),
+        images,
+        {"none": system.drop(), system.name: system},
+        list(others),
+        CLASSES,
+        image_keys(images.ids),
+    )
+    plan = make_plan(
+        made.systems,
+        threats,
+        attacks,
+        others=others,
+        options=Options(draws=4),
+        judge=Judge(10, 20),
+        seed=0,
+        data_hash=images.hash,
+        classes=CLASSES,
+    )
+    Ring(made, plan, Store(tmp_path / "run", {}), 64, 128, None).run()
+    rows = Rows(read_rows(tmp_path / "run"))
+    return all_cells(rows), all_closed(rows)
+
+
+@pytest.mark.parametrize("name", list(THREATS))
+@pytest.mark.parametrize("eps", [0.0, 8 / 255])
+def test_bugs_14_15_a_coin_flip_is_reported_as_080_by_every_threat(name, eps, tmp_path):
+    """A lucky draw must not end an attack, and a lucky iterate must not count: 0.80 at eps 0 and at eps 8/255."""
+    system, x, y = coin_system(0.8)
+    others = [Defended(linear_net(seed=7), id="other")]
+    text = "noise:draws=5" if name == "noise" else name
+    attacks = (
+        [attack(f"noise:eps={eps}")]
+        if name == "noise"
+        else [attack(f"pgd:eps={eps},steps=4"), attack(f"fgsm:eps={eps}")]
+    )
+    cells, closed = ring_results(system, x, y, [text], attacks, tmp_path, others)
+    mine = [c for c in cells if c.defense == "coin"]
+    assert mine
+    for c in mine:
+        if name == "bait":  # judged with the coin removed: the classifier alone is always right
+            assert c.robust_accuracy == 1.0
+        elif name == "fixed-w":  # one frozen toss for attack and judge: heads or tails for everybody
+            assert c.robust_accuracy in (0.0, 1.0)
+        else:
+            assert c.ci_low <= 0.8 <= c.ci_high, f"{c.attack}: {c.robust_accuracy} in [{c.ci_low}, {c.ci_high}]"
+            assert abs(c.robust_accuracy - 0.8) < 0.03
+    for c in closed:
+        if c.defense == "coin":
+            assert c.ci_low <= 0.8 <= c.ci_high
+
+
+@pytest.mark.parametrize("name", list(THREATS))
+def test_seats_name_their_source_and_grant_one_access(name):
+    base = Defended(linear_net(), id="a")
+    system = defense("cd:bits=3+gauss:std=0.1").install(base)
+    seat = threat(name).seat(system, [Defended(linear_net(seed=1), id="b")])
+    assert seat.views
+    assert all(v.victim.access == seat.access for v in seat.views)
+    assert seat.source
+    assert THREATS[name].__doc__
+
+
+def test_what_each_source_sees():
+    base = Defended(linear_net(), id="a")
+    system = defense("cd:bits=3+gauss:std=0.1").install(base)
+    other = [Defended(linear_net(seed=1), id="b")]
+    seen = {n: threat(n).seat(system, other) for n in THREATS}
+    parts = {n: [p.name for p in s.views[0].victim.systems[0].parts] for n, s in seen.items()}
+    assert parts["oblivious"] == []
+    assert parts["bait"] == ["cd", "gauss"]
+    assert [p.name for p in seen["bait"].judge.parts] == []
+    assert parts["transfer"] == []
+    assert seen["transfer"].views[0].victim.systems[0].id != seen["oblivious"].views[0].victim.systems[0].id
+    assert {p.backward for p in seen["white-exact"].views[0].victim.systems[0].parts} == {"exact"}
+    assert {p.backward for p in seen["white-identity"].views[0].victim.systems[0].parts} == {"identity"}
+    assert seen["white-exact"].views[0].victim.draws == 1
+    assert seen["adaptive"].views[0].victim.draws == 8
+    assert seen["fixed-w"].judge.frozen == 0
+    for name, seat in seen.items():
+        assert seat.stop == ("success" if name == "fixed-w" else "never"), (
+            f"{name}: no early stop on a random or foreign target"
+        )
+        if name not in ("bait", "fixed-w"):
+            assert [p.name for p in seat.judge.parts] == ["cd", "gauss"]
+            assert all(p.backward is not None for p in seat.judge.parts)
+
+
+def test_adaptive_offers_every_declared_variant_and_both_objectives():
+    base = Defended(linear_net(), id="a")
+    deterministic = threat("adaptive").seat(defense("cd:bits=3").install(base))
+    assert [v.name for v in deterministic.views] == ["default", "cd=staircase10", "cd=staircase50", "cd=levels"]
+    assert deterministic.stop == "success"
+    random = threat("adaptive").seat(defense("gauss:std=0.1").install(base))
+    assert [v.victim.combine for v in random.views] == ["probs", "loss"]
+    logits = threat("adaptive").seat(defense("gauss:std=0.1+mean-logit:samples=4").install(base))
+    assert [v.victim.combine for v in logits.views] == ["logits", "loss"]
+    vote = threat("adaptive").seat(defense("gauss:std=0.1+vote:samples=32").install(base))
+    assert vote.views[0].victim.draws == 32, "a vote is attacked with at least as many draws as it has"
+
+
+def test_dominance_is_transitive_and_ready_for_what_is_to_come():
+    assert dominated("adaptive") >= {
+        "oblivious",
+        "transfer",
+        "white-exact",
+        "white-identity",
+        "score",
+        "decision",
+        "twin",
+    }
+    assert "adaptive" in dominated("known-w")
+    assert dominated("oblivious") == {"oblivious"}
+    assert "bait" not in dominated("adaptive")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("transfer", "pass --sources"),
+        ("transfer:mode=sum", "logits | probs | loss"),
+        ("obvious", "did you mean oblivious"),
+        ("adaptive:n=3", "unknown field 'n'"),
+    ],
+)
+def test_bad_threats_say_what_is_wrong(text, says):
+    from sparring.core.errors import SparringError
+
+    with pytest.raises(SparringError) as error:
+        threat(text).seat(Defended(linear_net(), id="a"))
+    assert says in str(error.value)
+
+
+def test_a_source_with_the_targets_weights_is_no_transfer():
+    from sparring.core.errors import SparringError
+
+    base = Defended(linear_net(), id="a")
+    with pytest.raises(SparringError, match="same weights"):
+        threat("transfer").seat(base, [base])
+
+
+def test_access_rules_are_decided_before_any_compute():
+    base = Defended(linear_net(), id="a")
+    plan = make_plan(
+        {"none": base},
+        ["noise", "oblivious"],
+        [attack("pgd:eps=0.1"), attack("noise:eps=0.1")],
+        judge=Judge(),
+        seed=0,
+        data_hash="",
+        classes=4,
+    )
+    assert {(str(c.threat), c.attack.name) for c in plan.cells} == {("noise", "noise"), ("oblivious", "pgd")}
+    assert {s.reason for s in plan.skipped} == {
+        "pgd needs GRADIENT access, the threat noise grants NONE",
+        "noise asks nothing: it belongs in the noise threat",
+    }
+    assert Access.NONE < Access.LABEL < Access.SCORES < Access.GRADIENT
+
+
+def test_oblivious_points_are_made_once_for_all_defenses():
+    base = Defended(linear_net(), id="a")
+    systems = {s: defense(s).install(base) for s in ("none", "cd:bits=3", "gauss:std=0.1")}
+    plan = make_plan(systems, ["oblivious"], [attack("pgd:eps=0.1")], judge=Judge(), seed=0, data_hash="", classes=4)
+    assert len(plan.cells) == 3
+    assert len(plan.runs) == 1
+    assert torch.is_tensor(base.network[1].weight)
