@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from sparring.core.errors import SparringError
+from sparring.core.extras import need
 from sparring.core.registry import DATA
 from sparring.core.spec import Spec, build, parse
 from sparring.data.images import ImageSet
@@ -128,8 +129,6 @@ def folder(path: str, skip_bad: bool = False) -> ImageSet:
 @DATA("torchvision")
 def torchvision_data(name: str, root: str = "data", split: str = "test", download: bool = False) -> ImageSet:
     """A torchvision dataset by class name, e.g. torchvision:CIFAR10,root=DIR. download=true fetches it."""
-    from sparring.models.load import need
-
     datasets = need("torchvision.datasets", "models")
     if not hasattr(datasets, name):
         raise SparringError(f"torchvision has no dataset {name!r}")

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from sparring.core.errors import SparringError
+from sparring.core.extras import need
 from sparring.core.registry import MODELS
 from sparring.core.spec import Spec, build, parse
 from sparring.models.classifier import Classifier
@@ -44,18 +43,6 @@ def load_model(
     if training:
         raise SparringError(f"{loaded.name}: {training[-1]} is in train mode; call model.eval() before evaluating")
     return loaded
-
-
-def need(module: str, extra: str) -> Any:
-    """Import a module of an optional extra, or say which extra to install."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(module)
-    except ImportError as error:
-        raise SparringError(
-            f"{module.partition('.')[0]} is not installed ({error}); run: pip install 'sparring[{extra}]'"
-        ) from None
 
 
 @MODELS("timm")

@@ -1,0 +1,306 @@
+"""The command line as a user runs it: JSON that machines can read, one line and exit code 2 for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+SPARRING = [sys.executable, "-c", "from sparring.cli import main; main()"]
+FACTORIES = """
+import torch
+from torch import nn
+
+def plain():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+
+def trained_mode():
+    return plain().train()
+
+def probabilities():
+    return nn.Sequential(plain(), nn.Softmax(1)).eval()
+
+def batchnorm_training():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 4)).eval().train()
+
+def not_a_model():
+    return 7
+"""
+
+
+def run(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*SPARRING, *words], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a model factory, an npz file and an image folder."""
+    (tmp_path / "mine.py").write_text(FACTORIES)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(12) % 4)
+    for i, image in enumerate(x):
+        file = tmp_path / "photos" / "abcd"[i % 4] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(file)
+    return tmp_path
+
+
+MODEL = "python:mine:plain"
+BASE = ("evaluate", MODEL, "--data", "data.npz", "--attack", "pgd:eps=4/255,steps=3")
+
+
+def test_evaluate_json_is_alone_on_stdout(place):
+    done = run(
+        place,
+        *BASE,
+        "--defense",
+        "cd:bits=3",
+        "--threat",
+        "oblivious,adaptive",
+        "--json",
+        "--out",
+        "run",
+        "--html",
+        "page.html",
+        "--slots",
+        "5",
+        "--seed",
+        "3",
+    )
+    result = json.loads(done.stdout)
+    assert {(c["defense"], c["threat"]) for c in result["cells"]} == {
+        (d, t) for d in ("none", "cd:bits=3") for t in ("oblivious", "adaptive")
+    }
+    assert all(c["n"] == 12 for c in result["cells"])
+    page = (place / "page.html").read_text()
+    assert "robust accuracy under T = {adaptive" in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("https://matplotlib.org", "")
+    again = run(place, "report", "run", "--json")
+    assert json.loads(again.stdout) == result
+
+
+def test_evaluate_prints_tables_with_n_interval_and_threat(place):
+    text = run(place, *BASE, "--threat", "adaptive").stdout
+    for word in ("95 % interval", "robust at most", "adaptive", "linf 4/255", "n=12", "Tier quick"):
+        assert word in text
+
+
+def test_limit_and_eps_grid_and_dry_run(place):
+    done = run(
+        place,
+        "evaluate",
+        MODEL,
+        "--data",
+        "data.npz",
+        "--attack",
+        "fgsm",
+        "--eps",
+        "1/255,8/255",
+        "--limit",
+        "5",
+        "--json",
+    )
+    cells = json.loads(done.stdout)["cells"]
+    assert {c["eps"] for c in cells} == {1 / 255, 8 / 255}
+    assert {c["n"] for c in cells} == {5}
+    plan = json.loads(run(place, *BASE, "--dry-run", "--json").stdout)
+    assert plan["seconds"] > 0
+    assert plan["cost_per_image"]["backwards"] == 6
+    assert "Estimated at most" in run(place, *BASE, "--dry-run").stdout
+
+
+def test_attack_saves_losslessly_and_rescores(place):
+    summary = json.loads(
+        run(
+            place,
+            "attack",
+            MODEL,
+            "--data",
+            "data.npz",
+            "--attack",
+            "pgd:eps=16/255,steps=10",
+            "--out",
+            "adv",
+            "--json",
+        ).stdout
+    )
+    assert summary["n"] == 12
+    assert len(list((place / "adv").glob("*.png"))) == 12
+    first = summary["images"][0]
+    image = (
+        torch.from_numpy(np.asarray(Image.open(place / "adv" / first["file"])).transpose(2, 0, 1).copy()).float() / 255
+    )
+    clean = torch.from_numpy(np.load(place / "data.npz")["x"][0]).float() / 255
+    assert (image - clean).abs().max() <= 16 / 255 + 1e-6
+    sys.path.insert(0, str(place))
+    import mine  # type: ignore[import-not-found]
+
+    assert int(mine.plain()(image[None]).argmax()) == first["png_label"]
+    assert summary == json.loads((place / "adv" / "table.json").read_text())
+    assert "jpeg is refused" in run(place, "attack", "--help").stdout
+    error = run(
+        place,
+        "attack",
+        MODEL,
+        "--data",
+        "data.npz",
+        "--attack",
+        "fgsm:eps=0.1",
+        "--out",
+        "b",
+        "--format",
+        "jpeg",
+        code=2,
+    ).stderr
+    assert "losslessly" in error
+
+
+@pytest.mark.parametrize("kind", ["attacks", "defenses", "threats", "checks", "models", "data"])
+def test_list(place, kind):
+    entries = json.loads(run(place, "list", kind, "--json").stdout)
+    assert entries
+    assert all(e["name"] and e["doc"] for e in entries)
+    table = run(place, "list", kind).stdout
+    assert entries[0]["name"] in table
+
+
+def test_doctor_passes_and_fails(place):
+    text = run(place, "doctor", MODEL, "--data", "data.npz", "--defense", "gauss:std=0.1").stdout
+    for check in ("P1", "P3", "P9", "P13"):
+        assert check in text
+    done = run(place, "doctor", MODEL, "--data", "data.npz", "--defense", "cd:bits=8", code=2)
+    assert "does nothing on this data" in done.stderr
+
+
+def test_train_then_evaluate(place):
+    out = run(place, "train", "classifier", "--data", "photos", "--out", "small.safetensors", "--epochs", "2").stdout
+    assert "evaluate it as: small_cnn:weights=small.safetensors" in out
+    card = json.loads((place / "small.json").read_text())
+    assert len(card["curve"]) == 2
+    assert card["config"]["seed"] == 0
+    run(place, "evaluate", card["model"], "--data", "photos", "--attack", "fgsm:eps=1/255", "--json")
+    assert (
+        "exists" in run(place, "train", "classifier", "--data", "photos", "--out", "small.safetensors", code=2).stderr
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "doctor", "attack", "report", "list", "train", "demo"])
+def test_help_has_an_example(place, command):
+    assert "Example: sparring" in " ".join(run(place, command, "--help").stdout.split())
+
+
+def bad(place: Path, says: str, *words: str) -> None:
+    done = run(place, *words, code=2)
+    assert says in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert done.stdout == ""
+
+
+def npz(place: Path, x: np.ndarray, y: np.ndarray | None = None) -> str:
+    np.savez(place / "bad.npz", x=x, y=np.arange(len(x)) % 4 if y is None else y)
+    return "bad.npz"
+
+
+def test_bad_pixels(place):
+    x = np.load(place / "data.npz")["x"].astype(np.float32)
+    go = lambda says, data: bad(place, says, "evaluate", MODEL, "--data", data, "--attack", "fgsm")  # noqa: E731
+    go("look like 0-255", npz(place, x))
+    go("look normalised", npz(place, (x / 255 - 0.45) / 0.22))
+    go("NaN pixels", npz(place, np.where(x > 250, np.nan, x / 255).astype(np.float32)))
+    go("outside the model's 4 classes", npz(place, x / 255, np.arange(12)))
+    go("model", npz(place, np.zeros((3, 3, 16, 16), np.uint8)))
+    go("model", npz(place, np.zeros((3, 1, 8, 8), np.uint8)))
+    go("1 or 3 channels", npz(place, np.zeros((3, 5, 8, 8), np.uint8)))
+    go("does not exist", "nowhere.npz")
+    (place / "text.npz").write_text("hello")
+    go("not a plain npz", "text.npz")
+    np.savez(place / "object.npz", x=np.array([{"a": 1}], dtype=object), y=np.zeros(1))
+    go("not a plain npz", "object.npz")
+
+
+def test_a_corrupt_image_is_named_counted_and_refused(place):
+    (place / "photos" / "b" / "broken.png").write_bytes(b"\x89PNG nothing")
+    words = ("evaluate", MODEL, "--data", "photos", "--attack", "fgsm:eps=1/255")
+    bad(place, "1 unreadable image(s), the first is b/broken.png", *words)
+    done = run(place, *words, "--skip-bad", "--json")
+    assert json.loads(done.stdout)["cells"][0]["n"] == 12
+    assert "broken.png" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [("trained_mode", "train mode"), ("batchnorm_training", "train mode"), ("probabilities", "returns probabilities"),
+     ("not_a_model", "not an nn.Module"), ("missing", "no callable 'missing'")],
+)  # fmt: skip
+def test_bad_models(place, model, says):
+    bad(place, says, "evaluate", f"python:mine:{model}", "--data", "data.npz", "--attack", "fgsm:eps=1/255")
+
+
+def test_bad_weight_files(place):
+    (place / "junk.safetensors").write_bytes(b"junk")
+    (place / "junk.pt").write_bytes(b"<!DOCTYPE html>")
+    torch.save({"weight": torch.zeros(1), "code": Path}, place / "pickle.pt")
+    save_file({"other": torch.zeros(2)}, place / "other.safetensors")
+    for file, says in (
+        ("junk.safetensors", "not a readable safetensors"),
+        ("junk.pt", "never run"),
+        ("pickle.pt", "never run"),
+        ("other.safetensors", "lacks"),
+        ("no.pt", "does not exist"),
+    ):
+        bad(place, says, "evaluate", f"small_cnn:weights={file}", "--data", "data.npz", "--attack", "fgsm:eps=1/255")
+
+
+def test_pickled_code_is_never_executed(place):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (place / "exploded",))
+
+    torch.save({"a": Bomb()}, place / "bomb.pt")
+    bad(place, "never run", "evaluate", "small_cnn:weights=bomb.pt", "--data", "data.npz", "--attack", "fgsm:eps=1/255")
+    assert not (place / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("evaluate", MODEL, "--data", "data.npz", "--attack", "pdg"), "did you mean pgd"),
+        (("evaluate", MODEL, "--data", "data.npz", "--attack", "pgd:stpes=3"), "did you mean steps"),
+        (("evaluate", MODEL, "--data", "data.npz", "--defense", "gaus:std=1"), "did you mean gauss"),
+        (("evaluate", MODEL, "--data", "data.npz", "--threat", "adaptiv"), "did you mean adaptive"),
+        (("evaluate", "tim:resnet18", "--data", "data.npz"), "did you mean timm"),
+        (("evaluate", MODEL, "--data", "dta"), "unknown data"),
+        (("evaluate", MODEL, "--data", "data.npz", "--tier", "fast"), "tier=fast is not one of quick"),
+        (("evaluate", MODEL, "--data", "data.npz", "--eps", "big"), "--eps big"),
+        (("evaluate", MODEL, "--data", "data.npz", "--threat", "noise", "--attack", "pgd:eps=0.1"), "pgd needs GRADIENT access, the threat noise grants NONE"),
+        (("evaluate", MODEL, "--data", "data.npz", "--threat", "transfer", "--attack", "fgsm:eps=0.1"), "pass --sources"),
+        (("evaluate", MODEL, "--data", "data.npz", "--attack", "fgsm:eps=0.1", "--expect-clean", "0.99"), "P8"),
+        (("evaluate", MODEL, "--data", "data.npz", "--attack", "fgsm:eps=0.1", "--slots", "0"), "slots"),
+        (("evaluate", MODEL, "--data", "data.npz", "--defense", "vote:samples=4"), "deterministic"),
+        (("list", "attack"), "did you mean attacks"),
+        (("report", "nowhere"), "run.json"),
+        (("train", "hgd", "--data", "data.npz", "--out", "x.safetensors"), "only 'classifier'"),
+    ],
+)  # fmt: skip
+def test_bad_words(place, words, says):
+    bad(place, says, *words)
+
+
+def test_an_output_folder_of_another_configuration(place):
+    run(place, *BASE, "--out", "run", "--json")
+    bad(place, "holds another configuration (differs in seed)", *BASE, "--out", "run", "--seed", "1")

@@ -1,0 +1,297 @@
+"""The whole way: exact and null controls, the Law, resume after kill -9, closure, and what a run folder holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+import sparring
+from sparring.core.errors import SparringError
+from sparring.core.noise import Noise, image_keys
+from sparring.evaluation.checks.controls import CLASSES, LinearControl, coin_system, images, linear_net
+from sparring.evaluation.judge import Judge
+from sparring.evaluation.results import Rows
+from sparring.evaluation.store import read_rows, read_run
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("eps", [0.0, 2 / 255, 6 / 255, 20 / 255])
+def test_b3_linear_robust_accuracy_is_the_closed_form_exactly(classes, eps):
+    """PROTOCOL B3: per coordinate and rival class, with the box."""
+    model = linear_net(classes, scale=0.05)
+    x = images(60)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    y[::7] = (y[::7] + 1) % classes  # some wrong when clean
+    layer = model[1]
+    truth = LinearControl(layer.weight.detach(), layer.bias.detach()).robust(x, y, eps)
+    attacks = [
+        f"pgd:eps={eps},loss=margin,steps=30,step_size=0.2",
+        f"apgd:eps={eps},steps=30,loss=dlr,targets=9",
+        f"apgd:eps={eps},loss=margin,steps=30",
+    ]
+    result = sparring.evaluate(model, (x, y), threats=["adaptive"], attacks=attacks)
+    closed = next(c for c in result.closed if c.defense == "none")
+    assert closed.robust_accuracy == pytest.approx(float(truth.double().mean()), abs=1e-12)
+    assert closed.n == 60
+
+
+def test_b3_linear_with_gaussian_noise_is_phi_of_the_margin():
+    """p = Phi(margin / (sigma |w|)) for two classes: the judge's draws must agree within 3 standard errors."""
+    from scipy.stats import norm
+
+    model, x = linear_net(2, scale=0.02), images(50)
+    weight = (model[1].weight[1] - model[1].weight[0]).detach()
+    with torch.no_grad():
+        z = model(x)
+    y, sigma = z.argmax(1), 0.5
+    p = torch.from_numpy(norm.cdf((z[:, 0] - z[:, 1]).abs().numpy() / (sigma * float(weight.norm()))))
+    system = sparring.defense(f"gauss:std={sigma}").install(sparring.evaluation.setup.Defended(model)).system()
+    judge = Judge(draws=400)
+    share = judge.score(system, x, y, image_keys([str(i) for i in range(50)])).k / 400
+    error = (p * (1 - p) / 400).sqrt().clamp_min(0.003)
+    assert ((share - p).abs() / error).max() < 4
+    assert abs(float((share - p).mean())) < 3 * float((p * (1 - p)).mean().sqrt()) / (400 * 50) ** 0.5
+
+
+def test_bug_14_selecting_and_judging_on_the_same_draws_would_be_wrong():
+    """The estimators of PROTOCOL 2.4: any-iterate counting gives 0.005 and best-of-10 on one draw 0.2; the judge gives 0.8."""
+    defended, x, y = coin_system(0.8, 400)
+    keys, system = image_keys([str(i) for i in range(400)]), defended.system()
+    judge = Judge(10, 20)
+    candidates = [judge.score(system, x, y, keys) for _ in range(10)]
+    assert all(torch.equal(c.k, candidates[0].k) for c in candidates), "common random numbers across candidates"
+    right = torch.stack([system.scores(x, Noise.of(j, "x", keys)).argmax(1) == y for j in range(100)])
+    assert right.all(0).double().mean() < 0.02
+    assert right[:10].all(0).double().mean() < 0.2
+    assert candidates[0].k.double().mean() / 20 == pytest.approx(0.8, abs=0.02)
+
+
+def settings(tmp_path: Path, **changes):
+    fixed = {
+        "threats": ["oblivious", "adaptive"],
+        "attacks": ["pgd:eps=4/255,steps=6", "ddn:steps=10"],
+        "draws": 2,
+        "out": tmp_path / "run",
+        "block": 8,
+    }
+    return {**fixed, **changes}
+
+
+def rows_of(folder: Path):
+    """The rows in a canonical order, without anything that may differ."""
+    return read_rows(folder).sort_by([(c, "ascending") for c in ("defense", "threat", "attack", "view", "image")])
+
+
+@pytest.fixture
+def toy():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, CLASSES)).eval()
+    x = images(20)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    return model, (x, y)
+
+
+DEFENSES = ["cd:bits=3", "gauss:std=0.05"]
+
+
+def test_the_law_holds_for_evaluations(toy, tmp_path):
+    model, data = toy
+    results = [sparring.evaluate(model, data, DEFENSES, **settings(tmp_path / str(s), slots=s)) for s in (3, 16, 200)]
+    reference = rows_of(tmp_path / "3" / "run")
+    for slots, result in zip((16, 200), results[1:], strict=True):
+        again = rows_of(tmp_path / str(slots) / "run")
+        for column in ("image", "k", "correct", "label", "first_hit", "forwards"):
+            assert again[column].equals(reference[column]), f"slots={slots}: {column}"
+        assert np.allclose(again["l2"].to_numpy(), reference["l2"].to_numpy(), atol=1e-5)
+        assert [c.robust_accuracy for c in result.cells] == [c.robust_accuracy for c in results[0].cells]
+
+
+def test_resume_finishes_what_is_missing_and_changes_nothing(toy, tmp_path):
+    model, data = toy
+    sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
+    folder = tmp_path / "run"
+    before = rows_of(folder)
+    files = sorted(folder.glob("rows/*/*.parquet"))
+    kept = files[0].stat().st_mtime_ns
+    for file in files[1::2]:
+        file.unlink()
+    for file in sorted(folder.glob("points/*/*.safetensors"))[::3]:
+        file.unlink()
+    sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
+    assert rows_of(folder).equals(before)
+    assert files[0].stat().st_mtime_ns == kept, "what was there is not written again"
+
+
+SCRIPT = """
+import sys, torch
+from torch import nn
+import sparring
+from sparring.evaluation.checks.controls import images
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)).eval()
+x = images(40)
+y = model(x).argmax(1).detach()
+defenses, threats, attacks = ["cd:bits=3", "gauss:std=0.05"], ["oblivious", "adaptive"], ["pgd:eps=4/255,steps=20", "ddn:steps=40"]
+sparring.evaluate(model, (x, y), defenses, threats, attacks, draws=4, out=sys.argv[1], block=8)
+"""
+
+
+def test_kill_9_at_any_moment_then_the_same_command(tmp_path):
+    """Killed again and again at different moments, it ends with the rows of an uninterrupted run."""
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script)]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    killed = 0
+    for attempt in range(8):
+        process = subprocess.Popen([*command, str(tmp_path / "torn")])
+        deadline = time.monotonic() + 60
+        seen = len(list(tmp_path.glob("torn/rows/*/*.parquet")))
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(list(tmp_path.glob("torn/rows/*/*.parquet"))) > seen + 3 * attempt:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        killed += process.wait() == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+    subprocess.run([*command, str(tmp_path / "torn")], check=True)
+    assert killed >= 2
+    assert rows_of(tmp_path / "torn").equals(rows_of(tmp_path / "whole"))
+    assert read_run(tmp_path / "torn")["complete"] is True
+
+
+def test_another_configuration_is_refused_and_nothing_is_touched(toy, tmp_path):
+    model, data = toy
+    sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
+    record = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(SparringError, match="differs in attacks"):
+        sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, attacks=["fgsm:eps=4/255"]))
+    with pytest.raises(SparringError, match="differs in seed"):
+        sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, seed=1))
+    assert (tmp_path / "run" / "run.json").read_bytes() == record
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(SparringError, match="not empty"):
+        sparring.evaluate(model, data, **settings(tmp_path, out=tmp_path / "mine"))
+
+
+def test_run_folder_holds_provenance_and_typed_rows(toy, tmp_path):
+    model, data = toy
+    sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
+    record = read_run(tmp_path / "run")
+    assert record["identity"]["attacks"] == ["pgd:steps=6,eps=4/255", "ddn:steps=10"]
+    assert len(record["identity"]["weights"]) == 64
+    assert record["attacks_resolved"]["ddn:steps=10"]["gamma"] == 0.05, "arguments as resolved, with defaults"
+    assert (
+        record["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
+        or record["environment"]["packages"]["torch"]
+    )
+    assert record["surrogates"]["cd:bits=3"][0]["why"]
+    schema = pq.read_schema(next((tmp_path / "run").glob("rows/*/*.parquet")))
+    assert schema.field("linf").type == "double"
+    assert schema.field("correct").type == "bool"
+    assert not list((tmp_path / "run").rglob("*.partial"))
+
+
+def test_closed_numbers_dominate_own_ones_and_budgets(toy, tmp_path):
+    model, data = toy
+    attacks = ["pgd:eps=1/255,steps=4", "pgd:eps=4/255,steps=4", "pgd:eps=16/255,steps=4", "ddn:steps=20"]
+    result = sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, attacks=attacks))
+    closed = {(c.defense, c.threat, c.eps): c for c in result.closed if c.norm == "linf"}
+    for c in result.cells:
+        if c.norm == "linf":
+            deterministic = not c.random
+            assert closed[(c.defense, c.threat, c.eps)].robust_accuracy <= c.robust_accuracy + (
+                1e-12 if deterministic else 0.1
+            )
+    for defense in ("none", "cd:bits=3"):
+        for threat in ("oblivious", "adaptive"):
+            curve = [closed[(defense, threat, e)].robust_accuracy for e in (1 / 255, 4 / 255, 16 / 255)]
+            assert curve == sorted(curve, reverse=True), "monotone in the budget by construction"
+        for e in (1 / 255, 4 / 255, 16 / 255):
+            assert closed[(defense, "adaptive", e)].robust_accuracy <= closed[(defense, "oblivious", e)].robust_accuracy
+    rows = Rows(read_rows(tmp_path / "run"))
+    assert rows["feasible"].all()
+
+
+def test_every_image_counts_and_wrong_when_clean_is_not_robust(toy, tmp_path):
+    model, (x, y) = toy
+    y = y.clone()
+    y[:5] = (y[:5] + 1) % CLASSES
+    result = sparring.evaluate(model, (x, y), **settings(tmp_path, attacks=["pgd:eps=0,steps=2"]))
+    for c in result.cells:
+        assert c.n == 20
+        assert c.clean_accuracy == c.robust_accuracy == 0.75
+
+
+def test_bf16_gradients_never_decide(toy, tmp_path):
+    """Half precision proposes, float32 verifies: nothing is claimed that the judge does not confirm."""
+    model, data = toy
+    result = sparring.evaluate(
+        model, data, **settings(tmp_path, threats=["adaptive"], attacks=["pgd:eps=4/255,steps=6"], amp=True)
+    )
+    rows = Rows(read_rows(tmp_path / "run"))
+    attacked = rows.where(threat="adaptive")
+    assert not (rows["source_fooled"][attacked] & rows["correct"][attacked]).any()
+    assert result.cells[0].robust_accuracy < 1
+
+
+def test_dry_run_costs_nothing_and_says_what_it_would(toy, tmp_path):
+    model, data = toy
+    result = sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, dry_run=True))
+    assert not (tmp_path / "run").exists()
+    assert result.plan is not None
+    assert result.seconds > 0
+    cost = result.plan.cost()
+    # one oblivious source for three defenses: (6+1) + (10+1) forwards of it are counted once
+    oblivious = {r.id for c in result.plan.cells if str(c.threat) == "oblivious" for r in c.runs}
+    assert len(oblivious) == 2
+    assert cost["forwards"] > cost["backwards"] > 0
+
+
+def test_transfer_between_different_models(toy, tmp_path):
+    model, data = toy
+    torch.manual_seed(5)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES)).eval()
+    for mode in ("logits", "probs", "loss"):
+        changes = settings(tmp_path / mode, threats=[f"transfer:mode={mode}"], attacks=["mifgsm:eps=8/255"])
+        result = sparring.evaluate(model, data, sources=[other, linear_net()], **changes)
+        assert result.cells[0].threat == f"transfer:mode={mode}"
+        assert result.cells[0].source_fooled > 0
+
+
+def test_json_is_what_the_issue_of_record_promises(toy, tmp_path):
+    model, data = toy
+    result = json.loads(json.dumps(sparring.evaluate(model, data, **settings(tmp_path)).json()))
+    assert set(result) == {"cells", "closed", "checks"}
+    wanted = [
+        "defense",
+        "threat",
+        "attack",
+        "norm",
+        "eps",
+        "n",
+        "clean_accuracy",
+        "robust_accuracy",
+        "ci_low",
+        "ci_high",
+        "robust_accuracy_8bit",
+    ]
+    wanted += ["forwards_per_image", "backwards_per_image"]
+    assert all(set(wanted) <= set(c) for c in result["cells"])
+    assert any(c["eps"] == "inf" for c in result["cells"])

