@@ -20,7 +20,12 @@ from sparring.threats import threat
 
 # FC 30 %, SVD 50 %, CD 4 bits, Gauss and Laplace 0.03, uniform 0.04, all in the paper's eps convention
 CHANNELS = {
-    "FC": "fc:rate=0.3", "CD": "cd:bits=4", "SVD": "svd:rate=0.5", "Gauss": "gauss:eps=0.03", "Uniform": "uniform:eps=0.04", "Laplace": "laplace:eps=0.03",
+    "FC": "fc:rate=0.3",
+    "CD": "cd:bits=4",
+    "SVD": "svd:rate=0.5",
+    "Gauss": "gauss:eps=0.03",
+    "Uniform": "uniform:eps=0.04",
+    "Laplace": "laplace:eps=0.03",
 }
 PUBLISHED = {  # ResNet-18, 2,000 CIFAR-10 test images, 5 searches of 100 steps
     "Empty": (93.32, 93.01, 93.12, 92.53, 91.6, 91.35),
@@ -46,13 +51,15 @@ def main() -> None:
     x, y, keys, judge = made.images.x, made.images.y, made.keys, Judge(draws=20, seed=args.seed)
     method = attack(args.attack)
     out = Console(width=150)
-    table = Table(title=f"{args.attack} on {args.model}, n={len(x)}: accuracy over all images in %, published in brackets")
+    table = Table(
+        title=f"{args.attack} on {args.model}, n={len(x)}: accuracy over all images in %, published in brackets"
+    )
     table.add_column("attacked as")
     for name in CHANNELS:
         table.add_column(name, justify="right")
     table.add_column("median L2", justify="right")
 
-    def row(name: str, points, norm: float) -> None:  # noqa: ANN001
+    def row(name: str, points, norm: float) -> None:
         cells = []
         for column, spec in enumerate(CHANNELS.values()):
             system = made.systems[spec].system()

@@ -16,6 +16,7 @@ from sparring.core.geometry import distance, within
 from sparring.core.noise import image_keys
 from sparring.core.registry import ATTACKS
 from sparring.core.victim import Access, Goal, System, Victim
+from sparring.evaluation.checks.controls import linear_layer
 
 BUDGET = {"linf": 0.06, "l2": 0.8, "l1": 8.0, "l0": 4.0}
 NAMES = list(ATTACKS)
@@ -35,7 +36,7 @@ def make(name: str, norm: str, eps: float | None = None, **fields: object) -> At
     )
 
 
-def net(shape: tuple[int, int, int] = (3, 8, 8), classes: int = 4, seed: int = 0) -> nn.Module:
+def net(shape: tuple[int, int, int] = (3, 8, 8), classes: int = 4, seed: int = 0) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     size = shape[0] * shape[1] * shape[2]
     layers = nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, classes))
@@ -99,7 +100,7 @@ def test_bugs_17_18_20_nothing_of_the_users_changes(name, norm):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def linear(classes: int, shape: tuple[int, int, int], seed: int = 0) -> nn.Module:
+def linear(classes: int, shape: tuple[int, int, int], seed: int = 0) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     layer = nn.Linear(shape[0] * shape[1] * shape[2], classes)
     layer.weight.data = torch.randn(layer.weight.shape, generator=generator)
@@ -107,9 +108,10 @@ def linear(classes: int, shape: tuple[int, int, int], seed: int = 0) -> nn.Modul
     return nn.Sequential(nn.Flatten(), layer).eval()
 
 
-def true_distance(model: nn.Module, x: torch.Tensor, y: torch.Tensor, norm: str) -> torch.Tensor:
+def true_distance(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, norm: str) -> torch.Tensor:
     """Distance of x to the nearest decision boundary of a linear net, ignoring the box (inactive at these distances)."""
-    w, b = model[1].weight.detach(), model[1].bias.detach()
+    layer = linear_layer(model)
+    w, b = layer.weight.detach(), layer.bias.detach()
     z = x.flatten(1)
     nearest = torch.full((len(x),), torch.inf)
     for rival in range(len(b)):

@@ -6,7 +6,7 @@ from torch import nn
 
 from sparring.core.errors import AccessError
 from sparring.core.noise import Noise, image_keys
-from sparring.core.victim import Access, Part, Readout, System, Victim
+from sparring.core.victim import Access, Combine, Part, Readout, System, Victim
 
 
 def _noise(count: int) -> Noise:
@@ -89,7 +89,7 @@ def test_ensembles_combine_in_three_modes():
     za, zb = (s.network(x).detach() for s in (a, b))
     ce = lambda v, r: nn.functional.cross_entropy(v, y[r], reduction="none")  # noqa: E731
     every = slice(0, 2)
-    expected = {
+    expected: dict[Combine, torch.Tensor] = {
         "logits": ce((za + zb) / 2, every),
         "probs": -((za.softmax(1) + zb.softmax(1)) / 2).gather(1, y[:, None])[:, 0].log(),
         "loss": (ce(za, every) + ce(zb, every)) / 2,

@@ -19,7 +19,8 @@ from torch import nn
 import sparring
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
-from sparring.evaluation.checks.controls import CLASSES, LinearControl, coin_system, images, linear_net
+from sparring.defenses.base import Defended
+from sparring.evaluation.checks.controls import CLASSES, LinearControl, coin_system, images, linear_layer, linear_net
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.results import Rows
 from sparring.evaluation.store import read_rows, read_run
@@ -34,7 +35,7 @@ def test_b3_linear_robust_accuracy_is_the_closed_form_exactly(classes, eps):
     with torch.no_grad():
         y = model(x).argmax(1)
     y[::7] = (y[::7] + 1) % classes  # some wrong when clean
-    layer = model[1]
+    layer = linear_layer(model)
     truth = LinearControl(layer.weight.detach(), layer.bias.detach()).robust(x, y, eps)
     attacks = [
         f"pgd:eps={eps},loss=margin,steps=30,step_size=0.2",
@@ -52,12 +53,12 @@ def test_b3_linear_with_gaussian_noise_is_phi_of_the_margin():
     from scipy.stats import norm
 
     model, x = linear_net(2, scale=0.02), images(50)
-    weight = (model[1].weight[1] - model[1].weight[0]).detach()
+    weight = (linear_layer(model).weight[1] - linear_layer(model).weight[0]).detach()
     with torch.no_grad():
         z = model(x)
     y, sigma = z.argmax(1), 0.5
     p = torch.from_numpy(norm.cdf((z[:, 0] - z[:, 1]).abs().numpy() / (sigma * float(weight.norm()))))
-    system = sparring.defense(f"gauss:std={sigma}").install(sparring.evaluation.setup.Defended(model)).system()
+    system = sparring.defense(f"gauss:std={sigma}").install(Defended(model)).system()
     judge = Judge(draws=400)
     share = judge.score(system, x, y, image_keys([str(i) for i in range(50)])).k / 400
     error = (p * (1 - p) / 400).sqrt().clamp_min(0.003)

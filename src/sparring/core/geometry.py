@@ -15,7 +15,7 @@ from torch import Tensor
 from sparring.core.noise import Noise
 
 Norm = Literal["linf", "l2", "l1", "l0"]
-NORMS: tuple[str, ...] = get_args(Norm)
+NORMS: tuple[Norm, ...] = get_args(Norm)
 EPS_SLACK = 1e-6  # absolute for linf, relative (x10) for l2 and l1: PROTOCOL 2.1
 L2_ROUNDS = 12  # active-set rounds of the l2 projection; each is exact once the clipped set stops changing
 

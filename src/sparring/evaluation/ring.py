@@ -237,7 +237,7 @@ class Ring:
             "lattice": [lattice] * count,
             "k_8bit": k8,
             "label_8bit": label8,
-            **{n: distance(delta.double(), n) for n in NORMS},  # type: ignore[arg-type]
+            **{n: distance(delta.double(), n) for n in NORMS},
             **{
                 k: points[k]
                 for k in (

@@ -96,4 +96,5 @@ def _fold(model: nn.Module) -> tuple[nn.Module, int, str]:
         folded += 1
     graph.graph.lint()
     graph.recompile()
+    graph.requires_grad_(False)  # fused layers are new parameters
     return graph, folded, f"{folded} BatchNorms folded"

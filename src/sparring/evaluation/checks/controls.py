@@ -18,13 +18,18 @@ SHAPE = (3, 8, 8)
 CLASSES = 4
 
 
-def linear_net(classes: int = CLASSES, seed: int = 0, scale: float = 1.0) -> nn.Module:
+def linear_net(classes: int = CLASSES, seed: int = 0, scale: float = 1.0) -> nn.Sequential:
     """A linear classifier on 3x8x8 images in [0,1]."""
     generator = torch.Generator().manual_seed(seed)
     layer = nn.Linear(192, classes)
     layer.weight.data = scale * torch.randn(classes, 192, generator=generator)
     layer.bias.data = -layer.weight.data.sum(1) / 2
     return nn.Sequential(nn.Flatten(), layer).eval()
+
+
+def linear_layer(model: nn.Module) -> nn.Linear:
+    """The one linear layer of a linear classifier."""
+    return next(m for m in model.modules() if isinstance(m, nn.Linear))
 
 
 def images(count: int = 24, seed: int = 0) -> Tensor:
