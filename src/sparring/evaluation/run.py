@@ -56,8 +56,13 @@ class Evaluation:
 
     @property
     def headlines(self) -> list[str]:
-        """One sentence per defense and ball, about the strongest threat that was run."""
-        return [headline(r, self.tier) for r in strongest(self.closed)]
+        """One sentence per defense and ball, about the strongest threat that was run; the undefended model's own only
+        where there is no defense.
+        """
+        chosen = strongest(self.closed)
+        return [
+            headline(r, self.tier) for r in chosen if r.defense != "none" or all(o.defense == "none" for o in chosen)
+        ]
 
     def json(self) -> dict[str, Any]:
         return {

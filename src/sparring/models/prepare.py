@@ -95,6 +95,7 @@ def _fold(model: nn.Module) -> tuple[nn.Module, int, str]:
         graph.graph.erase_node(node)
         folded += 1
     graph.graph.lint()
+    graph.delete_all_unused_submodules()
     graph.recompile()
     graph.requires_grad_(False)  # fused layers are new parameters
     return graph, folded, f"{folded} BatchNorms folded"

@@ -16,20 +16,25 @@ from sparring.evaluation.results import ClosedResult
 ENLARGE = 96  # small images are shown at least this many pixels wide
 
 
-def png(array: np.ndarray) -> str:
-    """A data URI of an (H,W,3) uint8 image; small images are enlarged without smoothing."""
+def data_uri(array: np.ndarray) -> str:
+    """A data URI of an (H,W,3) uint8 image, for looking at: small images are enlarged without smoothing, large ones
+    are JPEG so that a page stays small. The exact pixels are in the run folder.
+    """
     image = Image.fromarray(array)
+    kind = "png"
     if image.width < ENLARGE:
         factor = -(-ENLARGE // image.width)
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    else:
+        kind = "jpeg"
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, kind, optimize=True, **({"quality": 88} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def picture(x: Tensor) -> str:
     """A (C,H,W) image in [0,1] as a data URI."""
-    return png(to_uint8(x))
+    return data_uri(to_uint8(x))
 
 
 def perturbation(x: Tensor, clean: Tensor) -> tuple[str, float]:
