@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-SPARRING = [sys.executable, "-c", "from sparring.cli import main; main()"]
+from sparring.cli import main
+
 FACTORIES = """
 import torch
 from torch import nn
@@ -38,9 +42,32 @@ def not_a_model():
 
 
 def run(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*SPARRING, *words], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
+    """The command line, in this process (a fresh one costs seconds for importing torch)."""
+    out, err = io.StringIO(), io.StringIO()
+    found = 0
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", ["sparring", *words])
+        patch.setattr(warnings, "showwarning", warnings.showwarning)
+        try:
+            main()
+        except SystemExit as exit:
+            found = int(exit.code or 0)
+    assert found == code, f"exit code {found}\n{out.getvalue()}\n{err.getvalue()}"
+    return subprocess.CompletedProcess(words, found, out.getvalue(), err.getvalue())
+
+
+def test_the_installed_command_itself(tmp_path):
+    command = Path(sys.executable).with_name("sparring")
+    done = subprocess.run([command, "list", "attack"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: unknown kind 'attack'; did you mean attacks")
 
 
 @pytest.fixture
