@@ -62,6 +62,24 @@ class Outcome:
     zero_gradients: Tensor
 
 
+def _unseen(clean: Tensor) -> Rows:
+    """What is known of images nobody has looked at yet: the clean image, no hit (-1), nothing spent."""
+    count, device = len(clean), clean.device
+    zero = torch.zeros(count, dtype=torch.int64, device=device)
+    return Rows(
+        x=clean.clone(),
+        margin=torch.full((count,), -torch.inf, device=device),
+        size=torch.full((count,), torch.inf, device=device),
+        won=zero.bool(),
+        first=zero - 1,
+        hit=zero - 1,
+        forwards=zero,
+        backwards=zero,
+        nonfinite=zero,
+        flat=zero,
+    )
+
+
 class _Live:
     """The rows in flight: their jobs, the attack's state and what the ledger has written down."""
 
@@ -77,19 +95,7 @@ class _Live:
             eps=batch.eps[image],
             t=torch.zeros(count, dtype=torch.int64, device=device),
         )
-        zero = torch.zeros(count, dtype=torch.int64, device=device)
-        self.best = Rows(
-            x=batch.clean[image].clone(),
-            margin=torch.full((count,), -torch.inf, device=device),
-            size=torch.full((count,), torch.inf, device=device),
-            won=zero.bool(),
-            first=zero - 1,
-            hit=zero - 1,
-            forwards=zero,
-            backwards=zero,
-            nonfinite=zero,
-            flat=zero,
-        )
+        self.best = _unseen(batch.clean[image])
         self.state = Rows()
 
     def __len__(self) -> int:
@@ -133,21 +139,9 @@ class _Loop:
         self.kappa = float(getattr(method, "kappa", 0.0))
         self.total = int(getattr(method, "iterations", method.steps))
         self.jobs = restarts * (1 if batch.targets is None else batch.targets.shape[1])
-        count, device = len(batch.clean), batch.clean.device
-        zero = torch.zeros(count, dtype=torch.int64, device=device)
-        self.result = Rows(
-            x=batch.clean.clone(),
-            margin=torch.full((count,), -torch.inf, device=device),
-            size=torch.full((count,), torch.inf, device=device),
-            won=zero.bool(),
-            first=zero - 1,
-            hit=zero - 1,
-            forwards=zero,
-            backwards=zero,
-            nonfinite=zero,
-            flat=zero,
-            job=zero - 1,
-        )
+        count = len(batch.clean)
+        blank = _unseen(batch.clean)
+        self.result = blank.put(job=blank.first)
         # until a first success is found an image's next job waits for the last one's failure
         first = range(1) if stop == "success" and not self.minimal else range(self.jobs)
         self.queue = deque((i, j) for j in first for i in range(count))

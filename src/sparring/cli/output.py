@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from sparring.core.spec import show
+from sparring.evaluation.plan import describe_budget
 from sparring.evaluation.run import Evaluation
 from sparring.report.tables import cells_table, closed_table, findings_table
 
@@ -139,8 +139,7 @@ def _print_plan(result: Evaluation, as_json: bool) -> None:
     for cell in plan.cells:
         forwards = sum(r.cost(plan.classes)[0] for r in cell.runs)
         backwards = sum(r.cost(plan.classes)[1] for r in cell.runs)
-        eps = cell.attack.setting.eps
-        budget = f"{cell.attack.norm} {show(eps) if eps is not None else 'unbounded'}"
+        budget = describe_budget(cell.attack)
         out.print(
             f"{cell.defense} | {cell.threat} | {cell.attack} | {budget}: {len(cell.runs)} run(s), at most {forwards} forwards and {backwards} backwards per image",
             highlight=False,
