@@ -42,7 +42,11 @@ def test_refine_recovers_points_lost_by_rounding():
     eps = torch.tensor([2 / 255])
     assert won(x).all()
     assert not won(truncate(x, clean)).any()
-    found = refine(x, clean, lambda p: weight.expand_as(p), lambda p: within(p - clean, eps, "linf"), won)
+    found, asked, derived = refine(
+        x, clean, lambda p: weight.expand_as(p), lambda p: within(p - clean, eps, "linf"), won
+    )
+    assert derived.tolist() == [1]
+    assert 2 <= asked.item() <= 6
     assert won(found).all()
     assert within(found - clean, eps, "linf").all()
     assert ((found * 255) - (found * 255).round()).abs().max() < 1e-4
@@ -53,5 +57,5 @@ def test_refine_never_leaves_the_ball(budget):
     clean = torch.randint(0, 256, (3, 1, 4, 4), generator=torch.Generator().manual_seed(0)) / 255
     x = Ball("l2", torch.full((3,), budget)).project(clean + torch.rand(3, 1, 4, 4), clean)
     inside = lambda p: within(p - clean, torch.full((3,), budget), "l2")  # noqa: E731
-    found = refine(x, clean, torch.ones_like, inside, lambda p: torch.zeros(3, dtype=torch.bool))
+    found, _, _ = refine(x, clean, torch.ones_like, inside, lambda p: torch.zeros(3, dtype=torch.bool))
     assert inside(found).all()

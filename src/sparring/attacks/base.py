@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -68,6 +69,11 @@ class Attack:
                 parts.append(f"{field}={show(value)}")
         return f"{self.name}:{','.join(parts)}" if parts else self.name
 
+    @property
+    def budget(self) -> float:
+        """eps, infinite where none is set."""
+        return math.inf if self.setting.eps is None else self.setting.eps
+
     def with_eps(self, eps: float) -> Attack:
         """The same attack at another budget."""
         return replace(self, setting=replace(self.setting, eps=eps))
@@ -99,7 +105,7 @@ class Attack:
         if eps is None:
             if self.setting.eps is None and self.method.goal is Goal.BUDGET and self.method.needs is not Access.NONE:
                 raise SparringError(f"{self.name}: eps is missing; write {self.name}:eps=8/255")
-            eps = torch.full((len(x),), torch.inf if self.setting.eps is None else self.setting.eps, device=x.device)
+            eps = torch.full((len(x),), self.budget, device=x.device)
         targets, must_hit, extra = self._targets(victim, x, y, keys, seed)
         batch = Batch(x, y, keys, self.norm, eps.to(x.dtype), targets, must_hit, mask)
         outcome = engine.run(

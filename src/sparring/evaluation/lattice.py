@@ -7,7 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sparring.core.geometry import per_row
+from sparring.attacks.engine import Outcome
+from sparring.core.geometry import Norm, per_row, within
+from sparring.core.losses import margin
+from sparring.core.noise import Noise
+from sparring.core.victim import Access, Victim
 
 REFINE_ROUNDS = 3
 
@@ -26,27 +30,66 @@ def refine(
     gradient: Callable[[Tensor], Tensor],
     inside: Callable[[Tensor], Tensor],
     won: Callable[[Tensor], Tensor],
-) -> Tensor:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Search the lattice neighbours of points lost by truncation: greedily push pixels outward again, largest
     |gradient| * residual first, as far as the ball allows, at most REFINE_ROUNDS gradients.
 
     gradient(x) (B,C,H,W) ascent direction of the attack objective; inside(x) (B,) is it in ball and box; won(x)
-    (B,). Returns the refined points where they win, else the truncated ones.
+    (B,). Returns the refined points where they win, else the truncated ones, and per row how often ``won`` and
+    ``gradient`` were needed (B,).
     """
-    best = truncate(x, clean)
+    truncated = best = truncate(x, clean)
     found = won(best)
+    asked, derived = torch.ones_like(found, dtype=torch.int64), torch.zeros_like(found, dtype=torch.int64)
     for _ in range(REFINE_ROUNDS):
         if bool(found.all()):
             break
         residual = x - best
         grad = gradient(best)
+        derived = derived + ~found
         helps = (grad * residual > 0) & (residual.abs() > 1e-6)
         rank = (grad.abs() * residual.abs() * helps).flatten(1).argsort(1, descending=True).argsort(1).reshape(x.shape)
         useful = helps.flatten(1).sum(1)
+        start = best
         for share in (1.0, 0.5, 0.25, 0.1, 0.03):  # the largest set of moves that stays in the ball
             take = helps & (rank < per_row((share * useful).ceil(), rank))
-            trial = ((best * 255).round() + residual.sign() * take).clamp(0, 255) / 255
-            better = inside(trial) & ~found & (won(trial) | (share == 1.0))
-            best = torch.where(per_row(better, best), trial, best)
-            found = found | won(best)
-    return torch.where(per_row(won(best), best), best, truncate(x, clean))
+            trial = ((start * 255).round() + residual.sign() * take).clamp(0, 255) / 255
+            hit, allowed = won(trial), inside(trial)
+            asked = asked + ~found
+            # without a win the largest move that is allowed is where the next round starts
+            moves = allowed & ~found & (hit | (best == start).flatten(1).all(1))
+            best = torch.where(per_row(moves, best), trial, best)
+            found = found | hit & allowed
+    return torch.where(per_row(found, best), best, truncated), asked, derived
+
+
+def lattice_points(
+    victim: Victim, outcome: Outcome, clean: Tensor, y: Tensor, keys: Tensor, eps: Tensor, norm: Norm, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The attacker's 8-bit submission: each point truncated, and those that its *source* shows to be lost by it refined
+    with the source's gradients. Without gradients: truncated. Returns (points, forwards (N,), backwards (N,)).
+    """
+    points = truncate(outcome.x, clean)
+    forwards = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    backwards = forwards
+    rows = outcome.success.nonzero()[:, 0]
+    if victim.access < Access.GRADIENT or not len(rows):
+        return points, forwards, backwards
+    label, noise = y[rows], Noise.of(seed, "refine", keys[rows])
+
+    def ascent(u: Tensor) -> Tensor:
+        return victim.gradient(u, lambda z, part: margin(z, label[part]), noise).grad.nan_to_num(0.0, 0.0, 0.0)
+
+    found, asked, derived = refine(
+        outcome.x[rows],
+        clean[rows],
+        ascent,
+        lambda u: within(u - clean[rows], eps[rows], norm),
+        lambda u: margin(victim.logits(u, noise), label) > 0,
+    )
+    cost = victim.cost
+    return (
+        points.index_copy(0, rows, found),
+        forwards.index_copy(0, rows, cost * (asked + derived)),
+        backwards.index_copy(0, rows, cost * derived),
+    )

@@ -33,6 +33,7 @@ class Picked:
     k: np.ndarray
     draws: int
     p_8bit: np.ndarray  # nan where the image is not on the lattice
+    p_truncated: np.ndarray  # the same without refinement
     p_select: np.ndarray
 
 
@@ -53,6 +54,7 @@ class CellResult:
     ci_low: float
     ci_high: float
     robust_accuracy_8bit: float
+    robust_accuracy_truncated: float
     forwards_per_image: float
     backwards_per_image: float
     interval: str
@@ -135,7 +137,9 @@ class Rows:
         index = index[order]
         images, start = np.unique(self["image"][index], return_index=True)
         k, draws = self["k"][index], self["draws"][index]
-        k8 = np.where(self["lattice"][index], self["k_8bit"][index] / draws, np.nan)
+        k8, plain8 = (
+            np.where(self["lattice"][index], self[c][index] / draws, np.nan) for c in ("k_8bit", "k_truncated")
+        )
         share = k / draws
         if average:
             mean = lambda v: np.add.reduceat(v, start) / np.diff(np.append(start, len(index)))  # noqa: E731
@@ -146,10 +150,11 @@ class Rows:
                 k[start],
                 int(draws[0]),
                 mean(k8),
+                mean(plain8),
                 mean(self["p_select"][index]),
             )
         # a witness is a witness: for a deterministic system any lattice point that fools counts on the lattice
-        lattice = np.minimum.reduceat(k8, start) if int(draws.max()) == 1 else k8[start]
+        lattice, plain = (np.minimum.reduceat(k, start) if int(draws.max()) == 1 else k[start] for k in (k8, plain8))
         return Picked(
             list(images),
             share[start],
@@ -157,6 +162,7 @@ class Rows:
             k[start],
             int(draws[0]),
             lattice,
+            plain,
             self["p_select"][index][start],
         )
 
@@ -198,6 +204,7 @@ def own(rows: Rows, defense: str, threat: str, attack: str) -> CellResult:
         ci_low=interval.low,
         ci_high=interval.high,
         robust_accuracy_8bit=float(picked.p_8bit.mean()),
+        robust_accuracy_truncated=float(picked.p_truncated.mean()),
         forwards_per_image=float(rows["forwards"][mask].sum() / len(picked.p)),
         backwards_per_image=float(rows["backwards"][mask].sum() / len(picked.p)),
         interval=interval.kind,

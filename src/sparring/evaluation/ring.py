@@ -15,7 +15,7 @@ from torch import Tensor
 from sparring.core.geometry import NORMS, distance, within
 from sparring.core.noise import Noise
 from sparring.core.victim import System
-from sparring.evaluation.lattice import truncate
+from sparring.evaluation.lattice import lattice_points, truncate
 from sparring.evaluation.plan import Cell, Plan, Run
 from sparring.evaluation.results import CLEAN
 from sparring.evaluation.setup import SetUp
@@ -142,6 +142,16 @@ class Ring:
         }
         for k, v in columns.items():
             full[k][live] = v
+        if self.made.images.lattice:
+            # a refined point may be pooled into any ball that holds its float point: it must not be further away
+            bounded = run.attack.budget < float("inf")
+            eps = torch.full_like(outcome.distance, run.attack.budget) if bounded else outcome.distance
+            part = x[live], y[live], keys[live], eps, run.attack.norm, run.seed
+            stored, forwards, backwards = lattice_points(run.view.victim, outcome, *part)
+            full["x_8bit"] = (x * 255).round().to(torch.uint8)
+            full["x_8bit"][live] = (stored * 255).round().to(torch.uint8)
+            full["forwards"][live] += forwards
+            full["backwards"][live] += backwards
         full = {k: v.cpu() for k, v in full.items()}
         self.store.put_points(run.id, number, full)
         return full
@@ -215,10 +225,16 @@ class Ring:
         score = judge.score(system, x, y, keys)
         lattice = self.made.images.lattice
         if lattice and fixed["run"] != CLEAN:
-            labels = judge.labels(system, truncate(x, clean), keys)
+            stored = points["x_8bit"].to(x.device).to(x.dtype) / 255
+            labels = judge.labels(system, stored, keys)
             k8, label8 = (labels == y).sum(0), labels[0]
+            # most points are not refined: judge the plainly truncated ones again only where they differ
+            plain, truncated = k8.clone(), truncate(x, clean)
+            other = (truncated != stored).flatten(1).any(1)
+            if bool(other.any()):
+                plain[other] = (judge.labels(system, truncated[other], keys[other]) == y[other]).sum(0)
         else:
-            k8, label8 = score.k, score.label
+            k8, label8, plain = score.k, score.label, score.k
         delta = x - clean
         inside = within(delta, torch.full((count,), fixed["eps"], dtype=torch.float64, device=x.device), fixed["norm"])
         box = (x.flatten(1).amin(1) >= -1e-7) & (x.flatten(1).amax(1) <= 1 + 1e-7)
@@ -237,6 +253,7 @@ class Ring:
             "lattice": [lattice] * count,
             "k_8bit": k8,
             "label_8bit": label8,
+            "k_truncated": plain,
             **{n: distance(delta.double(), n) for n in NORMS},
             **{
                 k: points[k]
@@ -251,8 +268,8 @@ class Ring:
                 )
             },
         }
-        plain = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()}
-        return {**{k: [v] * count for k, v in fixed.items()}, **plain}
+        listed = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()}
+        return {**{k: [v] * count for k, v in fixed.items()}, **listed}
 
     def _cell_id(self, defense_text: str, threat_text: str, attack_text: str, system: System, runs: list[str]) -> str:
         key = json.dumps(

@@ -50,6 +50,7 @@ SCHEMA = pa.schema(
         ("lattice", pa.bool_()),
         ("k_8bit", pa.int64()),
         ("label_8bit", pa.int64()),
+        ("k_truncated", pa.int64()),
         ("linf", pa.float64()),
         ("l2", pa.float64()),
         ("l1", pa.float64()),
