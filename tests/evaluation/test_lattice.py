@@ -5,7 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sparring
 from sparring.core.geometry import NORMS, Ball, distance, within
+from sparring.evaluation.checks.controls import images, linear_net
 from sparring.evaluation.lattice import refine, truncate
 
 
@@ -59,3 +61,14 @@ def test_refine_never_leaves_the_ball(budget):
     inside = lambda p: within(p - clean, torch.full((3,), budget), "l2")  # noqa: E731
     found, _, _ = refine(x, clean, torch.ones_like, inside, lambda p: torch.zeros(3, dtype=torch.bool))
     assert inside(found).all()
+
+
+def test_evaluate_refines_what_truncation_loses():
+    """A small l2 budget moves most pixels by less than 1/255: plain truncation undoes the attack, refinement does not."""
+    model, x = linear_net(3, scale=0.3), images(40)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    attack = "pgd:norm=l2,eps=0.04,steps=20,loss=margin"
+    cell = next(c for c in sparring.evaluate(model, (x, y), threats=["adaptive"], attacks=[attack]).cells)
+    assert cell.robust_accuracy < cell.robust_accuracy_truncated
+    assert cell.robust_accuracy <= cell.robust_accuracy_8bit < cell.robust_accuracy_truncated
