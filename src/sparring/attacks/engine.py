@@ -77,6 +77,7 @@ def _unseen(clean: Tensor) -> Rows:
         backwards=zero,
         nonfinite=zero,
         flat=zero,
+        broke=zero.bool(),
     )
 
 
@@ -126,19 +127,15 @@ class _Loop:
         stop: Stop,
         seed: int,
         reparam: Reparametrisation | None,
+        queries: int | None,
     ) -> None:
-        self.method, self.victim, self.batch, self.stop, self.seed, self.reparam = (
-            method,
-            victim,
-            batch,
-            stop,
-            seed,
-            reparam,
-        )
+        self.method, self.victim, self.batch, self.stop = method, victim, batch, stop
+        self.seed, self.reparam = seed, reparam
         self.minimal = method.goal is Goal.MINIMAL
         self.kappa = float(getattr(method, "kappa", 0.0))
         self.total = int(getattr(method, "iterations", method.steps))
         self.jobs = restarts * (1 if batch.targets is None else batch.targets.shape[1])
+        self.purse = None if queries is None else queries // self.jobs  # forwards a job may spend
         count = len(batch.clean)
         blank = _unseen(batch.clean)
         self.result = blank.put(job=blank.first)
@@ -151,6 +148,8 @@ class _Loop:
 
         def observe(point: Tensor, margin: Tensor) -> None:
             best = live.best
+            if point.dim() == 5:
+                point, margin = self.best_of(point, margin, job.clean)
             won = (margin > 0) & (margin >= self.kappa)
             size = distance(point - job.clean, batch.norm)
             if self.minimal:
@@ -164,8 +163,13 @@ class _Loop:
             first = torch.where(won & (best.first < 0), now, best.first)
             live.best = best.where(better, found).put(first=first)
 
-        def spend(forwards: int | Tensor, backwards: int | Tensor) -> None:
-            live.best = live.best.put(forwards=live.best.forwards + forwards, backwards=live.best.backwards + backwards)
+        def spend(forwards: int | Tensor, backwards: int | Tensor, unit: int) -> Tensor:
+            paid, spent = torch.zeros_like(live.best.forwards) + forwards, live.best.forwards
+            if self.purse is not None:
+                paid = torch.minimum(paid, (self.purse - spent).clamp_min(0) // unit * unit)
+                live.best = live.best.put(broke=live.best.broke | (spent + paid + unit > self.purse))
+            live.best = live.best.put(forwards=spent + paid, backwards=live.best.backwards + backwards)
+            return paid
 
         def note_gradient(grad: Tensor) -> None:
             total = grad.flatten(1).abs().sum(1)
@@ -185,6 +189,17 @@ class _Loop:
             must_hit=batch.must_hit,
             reparam=self.reparam,
         )
+
+    def best_of(self, points: Tensor, margin: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """The one of a row's candidates (B,k,C,H,W) to write down: the nearest winner of a minimum-norm attack, else the
+        largest margin."""
+        rank = margin
+        if self.minimal:
+            size = distance((points - clean[:, None]).flatten(0, 1), self.batch.norm).unflatten(0, margin.shape)
+            won = (margin > 0) & (margin >= self.kappa)
+            rank = torch.where(won.any(1)[:, None], torch.where(won, -size, -torch.inf), margin)
+        index = torch.arange(len(points), device=points.device), rank.argmax(1)
+        return points[index], margin[index]
 
     def refill(self, live: _Live, slots: int) -> None:
         room = min(slots - len(live), len(self.queue))
@@ -253,9 +268,10 @@ class _Loop:
             out = live.job.t >= self.total
             if ended is not None and self.total:
                 out = out | ended(self.query(live), live.state)
-            unseen = out
+            out = out | live.best.broke
+            unseen = out & ~live.best.broke & (not getattr(self.method, "settled", False))
             if self.stop == "success" and not self.minimal:
-                out, unseen = out | live.best.won, out & ~live.best.won
+                out, unseen = out | live.best.won, unseen & ~live.best.won
             if bool(out.any()):
                 if bool(unseen.any()):
                     self.score_last(live, unseen.nonzero()[:, 0])
@@ -304,15 +320,17 @@ def run(
     slots: int = 64,
     seed: int = 0,
     reparam: Reparametrisation | None = None,
+    queries: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Attack every image of ``batch``; see ``Batch`` and ``Outcome`` for shapes.
 
     ``stop``: "success" ends an image at its first success (deterministic targets); "never" spends the whole budget
     and keeps the highest margin (transfer, oblivious and randomised seats). Minimum-norm methods always run on.
+    ``queries``: forwards an image may spend, shared evenly by its jobs; what it cannot pay for does not count.
     """
     with torch.no_grad():
-        return _Loop(method, victim, batch, restarts, stop, seed, reparam).run(slots, progress)
+        return _Loop(method, victim, batch, restarts, stop, seed, reparam, queries).run(slots, progress)
 
 
 def cost_per_image(method: Method, victim: Victim, jobs: int) -> tuple[int, int]:

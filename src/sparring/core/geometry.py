@@ -16,7 +16,7 @@ from sparring.core.noise import Noise
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
-EPS_SLACK = 1e-6  # absolute for linf, relative (x10) for l2 and l1: PROTOCOL 2.1
+EPS_SLACK = 1e-6  # absolute (round-off of float32 pixels), and 10x relative for l2 and l1: PROTOCOL 2.1
 L2_ROUNDS = 12  # active-set rounds of the l2 projection; each is exact once the clipped set stops changing
 
 
@@ -40,7 +40,7 @@ def distance(delta: Tensor, norm: Norm) -> Tensor:
 def within(delta: Tensor, eps: Tensor, norm: Norm) -> Tensor:
     """(B,) bool: does each row lie in its ball, up to round-off (checked in float64, PROTOCOL 2.1)?"""
     d, e = distance(delta.double(), norm), eps.double()
-    slack = EPS_SLACK if norm == "linf" else 0.5 if norm == "l0" else 10 * EPS_SLACK * e.clamp(max=1e9)
+    slack = EPS_SLACK if norm == "linf" else 0.5 if norm == "l0" else EPS_SLACK + 10 * EPS_SLACK * e.clamp(max=1e9)
     return d <= e + slack
 
 

@@ -20,6 +20,8 @@ from sparring.core.noise import Noise
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal, Gradient, Victim
 
+CANDIDATE_BUDGET = 12_800_000  # elements of candidates (rows x candidates x pixels) held at once
+
 
 class Reparametrisation(Protocol):
     """x' = h(v): the attack moves v inside the ball, the victim sees h(v) (threat T9, PROTOCOL 4.4 card L1)."""
@@ -35,12 +37,14 @@ class Reparametrisation(Protocol):
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where the engine writes down what an attack has seen: observe(x, success margin (B,)), spend(forwards,
-    backwards), grad.
+    """Where the engine writes down what an attack has seen.
+
+    observe(x, success margin): (B,C,H,W) and (B,), or candidates (B,k,C,H,W) and (B,k). spend(forwards, backwards,
+    unit) -> (B,) forwards that the row's query budget could pay, a multiple of ``unit``. note_gradient(grad).
     """
 
     observe: Callable[[Tensor, Tensor], None]
-    spend: Callable[[int | Tensor, int | Tensor], None]
+    spend: Callable[[int | Tensor, int | Tensor, int], Tensor]
     note_gradient: Callable[[Tensor], None]
 
 
@@ -66,9 +70,11 @@ class Query:
         """The attack's own randomness at this step."""
         return self.stream.on(self.t).child("attack").child(tag)
 
-    def gradient(self, x: Tensor, loss: LossName = "ce", call: str = "") -> Gradient:
+    def gradient(
+        self, x: Tensor, loss: LossName = "ce", call: str = "", via: Callable[[Tensor], Tensor] | None = None
+    ) -> Gradient:
         """Ascent gradient of the named objective of this goal at ``x``. A second call in one step needs its own
-        ``call``.
+        ``call``. ``via``: a differentiable map of the image (input diversity); its output is no candidate.
         """
 
         def objective(logits: Tensor, rows: slice) -> Tensor:
@@ -76,36 +82,95 @@ class Query:
             return losses.objective(loss, logits, self.label[rows], target)
 
         point = self._emit(x)
-        answer = self.victim.gradient(point, objective, self._draws(call))
-        self.ledger.spend(self.victim.cost, self.victim.cost)
-        self.ledger.note_gradient(answer.grad)
-        logits = self._verified(point, answer.logits, call) if self.victim.amp else answer.logits
-        self._observe(point, logits)
-        grad = answer.grad.nan_to_num(0.0, 0.0, 0.0)
+        with torch.enable_grad():
+            leaf = point.detach().requires_grad_(via is not None)
+            shown = leaf if via is None else via(leaf)
+        answer = self.victim.gradient(shown.detach(), objective, self._draws(call))
+        self.ledger.spend(self.victim.cost, self.victim.cost, self.victim.cost)
+        grad = answer.grad if via is None else torch.autograd.grad(shown, leaf, answer.grad)[0]
+        self.ledger.note_gradient(grad)
+        if via is None:
+            logits = self._verified(point, answer.logits, call) if self.victim.amp else answer.logits
+            self.ledger.observe(point, self.margin(logits))
+        return answer._replace(grad=self._pulled(grad, x))
+
+    def jacobian(
+        self, x: Tensor, rows_of: Callable[[Tensor, slice], Tensor], call: str = ""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients at ``x`` of k linear functions of the logits, for one forward and k backwards.
+
+        ``rows_of(logits (b,K), rows) -> (b,k,K)`` gives their coefficients. Returns the gradients (B,k,C,H,W), the
+        values (B,k) and the logits (B,K).
+        """
+        point = self._emit(x)
+        grads, weights, logits = self.victim.jacobian(point, rows_of, self._draws(call))
+        self.ledger.spend(self.victim.cost, self.victim.cost * grads.shape[1], self.victim.cost)
+        if self.victim.amp:
+            logits = self._verified(point, logits, call)
+        self.ledger.observe(point, self.margin(logits))
+        grads = grads.nan_to_num(0.0, 0.0, 0.0)
         if self.reparam is not None:
-            grad = self.reparam.pullback(grad, x, self.clean, self.ball)
-        return answer._replace(grad=grad)
+            grads = torch.stack([self._pulled(g, x) for g in grads.unbind(1)], 1)
+        return grads, (weights * logits[:, None]).sum(2), logits
 
     def scores(self, x: Tensor, call: str = "") -> Tensor:
-        """(B,K) scores of one answer of the deployed system."""
-        point = self._emit(x)
-        scores = self.victim.scores(point, self._draws(call))
-        self.ledger.spend(self.victim.score_cost, 0)
-        self._observe(point, scores)
-        return scores
+        """Scores of the deployed system: (B,K) for points (B,C,H,W), (B,k,K) for candidates (B,k,C,H,W)."""
+        return self._ask(x, call, self.victim.scores, self.margin)
 
     def labels(self, x: Tensor, call: str = "") -> Tensor:
-        """(B,) labels of one answer of the deployed system."""
-        point = self._emit(x)
-        labels = self.victim.labels(point, self._draws(call))
-        self.ledger.spend(self.victim.score_cost, 0)
-        won = labels == self.target if self.must_hit and self.target is not None else labels != self.label
-        self.ledger.observe(point, 2 * won.to(x.dtype) - 1)
-        return labels
+        """Labels of the deployed system: (B,) for points (B,C,H,W), (B,k) for candidates (B,k,C,H,W)."""
+        return self._ask(x, call, self.victim.labels, lambda labels: 2.0 * self.fooled(labels) - 1)
+
+    def fooled(self, labels: Tensor) -> Tensor:
+        """(B,) or (B,k) bool: do these labels fulfil the goal?"""
+        wide = labels.dim() - 1
+        if self.must_hit and self.target is not None:
+            return labels == self.target.reshape(-1, *(1,) * wide)
+        return labels != self.label.reshape(-1, *(1,) * wide)
+
+    def candidates(self, count: int, make: Callable[[int, int], Tensor], call: str = "") -> Tensor:
+        """(B,count) margins (positive: goal fulfilled) of ``count`` candidates a row, made and scored in slices, so that
+        a large population fits in memory. ``make(first, last) -> (B,last-first,C,H,W)``.
+        """
+        size = max(1, CANDIDATE_BUDGET // max(1, self.clean.numel()))
+        found = []
+        for first in range(0, count, size):
+            last = min(first + size, count)
+            z = self._ask(make(first, last), call, self.victim.scores, self.margin, first)
+            found.append(self.margin(z))
+        return torch.cat(found, 1)
+
+    def _ask(
+        self,
+        x: Tensor,
+        call: str,
+        ask: Callable[[Tensor, Noise], Tensor],
+        judge: Callable[[Tensor], Tensor],
+        first: int = 0,
+    ) -> Tensor:
+        unit, noise = self.victim.score_cost, self._draws(call)
+        if x.dim() == 4:
+            point = self._emit(x)
+            answer = ask(point, noise)
+            paid = self.ledger.spend(unit, 0, unit)
+            self.ledger.observe(point, torch.where(paid >= unit, judge(answer), -torch.inf))
+            return answer
+        count = x.shape[1]
+        points = torch.stack([self._emit(u) for u in x.unbind(1)], 1) if self.reparam is not None else x
+        answer = ask(points.flatten(0, 1), noise.repeat(count, first)).unflatten(0, (len(x), count))
+        paid = self.ledger.spend(unit * count, 0, unit)
+        affordable = torch.arange(count, device=x.device) * unit < paid[:, None]
+        self.ledger.observe(points, torch.where(affordable, judge(answer), -torch.inf))
+        return answer
 
     def margin(self, logits: Tensor) -> Tensor:
-        """(B,) positive iff logits fulfil the goal."""
-        return losses.success_margin(logits, self.label, self.target if self.must_hit else None)
+        """(B,) or (B,k) positive iff logits (B,K) or (B,k,K) fulfil the goal."""
+        target = self.target if self.must_hit else None
+        if logits.dim() == 2:
+            return losses.success_margin(logits, self.label, target)
+        count = logits.shape[1]
+        wide = [None if t is None else t.repeat_interleave(count) for t in (self.label, target)]
+        return losses.success_margin(logits.flatten(0, 1), wide[0], wide[1]).unflatten(0, (-1, count))  # type: ignore[arg-type]
 
     def project(self, x: Tensor) -> Tensor:
         """Onto ball and box."""
@@ -118,7 +183,7 @@ class Query:
             return logits
         exact = self.victim.logits(point[won], self._draws(call).at(won))
         spent = torch.zeros(len(point), dtype=torch.int64, device=point.device)
-        self.ledger.spend(spent.index_fill(0, won, self.victim.cost), 0)
+        self.ledger.spend(spent.index_fill(0, won, self.victim.cost), 0, self.victim.cost)
         return logits.index_copy(0, won, exact)
 
     def _draws(self, call: str) -> Noise:
@@ -127,16 +192,18 @@ class Query:
     def _emit(self, x: Tensor) -> Tensor:
         return x if self.reparam is None else self.reparam.emit(x, self.clean, self.ball)
 
-    def _observe(self, point: Tensor, logits: Tensor) -> None:
-        self.ledger.observe(point, self.margin(logits))
+    def _pulled(self, grad: Tensor, x: Tensor) -> Tensor:
+        grad = grad.nan_to_num(0.0, 0.0, 0.0)
+        return grad if self.reparam is None else self.reparam.pullback(grad, x, self.clean, self.ball)
 
 
 class Method(Protocol):
     """An attack: a frozen dataclass with two pure functions over rows. The engine owns the loop.
 
     ``init`` makes the state of new rows (a leaf ``x`` is required); ``advance`` is one iteration. Optional
-    ``done(q, s) -> (B,) bool`` ends rows early. Class variables: ``needs`` (Access), ``goal`` (Goal),
-    ``norms`` (supported norms, the first is the default). ``steps``: iterations.
+    ``done(q, s) -> (B,) bool`` ends rows early; ``iterations`` counts them where ``steps`` does not; ``settled`` (class
+    variable): every point of note has been asked, the last iterate needs no look. Class variables: ``needs``
+    (Access), ``goal`` (Goal), ``norms`` (supported norms, the first is the default). ``steps``: iterations.
     """
 
     @property

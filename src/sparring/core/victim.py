@@ -164,7 +164,8 @@ class Victim:
 
     ``draws``: EOT draws per gradient. ``combine``: how draws and ensemble members become one objective: mean
     "logits", log of mean "probs", or mean "loss" (PROTOCOL 1.2 and T3). ``amp``: run gradients in bfloat16; points
-    that look adversarial are re-scored in float32.
+    that look adversarial are re-scored in float32. ``answers``: how many times a random system is asked for one
+    score or label (the mean probability, the majority label); each is a query.
     """
 
     systems: tuple[System, ...]
@@ -172,6 +173,7 @@ class Victim:
     draws: int = 1
     combine: Combine = "probs"
     amp: bool = False
+    answers: int = 1
 
     @property
     def random(self) -> bool:
@@ -185,7 +187,7 @@ class Victim:
     @property
     def score_cost(self) -> int:
         """Network calls per image that one score or label costs."""
-        return sum(s.forwards_per_call for s in self.systems)
+        return sum(s.forwards_per_call * (self.answers if s.random else 1) for s in self.systems)
 
     def gradient(self, x: Tensor, objective: Callable[[Tensor, slice], Tensor], noise: Noise) -> Gradient:
         """Ascent gradient at ``x`` (B,C,H,W) of ``objective(logits (b,K), rows) -> (b,)``; ``rows`` says which b
@@ -209,6 +211,33 @@ class Victim:
             loss = torch.stack(each, 1).mean(1) if each else objective(logits, rows)
             (grad,) = torch.autograd.grad(loss.sum(), leaf)
         return grad.detach(), loss.detach(), logits.detach()
+
+    def jacobian(
+        self, x: Tensor, rows_of: Callable[[Tensor, slice], Tensor], noise: Noise
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients (B,k,C,H,W) of k linear functions of the combined logits, their coefficients (B,k,K) as
+        ``rows_of(logits (b,K), rows)`` chose them, and the logits (B,K): one forward, k backwards.
+        """
+        self._require(Access.GRADIENT)
+        if torch.is_inference_mode_enabled():
+            raise AccessError(
+                "gradient attacks cannot run under torch.inference_mode(); use torch.no_grad() or nothing"
+            )
+
+        def call(u: Tensor, n: Noise, rows: slice) -> tuple[Tensor, ...]:
+            with torch.enable_grad():
+                leaf = u.detach().requires_grad_(True)
+                with torch.autocast(u.device.type, dtype=torch.bfloat16, enabled=self.amp):
+                    z = self._combined(self._draw(leaf, n))
+                z = z.float()
+                weights = rows_of(z.detach(), rows)
+                count = weights.shape[1]
+                grads = [
+                    torch.autograd.grad(z, leaf, weights[:, k], retain_graph=k + 1 < count)[0] for k in range(count)
+                ]
+            return torch.stack(grads, 1), weights, z.detach()
+
+        return _in_micro_batches(x, noise, self.cost, call)  # type: ignore[return-value]
 
     def logits(self, x: Tensor, noise: Noise) -> Tensor:
         """(B,K) float32 combined logits of the draws that ``gradient`` with the same noise would use."""
@@ -236,11 +265,20 @@ class Victim:
     def labels(self, x: Tensor, noise: Noise) -> Tensor:
         """(B,) int64 labels of one deployed answer."""
         self._require(Access.LABEL)
-        return self._answer(x, noise).argmax(1)
+        return self._answer(x, noise, vote=True).argmax(1)
 
-    def _answer(self, x: Tensor, noise: Noise) -> Tensor:
+    def _scores(self, system: System, x: Tensor, noise: Noise, vote: bool) -> Tensor:
+        """(B,K): one answer of ``system``, or for a random one the mean (or majority) of ``answers`` of them."""
+        if self.answers == 1 or not system.random:
+            return system.scores(x, noise)
+        many = system.scores(x.repeat_interleave(self.answers, 0), noise.repeat(self.answers))
+        rule = "vote" if vote else "mean-prob"
+        return Readout(rule, self.answers).scores(many.unflatten(0, (len(x), self.answers)))
+
+    def _answer(self, x: Tensor, noise: Noise, vote: bool = False) -> Tensor:
         def ask(u: Tensor, n: Noise, _: slice) -> tuple[Tensor, ...]:
-            z = torch.stack([s.scores(u, n.child(f"system{i}")) for i, s in enumerate(self.systems)], 1)
+            each = [self._scores(s, u, n.child(f"system{i}"), vote) for i, s in enumerate(self.systems)]
+            z = torch.stack(each, 1)
             return (z[:, 0] if z.shape[1] == 1 else z.mean(1) if self.combine == "logits" else log_mean_prob(z),)
 
         with torch.no_grad():
