@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce & Hein, arXiv:2003.01690)."""
+"""Auto-PGD (Croce & Hein, arXiv:2003.01690) and its l1 form (arXiv:2103.01208)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
 
+SHARE = 0.2  # l1: share of values in the first steps
+SPARSER = 1.5  # l1: the next share is this much below the support of the best point; also how fast steps shrink
+
 
 @ATTACKS("apgd")
 @dataclass(frozen=True, kw_only=True)
 class APGD:
-    """PGD with momentum whose step halves where progress stalls (arXiv:2003.01690, algorithm 1). Norms: linf, l2.
+    """PGD with momentum whose step halves where progress stalls (arXiv:2003.01690, algorithm 1). Norms: linf, l2,
+    and l1 by the sparse steps of arXiv:2103.01208, algorithm 1.
 
     ``loss``: ce, margin or dlr; with ``targets=9`` the targeted DLR on the runner-up classes (APGD-T). ``rho``:
     share of steps that must improve between checkpoints. Differs from the paper: the start is uniform in the ball
@@ -30,7 +34,7 @@ class APGD:
 
     needs: ClassVar = Access.GRADIENT
     goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2")
+    norms: ClassVar = ("linf", "l2", "l1")
     steps: int = 100
     loss: LossName = "ce"
     rho: float = 0.75
@@ -50,14 +54,39 @@ class APGD:
             best_grad=torch.zeros_like(x),
             best_loss=low,
             last_loss=low,
-            step=2 * q.ball.eps,
+            step=q.ball.eps * (1 if q.ball.norm == "l1" else 2),
             rises=torch.zeros_like(low),
             mark_loss=low,
             mark_step=2 * q.ball.eps + 1,
+            share=low.clamp(SHARE, SHARE),
+            support=low.clamp(1, 1),
         )
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        grad, loss, _ = q.gradient(s.x, self.loss)
+        return self._sparse(q, s) if q.ball.norm == "l1" else self._dense(q, s)
+
+    def _sparse(self, q: Query, s: Rows) -> Rows:
+        """l1: step along the signs of the largest gradients; their share follows the support of the best point."""
+        grad, loss = q.gradient(s.x, self.loss)[:2]
+        s = s.where(loss > s.best_loss, Rows(best=s.x, best_grad=grad, best_loss=loss))
+        look = (q.t + 1) % max(1, int(0.04 * self.steps)) == 0
+        support = (s.best != q.clean).flatten(1).to(grad.dtype).mean(1)
+        shrinks = look & (support < 0.95 * s.support)
+        share = torch.where(look, support / SPARSER, s.share)
+        slower = torch.maximum(s.step / SPARSER, q.ball.eps / 10)
+        step = torch.where(shrinks, q.ball.eps, torch.where(look, slower, s.step))
+        x, grad = (torch.where(per_row(shrinks, a), b, a) for a, b in ((s.x, s.best), (grad, s.best_grad)))
+        size = grad.flatten(1).abs()
+        kept = (share * size.shape[1]).ceil().clamp(1, size.shape[1]).long()
+        threshold = size.sort(1, descending=True).values.gather(1, kept[:, None] - 1)
+        sign = grad.sign() * (grad.abs() >= per_row(threshold[:, 0], grad))
+        count = sign.abs().flatten(1).sum(1).clamp_min(1)
+        new = q.project(x + per_row(step / count, x) * sign)
+        support = torch.where(look, support, s.support)
+        return s.put(x=new, step=step, share=share, support=support)
+
+    def _dense(self, q: Query, s: Rows) -> Rows:
+        grad, loss = q.gradient(s.x, self.loss)[:2]
         rises = s.rises + (loss > s.last_loss)
         better = loss > s.best_loss
         s = s.where(better, Rows(best=s.x, best_grad=grad, best_loss=loss))

@@ -71,8 +71,19 @@ class Attack:
 
     @property
     def budget(self) -> float:
-        """eps, infinite where none is set."""
-        return math.inf if self.setting.eps is None else self.setting.eps
+        """eps: the setting's, else the method's own (one pixel), else infinite."""
+        eps = self.setting.eps if self.setting.eps is not None else getattr(self.method, "own_eps", None)
+        return math.inf if eps is None else float(eps)
+
+    @property
+    def bounded(self) -> bool:
+        """Is a ball needed and missing?"""
+        return self.budget < math.inf or self.method.goal is Goal.MINIMAL or self.method.needs is Access.NONE
+
+    def cost(self, victim: Victim, classes: int) -> tuple[int, int]:
+        """(forwards, backwards) of an image that survives everything; what a dry run prints."""
+        forwards, backwards = engine.cost_per_image(self.method, victim, self.jobs(classes))
+        return forwards + (victim.score_cost if self.setting.targets else 0), backwards
 
     def with_eps(self, eps: float) -> Attack:
         """The same attack at another budget."""
@@ -96,18 +107,23 @@ class Attack:
         reparam: Reparametrisation | None = None,
         progress: Callable[[int], None] | None = None,
         eps: Tensor | None = None,
+        queries: int | None = None,
+        start: Tensor | None = None,
     ) -> Outcome:
-        """Run against a victim. x (N,C,H,W) in [0,1], y (N,), keys (N,) noise keys; eps (N,) overrides the setting."""
+        """Run against a victim. x (N,C,H,W) in [0,1], y (N,), keys (N,) noise keys; eps (N,) overrides the setting.
+
+        ``queries``: forwards an image may spend. ``start`` (N,C,H,W): points that decision attacks begin at.
+        """
         if victim.access < self.method.needs:
             raise SparringError(
                 f"{self.name} needs {self.method.needs.name} access, this seat grants {victim.access.name}"
             )
         if eps is None:
-            if self.setting.eps is None and self.method.goal is Goal.BUDGET and self.method.needs is not Access.NONE:
+            if not self.bounded:
                 raise SparringError(f"{self.name}: eps is missing; write {self.name}:eps=8/255")
             eps = torch.full((len(x),), self.budget, device=x.device)
         targets, must_hit, extra = self._targets(victim, x, y, keys, seed)
-        batch = Batch(x, y, keys, self.norm, eps.to(x.dtype), targets, must_hit, mask)
+        batch = Batch(x, y, keys, self.norm, eps.to(x.dtype), targets, must_hit, mask, start)
         outcome = engine.run(
             self.method,
             victim,
@@ -117,6 +133,7 @@ class Attack:
             slots=slots,
             seed=seed,
             reparam=reparam,
+            queries=queries,
             progress=progress,
         )
         return replace(outcome, forwards=outcome.forwards + extra)
@@ -132,6 +149,8 @@ class Attack:
         stop: Stop = "success",
         ids: list[str] | None = None,
         mask: Tensor | None = None,
+        queries: int | None = None,
+        start: Tensor | None = None,
     ) -> Outcome:
         """Attack ``model`` (images in [0,1] -> logits) on images x (N,C,H,W) in [0,1] with true labels y (N,).
 
@@ -154,7 +173,7 @@ class Attack:
             model = Victim((system,), Access.GRADIENT)
         keys = image_keys(ids if ids is not None else [str(i) for i in range(len(x))]).to(x.device)
         x, y = x.clamp(0, 1), y.to(x.device).long()
-        return self.on(model, x, y, keys, seed=seed, slots=slots, stop=stop, mask=mask)
+        return self.on(model, x, y, keys, seed=seed, slots=slots, stop=stop, mask=mask, queries=queries, start=start)
 
     def _targets(
         self, victim: Victim, x: Tensor, y: Tensor, keys: Tensor, seed: int
@@ -204,7 +223,7 @@ def attack(text: str | Attack) -> Attack:
     own = {k: v for k, v in spec.values.items() if k not in _SHARED}
     shared = check_fields(spec.name, {k: v for k, v in spec.values.items() if k in _SHARED}, _SHARED)
     method = build(ATTACKS, replace(spec, values=own))
-    result = Attack(method, Setting(**shared))
+    result = getattr(method, "wrap", Attack)(method, Setting(**shared))
     if result.norm not in method.norms:
         raise SparringError(f"{spec.name}: norm={result.norm} is not supported (takes {', '.join(method.norms)})")
     if (result.setting.eps or 0) < 0 or result.setting.restarts < 1 or result.setting.targets < 0:

@@ -31,7 +31,8 @@ class Batch:
     ``norm``.
 
     targets (N,T) classes to aim at, one job each, or None; ``must_hit``: only reaching the target counts.
-    mask: optional (N,1|C,H,W) pixels the attack may change.
+    mask: optional (N,1|C,H,W) pixels the attack may change. start: optional (N,C,H,W) points to begin at, for
+    attacks that use them.
     """
 
     clean: Tensor
@@ -42,6 +43,7 @@ class Batch:
     targets: Tensor | None = None
     must_hit: bool = False
     mask: Tensor | None = None
+    start: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ class _Loop:
         self.kappa = float(getattr(method, "kappa", 0.0))
         self.total = int(getattr(method, "iterations", method.steps))
         self.jobs = restarts * (1 if batch.targets is None else batch.targets.shape[1])
-        self.purse = None if queries is None else queries // self.jobs  # forwards a job may spend
+        own = getattr(method, "queries", None)
+        caps = [c for c in (own, None if queries is None else queries // self.jobs) if c is not None]
+        self.purse = min(caps) if caps else None  # forwards a job may spend
         count = len(batch.clean)
         blank = _unseen(batch.clean)
         self.result = blank.put(job=blank.first)
@@ -188,6 +192,7 @@ class _Loop:
             ledger=Ledger(observe, spend, note_gradient),
             must_hit=batch.must_hit,
             reparam=self.reparam,
+            start=None if batch.start is None else batch.start[job.image],
         )
 
     def best_of(self, points: Tensor, margin: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,31 +260,41 @@ class _Loop:
     def run(self, slots: int, progress: Callable[[int], None] | None) -> Outcome:
         live = _Live(self.batch, *(torch.zeros(0, dtype=torch.int64, device=self.batch.clean.device),) * 2)
         poll = CUDA_POLL if self.batch.clean.device.type == "cuda" else 1
-        tick, ended = 0, getattr(self.method, "done", None)
+        tick, asks_first = 0, bool(getattr(self.method, "settled", False)) or not self.total
         while len(live) or self.queue:
+            room = len(live)
             self.refill(live, slots)
-            last = live.job.t.amax() if self.total else live.job.t[0]
-            if self.total:
-                state = self.method.advance(self.query(live), live.state)
-                live.state, live.job = state, live.job.put(t=live.job.t + 1)
+            if asks_first and len(live) > room:  # the first point may have been enough
+                self.drop_finished(live, progress)
+                if not len(live):
+                    continue
+            last = live.job.t.amax()
+            state = self.method.advance(self.query(live), live.state)
+            live.state, live.job = state, live.job.put(t=live.job.t + 1)
             tick += 1
-            if tick % poll and int(last) + 1 < self.total:
-                continue
-            out = live.job.t >= self.total
-            if ended is not None and self.total:
-                out = out | ended(self.query(live), live.state)
-            out = out | live.best.broke
-            unseen = out & ~live.best.broke & (not getattr(self.method, "settled", False))
-            if self.stop == "success" and not self.minimal:
-                out, unseen = out | live.best.won, unseen & ~live.best.won
-            if bool(out.any()):
-                if bool(unseen.any()):
-                    self.score_last(live, unseen.nonzero()[:, 0])
-                settled = self.retire(live, out.nonzero()[:, 0])
-                if progress:
-                    progress(settled)
-                live.keep((~out).nonzero()[:, 0])
+            if tick % poll == 0 or int(last) + 1 >= self.total:
+                self.drop_finished(live, progress)
         return self.outcome()
+
+    def drop_finished(self, live: _Live, progress: Callable[[int], None] | None) -> None:
+        """Retire rows that have run to the end, won (where a first success is all that is wanted) or spent everything."""
+        ended = getattr(self.method, "done", None)
+        out = live.job.t >= self.total
+        if ended is not None:
+            out = out | ended(self.query(live), live.state)
+        out = out | live.best.broke
+        unseen = out & ~live.best.broke & (not getattr(self.method, "settled", False))
+        if self.minimal:  # nothing is nearer than the clean image
+            out = out | live.best.won & (live.best.size == 0)
+        elif self.stop == "success":
+            out, unseen = out | live.best.won, unseen & ~live.best.won
+        if bool(out.any()):
+            if bool(unseen.any()):
+                self.score_last(live, unseen.nonzero()[:, 0])
+            settled = self.retire(live, out.nonzero()[:, 0])
+            if progress:
+                progress(settled)
+            live.keep((~out).nonzero()[:, 0])
 
     def outcome(self) -> Outcome:
         r, batch = self.result, self.batch
@@ -334,10 +349,14 @@ def run(
 
 
 def cost_per_image(method: Method, victim: Victim, jobs: int) -> tuple[int, int]:
-    """(forwards, backwards) of an image that survives everything; what a dry run prints."""
+    """(forwards, backwards) of an image that survives everything. ``asks`` and ``derives`` of a method say how many
+    answers and gradients a step takes where that is not one."""
     steps = int(getattr(method, "iterations", method.steps))
+    last = 0 if getattr(method, "settled", False) else victim.score_cost
     if method.needs is Access.GRADIENT:
-        return jobs * (steps * victim.cost + victim.score_cost), jobs * steps * victim.cost
+        derives = int(getattr(method, "derives", 1))
+        return jobs * (steps * victim.cost + last), jobs * steps * victim.cost * derives
     if method.needs is Access.NONE:
         return 0, 0
-    return jobs * (steps + 1) * victim.score_cost, 0
+    asked = steps * int(getattr(method, "asks", 1)) * victim.score_cost + last
+    return jobs * min(asked, getattr(method, "queries", asked)), 0

@@ -1,4 +1,6 @@
-"""Minimum-norm attacks in l2: Carlini & Wagner and DDN. The engine keeps the nearest adversarial point of each row."""
+"""Minimum-norm attacks in l2: Carlini & Wagner, DDN, and the bisection that others share. The engine keeps the nearest
+adversarial point of each row.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,13 @@ from sparring.core.victim import Access, Goal
 UNBOUNDED_C = 1e9
 
 
-@ATTACKS("cw")
 @dataclass(frozen=True, kw_only=True)
-class CW:
-    """Carlini & Wagner's l2 attack (arXiv:1608.04644, sec. VI.A): min |d|^2 + c * max(-margin, -kappa)
-    in tanh space. Norm: l2.
+class Bisection:
+    """What attacks with a trade-off constant share: ``searches`` searches of ``steps`` steps, c bisected *per image*.
 
-    ``steps`` per search, ``searches`` binary searches for c *per image*, ``c`` the first constant, ``lr`` of Adam,
-    ``kappa`` the confidence. Differs from the paper: early abort (no new lowest loss in steps/4) is per image.
+    A search that hits lowers c, one that does not raises it (times ten while nothing was hit). ``c``: the first one.
+    A subclass writes ``fresh`` (state at the start of a search) and ``move`` (one step; returns the new state, and
+    (B,) whether the point hit and the loss).
     """
 
     needs: ClassVar = Access.GRADIENT
@@ -35,71 +36,39 @@ class CW:
     steps: int = 1000
     searches: int = 9
     c: float = 0.01
-    lr: float = 0.01
-    kappa: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.searches) < 1 or min(self.c, self.lr) <= 0 or self.kappa < 0:
-            raise SparringError("steps and searches must be at least 1, c and lr positive, kappa not negative")
+        if min(self.steps, self.searches) < 1 or self.c <= 0:
+            raise SparringError("steps and searches must be at least 1, c positive")
 
     @property
     def iterations(self) -> int:
         return self.steps * self.searches
 
+    def fresh(self, q: Query, s: Rows) -> Rows:
+        raise NotImplementedError
+
+    def move(self, q: Query, s: Rows) -> tuple[Rows, torch.Tensor, torch.Tensor]:
+        raise NotImplementedError
+
     def init(self, q: Query) -> Rows:
         zero = torch.zeros_like(q.ball.eps)
-        return self._restart(
-            q,
-            Rows(
-                x=q.clean,
-                c=zero + self.c,
-                low=zero,
-                high=zero + UNBOUNDED_C,
-                search=zero,
-                hit=zero.bool(),
-                k=zero,
-                lowest=zero,
-                reference=zero,
-            ),
-        )
+        s = Rows(x=q.clean, c=zero + self.c, low=zero, high=zero + UNBOUNDED_C, search=zero)
+        return self._restart(q, s)
 
     def _restart(self, q: Query, s: Rows) -> Rows:
-        """The next search begins at the clean image with fresh moments."""
         zero = torch.zeros_like(s.c)
-        moments = adam_state(q.clean)
-        return s.put(
-            x=q.clean,
-            w=torch.atanh((2 * q.clean - 1) * 0.999999),
-            m=moments.m,
-            v=moments.v,
-            count=moments.count,
-            hit=zero.bool(),
-            k=zero,
-            lowest=zero + torch.inf,
-            reference=zero + torch.inf,
-        )
+        return self.fresh(q, s.put(hit=zero.bool(), k=zero, lowest=zero + torch.inf, reference=zero + torch.inf))
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        grad, margin, _ = q.gradient(s.x, "margin")
-        delta = s.x - q.clean
-        active = per_row(s.c * (margin < self.kappa), grad)
-        tanh = 2 * s.x - 1
-        slope = (2 * delta - active * grad) * (1 - tanh.square()) / 2
-        if q.ball.mask is not None:  # w of a masked pixel never moves from the clean image
-            slope = slope * q.ball.mask
-        direction, moments = adam(Rows(m=s.m, v=s.v, count=s.count), slope)
-        w = s.w - self.lr * direction
-        moved = s.put(w=w, x=(torch.tanh(w) + 1) / 2, m=moments.m, v=moments.v, count=moments.count)
-
-        hit = s.hit | ((margin > 0) & (margin >= self.kappa))
+        moved, hit, loss = self.move(q, s)
         k = s.k + 1
-        loss = delta.flatten(1).square().sum(1) + s.c * (self.kappa - margin).clamp_min(0)
         # abort per image: a quarter of the search without a new lowest loss (by 0.01 %); an oscillating loss is no reason
         lowest = torch.minimum(s.lowest, loss)
         look = k % max(1, self.steps // 4) == 0
-        stuck = look & (lowest > 0.9999 * s.reference)
+        stuck = look & (lowest > s.reference - 1e-4 * s.reference.abs())
         reference = torch.where(look, lowest, s.reference)
-        moved = moved.put(hit=hit, k=k, lowest=lowest, reference=reference)
+        moved = moved.put(hit=s.hit | hit, k=k, lowest=lowest, reference=reference)
         return self._next_search(q, moved, stuck | (k >= self.steps))
 
     def _next_search(self, q: Query, s: Rows, over: torch.Tensor) -> Rows:
@@ -112,6 +81,45 @@ class CW:
 
     def done(self, q: Query, s: Rows) -> torch.Tensor:
         return s.search >= self.searches
+
+
+@ATTACKS("cw")
+@dataclass(frozen=True, kw_only=True)
+class CW(Bisection):
+    """Carlini & Wagner's l2 attack (arXiv:1608.04644, sec. VI.A): min |d|^2 + c * max(-margin, -kappa)
+    in tanh space. Norm: l2.
+
+    ``steps`` per search, ``searches`` binary searches for c *per image*, ``c`` the first constant, ``lr`` of Adam,
+    ``kappa`` the confidence. Differs from the paper: early abort (no new lowest loss in steps/4) is per image.
+    """
+
+    lr: float = 0.01
+    kappa: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lr <= 0 or self.kappa < 0:
+            raise SparringError("lr must be positive, kappa not negative")
+
+    def fresh(self, q: Query, s: Rows) -> Rows:
+        """The next search begins at the clean image with fresh moments."""
+        moments = adam_state(q.clean)
+        w = torch.atanh((2 * q.clean - 1) * 0.999999)
+        return s.put(x=q.clean, w=w, m=moments.m, v=moments.v, count=moments.count)
+
+    def move(self, q: Query, s: Rows) -> tuple[Rows, torch.Tensor, torch.Tensor]:
+        grad, margin = q.gradient(s.x, "margin")[:2]
+        delta = s.x - q.clean
+        active = per_row(s.c * (margin < self.kappa), grad)
+        tanh = 2 * s.x - 1
+        slope = (2 * delta - active * grad) * (1 - tanh.square()) / 2
+        if q.ball.mask is not None:  # w of a masked pixel never moves from the clean image
+            slope = slope * q.ball.mask
+        direction, moments = adam(Rows(m=s.m, v=s.v, count=s.count), slope)
+        w = s.w - self.lr * direction
+        moved = s.put(w=w, x=(torch.tanh(w) + 1) / 2, m=moments.m, v=moments.v, count=moments.count)
+        loss = delta.flatten(1).square().sum(1) + s.c * (self.kappa - margin).clamp_min(0)
+        return moved, (margin > 0) & (margin >= self.kappa), loss
 
 
 @ATTACKS("ddn")
@@ -138,7 +146,7 @@ class DDN:
         return Rows(x=q.clean, radius=torch.full_like(q.ball.eps, self.radius))
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        grad, _, logits = q.gradient(s.x, "ce")
+        grad, _, logits, _ = q.gradient(s.x, "ce")
         length = 0.01 + 0.99 * (1 + torch.cos(math.pi * q.t.to(grad.dtype) / self.steps)) / 2
         delta = s.x - q.clean + per_row(length, grad) * ascent_direction(grad, "l2")
         inside = q.margin(logits) > 0

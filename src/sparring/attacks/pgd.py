@@ -1,6 +1,4 @@
-"""Gradient ascent in a ball: FGSM, BIM, PGD, MI-FGSM. They differ in the start, the number of steps and the
-direction.
-"""
+"""Gradient ascent in a ball: FGSM, R-FGSM, BIM, PGD. They differ in the start, the number of steps and the schedule."""
 
 from __future__ import annotations
 
@@ -10,9 +8,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from sparring.core.errors import SparringError
-from sparring.core.geometry import ascent_direction, per_row
+from sparring.core.geometry import distance, per_row, steepest_step
 from sparring.core.losses import LossName
-from sparring.core.optim import momentum
 from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
@@ -21,17 +18,18 @@ from sparring.core.victim import Access, Goal
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent:
-    """What the family shares: x <- P(x + step_size * eps * direction(gradient)). ``step_size`` is a fraction of
-    eps.
+    """What the family shares: x <- P(x + step_size * eps * direction(gradient)). ``step_size`` is a fraction of eps;
+    ``schedule``: constant, or linear decay to 0 over the steps.
     """
 
     needs: ClassVar = Access.GRADIENT
     goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2")
+    norms: ClassVar = ("linf", "l2", "l1")
     steps: int = 40
     step_size: float = 0.1
     loss: LossName = "ce"
     start: Literal["clean", "random"] = "random"
+    schedule: Literal["constant", "linear"] = "constant"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.step_size <= 0:
@@ -46,40 +44,52 @@ class Ascent:
         return s.put(x=self.step(q, s.x, q.gradient(s.x, self.loss).grad))
 
     def step(self, q: Query, x: Tensor, direction: Tensor) -> Tensor:
-        """One projected step along ``direction``."""
-        length = per_row(self.step_size * q.ball.eps, x)
-        return q.project(x + length * ascent_direction(direction, q.ball.norm))
+        """One projected step of steepest ascent."""
+        return q.project(steepest_step(x, direction, q.ball.norm, self.length(q)))
+
+    def length(self, q: Query) -> Tensor:
+        """(B,) the length of this step in the ball's norm."""
+        left = 1 - q.t.to(q.ball.eps.dtype) / self.steps if self.schedule == "linear" else 1.0
+        return self.step_size * q.ball.eps * left
 
 
 @ATTACKS("pgd")
 @dataclass(frozen=True, kw_only=True)
 class PGD(Ascent):
-    """Projected gradient ascent from a random start (Madry et al., arXiv:1706.06083, sec. 2.1). Norms: linf, l2.
+    """Projected gradient ascent from a random start (Madry et al., arXiv:1706.06083, sec. 2.1). Norms: linf, l2, l1.
 
-    Differs from the paper: the best iterate counts, not the last; l2 projects exactly onto ball and box together.
+    Differs from the paper: the best iterate counts, not the last; ball and box are projected onto together, exactly;
+    an l1 step raises the coordinates of largest gradient one after the other.
     """
 
 
 @ATTACKS("bim")
 @dataclass(frozen=True, kw_only=True)
 class BIM(Ascent):
-    """Basic iterative method, IFGSM (Kurakin et al., arXiv:1607.02533, eq. 3): PGD from the clean image. Norms:
-    linf, l2.
+    """Basic iterative method, IFGSM (Kurakin et al., arXiv:1607.02533, eq. 3): PGD from the clean image. Norms: linf, l2,
+    and l1 as the channels paper uses it: along the gradient itself (weaker than pgd's l1 step).
 
-    Differs from the paper: the step is a fraction of eps rather than 1/255.
+    ``schedule=linear``: decayed step sizes (dIFGSM of HGD's appendix D, whose lists are lost). Differs from the paper:
+    the step is a fraction of eps rather than 1/255.
     """
 
     steps: int = 10
     start: Literal["clean", "random"] = "clean"
 
+    def step(self, q: Query, x: Tensor, direction: Tensor) -> Tensor:
+        if q.ball.norm != "l1":
+            return super().step(q, x, direction)
+        dense = direction / per_row(distance(direction, "l1"), x).clamp_min(1e-30)
+        return q.project(x + per_row(self.length(q), x) * dense)
+
 
 @ATTACKS("fgsm")
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Ascent):
-    """Fast gradient sign method (Goodfellow et al., arXiv:1412.6572, sec. 4): one step of length eps. Norms: linf,
-    l2.
+    """Fast gradient sign method (Goodfellow et al., arXiv:1412.6572, sec. 4): one step of length eps. Norms: linf, l2, l1.
 
-    ``start=random`` is R-FGSM. Differs from the paper: nothing for ``start=clean``.
+    With ``target=least`` the least-likely-class FGSM (Kurakin et al., arXiv:1611.01236). ``start=random``: from a random
+    point of the ball. Differs from the paper: nothing for ``start=clean``.
     """
 
     steps: int = 1
@@ -87,22 +97,22 @@ class FGSM(Ascent):
     start: Literal["clean", "random"] = "clean"
 
 
-@ATTACKS("mifgsm")
+@ATTACKS("rfgsm")
 @dataclass(frozen=True, kw_only=True)
-class MIFGSM(Ascent):
-    """Momentum iterative FGSM (Dong et al., arXiv:1710.06081, algorithm 1). Norms: linf, l2. Made for transfer.
+class RFGSM(Ascent):
+    """R-FGSM (Tramer et al., arXiv:1705.07204, eq. 7): a random sign step of ``alpha`` * eps, then FGSM with the rest.
+    Norm: linf.
 
-    ``decay``: momentum factor mu of the l1-normalised gradients. Differs from the paper: nothing for linf.
+    Differs from the paper: nothing.
     """
 
-    steps: int = 10
-    start: Literal["clean", "random"] = "clean"
-    decay: float = 1.0
+    norms: ClassVar = ("linf",)
+    steps: int = 1
+    alpha: float = 0.5
 
     def init(self, q: Query) -> Rows:
-        s = super().init(q)
-        return s.put(speed=s.x * 0)
+        sign = 2 * (q.noise("start").uniform("sign", q.clean.shape[1:]) < 0.5).to(q.clean.dtype) - 1
+        return Rows(x=q.project(q.clean + per_row(self.alpha * q.ball.eps, q.clean) * sign))
 
-    def advance(self, q: Query, s: Rows) -> Rows:
-        speed = momentum(s.speed, q.gradient(s.x, self.loss).grad, self.decay)
-        return Rows(x=self.step(q, s.x, speed), speed=speed)
+    def length(self, q: Query) -> Tensor:
+        return (1 - self.alpha) * q.ball.eps

@@ -170,3 +170,51 @@ def _project_l0(delta: Tensor, low: Tensor, high: Tensor, eps: Tensor) -> Tensor
     rank = gain.argsort(descending=True, stable=True, dim=1).argsort(1)
     keep = (rank < eps[:, None]).reshape(-1, 1, *delta.shape[2:])
     return clipped * keep
+
+
+def steepest_step(x: Tensor, grad: Tensor, norm: Norm, length: Tensor) -> Tensor:
+    """x + the step of at most ``length`` (B,) that raises grad . x most: the sign for linf, along the gradient for l2;
+    for l1 the coordinates of largest |grad| one after the other, each as far as the box allows.
+    """
+    if norm != "l1":
+        return x + per_row(length, x) * ascent_direction(grad, norm)
+    room = torch.where(grad > 0, 1 - x, x).flatten(1) * (grad != 0).flatten(1)
+    order = grad.flatten(1).abs().argsort(1, descending=True)
+    sorted_room = room.gather(1, order)
+    before = sorted_room.cumsum(1) - sorted_room
+    taken = torch.minimum((length[:, None] - before).clamp_min(0), sorted_room)
+    return x + grad.sign() * torch.zeros_like(room).scatter(1, order, taken).reshape(x.shape)
+
+
+def to_hyperplane(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:
+    """The smallest step d (in ``norm``) with normal . d = gap and x + d in the box [0,1]; where the box does not reach
+    that far, the corner nearest to it. normal (B,C,H,W), gap (B,) of either sign (Croce & Hein, arXiv:1907.02044, sec. 3).
+
+    Every coordinate moves in the direction that helps, by f(t) = min(t * rate, room); t solves sum |normal| f = |gap|
+    exactly, by sorting the points where a coordinate meets the box. rate: 1 for linf, |normal| for l2; for l1 the
+    coordinates of largest |normal| are used up one after the other.
+    """
+    w = normal.flatten(1) * per_row(gap.sign() + (gap == 0), normal).flatten(1)
+    need, flat = gap.abs(), x.flatten(1)
+    room, slope = torch.where(w > 0, 1 - flat, flat), w.abs()
+    if norm == "l1":
+        order = slope.argsort(1, descending=True)
+        room, slope = room.gather(1, order), slope.gather(1, order)
+        before = (room * slope).cumsum(1) - room * slope
+        step = torch.minimum((need[:, None] - before).clamp_min(0) / slope.clamp_min(1e-30), room)
+        step = torch.zeros_like(step).scatter(1, order, step)
+    else:
+        rate = torch.ones_like(slope) if norm == "linf" else slope
+        full = torch.where(rate * slope > 0, room / rate.clamp_min(1e-30), torch.inf)  # t at which the box is met
+        order = full.argsort(1)
+        kink = full.gather(1, order)
+        pull, held = ((slope * v).gather(1, order) for v in (rate, room))
+        # just before kink j: the first j coordinates stand at the box, the others at t * rate
+        done = torch.cat([torch.zeros_like(held[:, :1]), held.where(torch.isfinite(kink), 0).cumsum(1)], 1)
+        free = pull.flip(1).cumsum(1).flip(1)
+        free = torch.cat([free, torch.zeros_like(free[:, :1])], 1)
+        reached = done[:, :-1] + kink.clamp(max=1e30) * free[:, :-1]
+        at = (reached < need[:, None]).sum(1)[:, None]
+        t = (need[:, None] - done.gather(1, at)) / free.gather(1, at).clamp_min(1e-30)
+        step = torch.minimum(t.clamp(0, 1e30) * rate, room) * (slope > 0)
+    return (step * w.sign()).reshape(x.shape)

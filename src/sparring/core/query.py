@@ -65,6 +65,7 @@ class Query:
     ledger: Ledger
     must_hit: bool = False
     reparam: Reparametrisation | None = None
+    start: Tensor | None = None  # (B,C,H,W) points to begin at, where the caller gave some
 
     def noise(self, tag: str) -> Noise:
         """The attack's own randomness at this step."""
@@ -113,13 +114,18 @@ class Query:
             grads = torch.stack([self._pulled(g, x) for g in grads.unbind(1)], 1)
         return grads, (weights * logits[:, None]).sum(2), logits
 
-    def scores(self, x: Tensor, call: str = "") -> Tensor:
-        """Scores of the deployed system: (B,K) for points (B,C,H,W), (B,k,K) for candidates (B,k,C,H,W)."""
-        return self._ask(x, call, self.victim.scores, self.margin)
+    def scores(self, x: Tensor, call: str = "", only: Tensor | None = None) -> Tensor:
+        """Scores of the deployed system: (B,K) for points (B,C,H,W), (B,k,K) for candidates (B,k,C,H,W).
 
-    def labels(self, x: Tensor, call: str = "") -> Tensor:
-        """Labels of the deployed system: (B,) for points (B,C,H,W), (B,k) for candidates (B,k,C,H,W)."""
-        return self._ask(x, call, self.victim.labels, lambda labels: 2.0 * self.fooled(labels) - 1)
+        ``only`` (B,) bool: ask about these rows, the others answer 0 and pay nothing.
+        """
+        return self._ask(x, call, self.victim.scores, self.margin, only=only)
+
+    def labels(self, x: Tensor, call: str = "", only: Tensor | None = None) -> Tensor:
+        """Labels of the deployed system: (B,) for points (B,C,H,W), (B,k) for candidates (B,k,C,H,W); ``only`` as in
+        ``scores``.
+        """
+        return self._ask(x, call, self.victim.labels, lambda labels: 2.0 * self.fooled(labels) - 1, only=only)
 
     def fooled(self, labels: Tensor) -> Tensor:
         """(B,) or (B,k) bool: do these labels fulfil the goal?"""
@@ -147,21 +153,24 @@ class Query:
         ask: Callable[[Tensor, Noise], Tensor],
         judge: Callable[[Tensor], Tensor],
         first: int = 0,
+        only: Tensor | None = None,
     ) -> Tensor:
-        unit, noise = self.victim.score_cost, self._draws(call)
-        if x.dim() == 4:
-            point = self._emit(x)
-            answer = ask(point, noise)
-            paid = self.ledger.spend(unit, 0, unit)
-            self.ledger.observe(point, torch.where(paid >= unit, judge(answer), -torch.inf))
-            return answer
-        count = x.shape[1]
-        points = torch.stack([self._emit(u) for u in x.unbind(1)], 1) if self.reparam is not None else x
-        answer = ask(points.flatten(0, 1), noise.repeat(count, first)).unflatten(0, (len(x), count))
-        paid = self.ledger.spend(unit * count, 0, unit)
+        """Points (B,C,H,W) are candidates with k = 1. What the row's query budget cannot pay for is not observed."""
+        single = x.dim() == 4
+        points = x[:, None] if single else x
+        if self.reparam is not None:
+            points = torch.stack([self._emit(u) for u in points.unbind(1)], 1)
+        rows = torch.arange(len(x), device=x.device) if only is None else only.nonzero()[:, 0]
+        count, unit, noise = points.shape[1], self.victim.score_cost, self._draws(call).at(rows)
+        if not single:
+            noise = noise.repeat(count, first)
+        answer = ask(points[rows].flatten(0, 1), noise).unflatten(0, (len(rows), count))
+        full = answer.new_zeros(len(x), *answer.shape[1:]).index_copy(0, rows, answer)
+        asked = torch.zeros_like(self.t).index_fill(0, rows, 1)
+        paid = self.ledger.spend(asked * unit * count, 0, unit)
         affordable = torch.arange(count, device=x.device) * unit < paid[:, None]
-        self.ledger.observe(points, torch.where(affordable, judge(answer), -torch.inf))
-        return answer
+        self.ledger.observe(points, torch.where(affordable, judge(full), -torch.inf))
+        return full[:, 0] if single else full
 
     def margin(self, logits: Tensor) -> Tensor:
         """(B,) or (B,k) positive iff logits (B,K) or (B,k,K) fulfil the goal."""

@@ -39,11 +39,13 @@ class Goal(Enum):
 
 
 class Gradient(NamedTuple):
-    """An answer to ``gradient``: d objective / d x (B,C,H,W), the objective (B,), the combined logits (B,K)."""
+    """An answer to ``gradient``: d objective / d x (B,C,H,W), the objective (B,), the combined logits (B,K), and those
+    of each member of an ensemble (B,S,K)."""
 
     grad: Tensor
     loss: Tensor
     logits: Tensor
+    members: Tensor
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,14 @@ class Victim:
         return any(s.random for s in self.systems)
 
     @property
+    def _widths(self) -> list[int]:
+        """Draws of each member in one gradient."""
+        return [self.draws if s.random else 1 for s in self.systems]
+
+    @property
     def cost(self) -> int:
         """Network calls per image that one gradient costs."""
-        return sum(self.draws if s.random else 1 for s in self.systems)
+        return sum(self._widths)
 
     @property
     def score_cost(self) -> int:
@@ -200,7 +207,7 @@ class Victim:
             )
         return Gradient(*_in_micro_batches(x, noise, self.cost, lambda u, n, i: self._gradient(u, objective, n, i)))
 
-    def _gradient(self, x: Tensor, objective: Any, noise: Noise, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def _gradient(self, x: Tensor, objective: Any, noise: Noise, rows: slice) -> tuple[Tensor, ...]:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
             with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.amp):
@@ -210,7 +217,8 @@ class Victim:
             each = [objective(z[:, j], rows) for j in range(z.shape[1])] if self.combine == "loss" else []
             loss = torch.stack(each, 1).mean(1) if each else objective(logits, rows)
             (grad,) = torch.autograd.grad(loss.sum(), leaf)
-        return grad.detach(), loss.detach(), logits.detach()
+            members = torch.stack([self._combined(part) for part in z.detach().split(self._widths, 1)], 1)
+        return grad.detach(), loss.detach(), logits.detach(), members
 
     def jacobian(
         self, x: Tensor, rows_of: Callable[[Tensor, slice], Tensor], noise: Noise

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks.base import Attack
-from sparring.attacks.engine import cost_per_image
 from sparring.core.errors import SparringError
 from sparring.core.spec import show
 from sparring.core.victim import Access, Goal
@@ -64,8 +63,7 @@ class Run:
 
     def cost(self, classes: int) -> tuple[int, int]:
         """(forwards, backwards) of an image that survives everything."""
-        forwards, backwards = cost_per_image(self.attack.method, self.view.victim, self.attack.jobs(classes))
-        return forwards + (self.view.victim.score_cost if self.attack.setting.targets else 0), backwards
+        return self.attack.cost(self.view.victim, classes)
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequenc
     found: list[Attack] = []
     for a in attacks:
         free = a.method.goal is Goal.MINIMAL or getattr(a.method, "std", None) is not None
-        if a.setting.eps is not None or free:
+        if a.budget < float("inf") or free:
             found.append(a)
         else:
             found += [a.with_eps(e) for e in (eps or (default_eps(a.norm, shape),))]
@@ -222,5 +220,4 @@ def time_per_call(network: nn.Module, x: Tensor) -> tuple[float, float]:
 
 def describe_budget(attack: Attack) -> str:
     """'linf 8/255' or 'l2 unbounded'."""
-    eps = attack.setting.eps
-    return f"{attack.norm} {show(eps) if eps is not None else 'unbounded'}"
+    return f"{attack.norm} {show(attack.budget) if attack.budget < float('inf') else 'unbounded'}"

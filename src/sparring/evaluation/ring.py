@@ -201,7 +201,6 @@ class Ring:
         return self._judged(fixed, system, {"x": x, "success": zero.bool(), **costs}, rows)
 
     def _rows_of(self, cell: Cell, run: Run, points: dict[str, Tensor], rows: slice) -> dict[str, list[Any]]:
-        eps = cell.attack.setting.eps
         fixed = {
             "defense": cell.defense,
             "threat": str(cell.threat),
@@ -209,7 +208,7 @@ class Ring:
             "view": run.view.name,
             "run": run.id,
             "norm": cell.attack.norm,
-            "eps": float("inf") if eps is None else eps,
+            "eps": cell.attack.budget,
             "pooled": cell.seat.pooled,
             "averaged": bool(cell.seat.average),
         }

@@ -1,0 +1,219 @@
+"""Decision-based attacks that walk along the boundary: the boundary attack and HopSkipJump. They see labels only.
+
+Both first seek an adversarial start (given points, else random images), then bisect towards the clean image. Each row is
+in a phase of its own; a row asks at most one question of its phase per iteration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sparring.core.errors import SparringError
+from sparring.core.geometry import Norm, distance, per_row
+from sparring.core.query import Query
+from sparring.core.registry import ATTACKS
+from sparring.core.rows import Rows
+from sparring.core.victim import Access, Goal
+
+SEEK, BISECT, WALK, PROBE, JUMP = range(5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """What the two share: finding a start and bisecting. ``queries`` an image may spend, ``tries`` to find a start (a row
+    without one ends unsuccessful), ``tolerance``: where a bisection between clean and adversarial stops.
+    """
+
+    needs: ClassVar = Access.LABEL
+    goal: ClassVar = Goal.MINIMAL
+    norms: ClassVar = ("l2",)
+    settled: ClassVar = True
+    steps: ClassVar = 0
+    queries: int = 5000
+    tries: int = 100
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if min(self.queries, self.tries) < 1 or not 0 < self.tolerance < 1:
+            raise SparringError("queries and tries must be at least 1, tolerance in (0,1)")
+
+    @property
+    def iterations(self) -> int:
+        return self.queries
+
+    def init(self, q: Query) -> Rows:
+        zero = torch.zeros_like(q.ball.eps)
+        return Rows(x=q.clean, phase=torch.zeros_like(q.t), far=q.clean, low=zero, high=zero + 1, failed=zero.bool())
+
+    def done(self, q: Query, s: Rows) -> Tensor:
+        return s.failed
+
+    def seek(self, q: Query) -> Tensor:
+        """The next point to try as a start."""
+        noise = q.noise("seek").uniform("start", q.clean.shape[1:])
+        if q.start is not None:
+            noise = torch.where(per_row(q.t == 0, noise), q.start, noise)
+        # an image that is wrong when clean is its own start
+        point = torch.where(per_row(q.t == (0 if q.start is None else 1), noise), q.clean, noise)
+        return point if q.ball.mask is None else torch.where(q.ball.mask > 0, point, q.clean)
+
+    def between(self, q: Query, far: Tensor, share: Tensor) -> Tensor:
+        """The point at ``share`` of the way from clean to ``far`` (linf: of the largest change)."""
+        if q.ball.norm == "linf":
+            reach = per_row(share * distance(far - q.clean, "linf"), far)
+            return q.clean + (far - q.clean).clamp(-reach, reach)
+        return q.clean + per_row(share, far) * (far - q.clean)
+
+    def settle(self, s: Rows, point: Tensor, fooled: Tensor, after: int) -> Rows:
+        """The phases SEEK and BISECT after the answer about ``point``; a finished bisection goes on to ``after``."""
+        seeking, bisecting = s.phase == SEEK, s.phase == BISECT
+        middle = (s.low + s.high) / 2
+        high = torch.where(bisecting & fooled, middle, s.high)
+        low = torch.where(bisecting & ~fooled, middle, s.low)
+        x = torch.where(per_row((seeking | bisecting) & fooled, point), point, s.x)
+        far = torch.where(per_row(seeking & fooled, point), point, s.far)
+        over = bisecting & (high - low <= self.tolerance)
+        phase = torch.where(seeking & fooled, BISECT, torch.where(over, after, s.phase))
+        return s.put(x=x, far=far, low=low, high=high, phase=phase)
+
+
+@ATTACKS("boundary")
+@dataclass(frozen=True, kw_only=True)
+class Boundary(Walk):
+    """Boundary attack (Brendel et al., arXiv:1712.04248, algorithm 1). Norm: l2. The defective paper's S(M) is the median
+    of its squared l2 distances over the number of values.
+
+    ``orthogonal``, ``source``: first relative steps along the sphere and towards the image. Differs from the paper: a
+    start is bisected towards the image first; both steps adapt after every query, to 1/2 and 1/4 success.
+    """
+
+    orthogonal: float = 0.1
+    source: float = 0.05
+    rate: float = 0.15
+
+    def init(self, q: Query) -> Rows:
+        s = super().init(q)
+        return s.put(orthogonal=s.low + math.log(self.orthogonal), source=s.low + math.log(self.source), k=s.low)
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        walking = s.phase == WALK
+        check = walking & (s.k % 5 == 0)  # a step along the sphere only: does the boundary look flat from here?
+        point = torch.where(per_row(s.phase == SEEK, s.x), self.seek(q), self.between(q, s.far, (s.low + s.high) / 2))
+        point = torch.where(per_row(walking, s.x), self._step(q, s, check), point)
+        fooled = q.fooled(q.labels(point))
+        closer = distance(point - q.clean, "l2") < distance(s.x - q.clean, "l2")
+        x = torch.where(per_row(walking & ~check & fooled & closer, point), point, s.x)
+        orthogonal = s.orthogonal + self.rate * 2 * check * (fooled.to(s.low.dtype) - 0.5)
+        source = s.source + self.rate * (walking & ~check) * (fooled.to(s.low.dtype) - 0.25)
+        orthogonal, source = (v.clamp(-16, -0.1) for v in (orthogonal, source))
+        s = s.put(x=x, orthogonal=orthogonal, source=source, k=s.k + walking.to(s.k.dtype))
+        return self.settle(s.put(failed=(s.phase == SEEK) & ~fooled & (q.t + 1 >= self.tries)), point, fooled, WALK)
+
+    def _step(self, q: Query, s: Rows, check: Tensor) -> Tensor:
+        away = s.x - q.clean
+        radius = distance(away, "l2").clamp_min(1e-12)
+        normal = q.noise("direction").normal("direction", q.clean.shape[1:])
+        if q.ball.mask is not None:
+            normal = normal * q.ball.mask
+        unit = away / per_row(radius, away)
+        normal = normal - per_row((normal * unit).flatten(1).sum(1), unit) * unit
+        size = s.orthogonal.exp()
+        along = normal * per_row(size * radius / distance(normal, "l2").clamp_min(1e-12), normal)
+        sphere = (away + along) / per_row((1 + size.square()).sqrt(), away)
+        shrink = torch.where(check, 1.0, 1 - s.source.exp())
+        return (q.clean + per_row(shrink, sphere) * sphere).clamp(0, 1)
+
+
+@ATTACKS("hopskipjump")
+@dataclass(frozen=True, kw_only=True)
+class HopSkipJump(Walk):
+    """HopSkipJump (Chen et al., arXiv:1904.02144, algorithm 2). Norms: l2, linf.
+
+    ``samples``: probes of the first gradient estimate, growing with the square root of the iteration to at most 10,000;
+    ``chunk``: probes asked together. Differs from the paper: their number is rounded up to a multiple of ``chunk``.
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
+    samples: int = 100
+    chunk: int = 20
+
+    def init(self, q: Query) -> Rows:
+        s = super().init(q)
+        blank = torch.zeros_like(q.clean)
+        one = torch.ones_like(q.t)
+        return s.put(
+            turn=one, asked=0 * one, votes=s.low, ahead=blank, total=blank, way=blank, reach=s.low, width=s.low + 0.1
+        )
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        probing = s.phase == PROBE
+        middle = self.between(q, s.far, (s.low + s.high) / 2)
+        jump = (s.x + per_row(s.reach, s.x) * s.way).clamp(0, 1)
+        point = torch.where(per_row(s.phase == SEEK, s.x), self.seek(q), middle)
+        point = torch.where(per_row(s.phase == JUMP, s.x), jump, point)
+        fooled = q.fooled(q.labels(point, "point", only=~probing)) & ~probing
+        s = self._probe(q, s, probing)
+        s = self._jump(s, point, fooled)
+        failed = (s.phase == SEEK) & ~fooled & (q.t + 1 >= self.tries)
+        before = s.phase
+        s = self.settle(s.put(failed=failed), point, fooled, PROBE)
+        return self._begin(q, s, (before == BISECT) & (s.phase == PROBE))
+
+    def _begin(self, q: Query, s: Rows, now: Tensor) -> Rows:
+        """Rows that reached the boundary start a new estimate, its probes as wide as the distance over the dimension."""
+        size = distance(s.x - q.clean, q.ball.norm)
+        width = torch.where(s.turn == 1, 0.1, size / q.clean[0].numel()).clamp_min(1e-5)
+        blank = torch.zeros_like(s.x)
+        return s.where(
+            now, Rows(asked=torch.zeros_like(s.asked), votes=s.low * 0, ahead=blank, total=blank, width=width)
+        )
+
+    def _probe(self, q: Query, s: Rows, probing: Tensor) -> Rows:
+        """One chunk of the Monte-Carlo estimate (paper, eq. 9 and 16) for the rows in phase PROBE."""
+        noise = q.noise("probe").normal("probe", (self.chunk, *q.clean.shape[1:]))
+        if q.ball.mask is not None:
+            noise = noise * q.ball.mask[:, None]
+        unit = noise / noise.flatten(2).square().sum(2).sqrt()[:, :, None, None, None].clamp_min(1e-12)
+        points = (s.x[:, None] + s.width[:, None, None, None, None] * unit).clamp(0, 1)
+        vote = 2 * q.fooled(q.labels(points, "probe", only=probing)).to(s.low.dtype) - 1
+        unit = (points - s.x[:, None]) / s.width[:, None, None, None, None]
+        new = Rows(
+            asked=s.asked + self.chunk,
+            votes=s.votes + vote.sum(1),
+            ahead=s.ahead + (vote[:, :, None, None, None] * unit).sum(1),
+            total=s.total + unit.sum(1),
+        )
+        s = s.where(probing, new)
+        wanted = (self.samples * s.turn.to(s.low.dtype).sqrt()).clamp(max=10_000)
+        full = probing & (s.asked >= wanted)
+        mean = s.votes / s.asked.clamp_min(1)
+        # all probes alike: their sum is the direction; else the mean vote is a baseline that lowers the variance
+        same = mean.abs() >= 1
+        way = torch.where(per_row(same, s.ahead), s.ahead, s.ahead - per_row(mean, s.total) * s.total)
+        way = way.sign() if q.ball.norm == "linf" else way / per_row(distance(way, "l2").clamp_min(1e-12), way)
+        reach = distance(s.x - q.clean, q.ball.norm) / s.turn.to(s.low.dtype).sqrt()
+        jumping = torch.full_like(s.phase, JUMP)
+        return s.where(full, Rows(way=way, reach=reach, phase=jumping, turn=s.turn + 1))
+
+    @staticmethod
+    def _jump(s: Rows, point: Tensor, fooled: Tensor) -> Rows:
+        """Geometric step search: halve until the point is adversarial, then bisect from there (or stay, if hopeless)."""
+        jumping = s.phase == JUMP
+        landed = jumping & fooled
+        hopeless = jumping & ~fooled & (s.reach < 1e-4)
+        far = torch.where(per_row(landed, point), point, torch.where(per_row(hopeless, s.x), s.x, s.far))
+        x = torch.where(per_row(landed, point), point, s.x)
+        again = landed | hopeless
+        return s.put(
+            x=x,
+            far=far,
+            reach=torch.where(jumping & ~fooled, s.reach / 2, s.reach),
+            low=torch.where(again, 0.0, s.low),
+            high=torch.where(again, 1.0, s.high),
+            phase=torch.where(again, BISECT, s.phase),
+        )

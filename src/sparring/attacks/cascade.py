@@ -1,0 +1,135 @@
+"""Cascades: lists of attacks, each of which sees only the images that survived the ones before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from sparring.attacks.base import Attack, attack
+from sparring.attacks.engine import Outcome
+from sparring.core.geometry import within
+from sparring.core.registry import ATTACKS
+from sparring.core.victim import Access, Goal, Victim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade:
+    """A list of attacks run as one. A subclass gives ``members``: spec texts without norm and eps, in order.
+
+    It never runs in the engine itself: its ``Attack`` is a ``CascadeAttack``.
+    """
+
+    needs: ClassVar = Access.GRADIENT
+    goal: ClassVar = Goal.BUDGET
+    norms: ClassVar = ("linf", "l2")
+    steps: ClassVar = 0
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def wrap(self) -> type[Attack]:
+        return CascadeAttack
+
+
+class CascadeAttack(Attack):
+    """A cascade in a setting; the same face as any ``Attack``."""
+
+    def parts(self) -> list[Attack]:
+        """The members at this budget and norm. A minimum-norm member runs unbounded and counts where it ends inside."""
+        found = []
+        for text in self.method.members:
+            part = attack(text)
+            shared = replace(
+                part.setting,
+                norm=self.norm,
+                target=self.setting.target,
+                targets=0 if self.setting.target else part.setting.targets,
+            )
+            shared = shared if part.method.goal is Goal.MINIMAL else replace(shared, eps=self.budget)
+            found.append(replace(part, setting=shared))
+        return found
+
+    def cost(self, victim: Victim, classes: int) -> tuple[int, int]:
+        each = [p.cost(victim, classes) for p in self.parts()]
+        return sum(f for f, _ in each), sum(b for _, b in each)
+
+    def on(
+        self,
+        victim: Victim,
+        x: Tensor,
+        y: Tensor,
+        keys: Tensor,
+        *,
+        stop: Literal["success", "never"] = "success",
+        progress: Callable[[int], None] | None = None,
+        eps: Tensor | None = None,
+        seed: int = 0,
+        **common: Any,
+    ) -> Outcome:
+        """As ``Attack.on``. Where a first success is wanted a member sees survivors only; else each runs to its end."""
+        if eps is None:
+            eps = torch.full((len(x),), self.budget, device=x.device)
+        total: Outcome | None = None
+        parts = self.parts()
+        for number, part in enumerate(parts):
+            rows = torch.arange(len(x), device=x.device)
+            if total is not None and stop == "success":
+                rows = rows[~total.success]
+            own = {k: (v[rows] if isinstance(v, Tensor) else v) for k, v in common.items()}
+            budget = torch.full_like(eps, torch.inf) if part.method.goal is Goal.MINIMAL else eps
+            found = part.on(
+                victim, x[rows], y[rows], keys[rows], stop=stop, eps=budget[rows], seed=seed + number, **own
+            )
+            inside = within(found.x - x[rows], eps[rows], self.norm)
+            found = replace(found, success=found.success & inside)
+            # a point outside the ball is no point: its image stays as it was
+            outside = ~inside
+            found.x[outside], found.margin[outside], found.distance[outside] = x[rows][outside], -torch.inf, 0.0
+            total = found if total is None else _merged(total, found, rows)
+            if progress and number + 1 == len(parts):
+                progress(len(x))
+        assert total is not None
+        return total
+
+
+def _merged(total: Outcome, found: Outcome, rows: Tensor) -> Outcome:
+    """Costs add up; the better point stays: a success, then the larger margin."""
+    columns: dict[str, Tensor] = {f.name: getattr(total, f.name).clone() for f in fields(Outcome)}
+    wins, won = found.success & ~total.success[rows], total.success[rows] & ~found.success
+    better = wins | (~won & (found.margin > total.margin[rows]))
+    for name, column in columns.items():
+        new = getattr(found, name)
+        if name in ("forwards", "backwards", "nonfinite_gradients", "zero_gradients"):
+            column[rows] += new
+        else:
+            column[rows[better]] = new[better]
+    return Outcome(**columns)
+
+
+@ATTACKS("autoattack")
+@dataclass(frozen=True, kw_only=True)
+class AutoAttack(Cascade):
+    """AutoAttack (Croce & Hein, arXiv:2003.01690, sec. 5). Norms: linf, l2.
+
+    ``version``: standard (APGD-CE, APGD-T, FAB-T on 9 targets, Square with 5,000 queries) or rand, for random defenses
+    (APGD on CE and DLR; the draws come from the seat). Differs from the paper: its members differ as their pages say.
+    """
+
+    version: Literal["standard", "rand"] = "standard"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        if self.version == "rand":
+            return ("apgd:steps=100", "apgd:steps=100,loss=dlr")
+        return (
+            "apgd:steps=100",
+            "apgd:steps=100,loss=dlr,targets=9",
+            "fab:steps=100,targets=9",
+            "square:steps=5000",
+        )

@@ -1,0 +1,96 @@
+"""OnePixel: differential evolution over the places and values of k pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sparring.core.errors import SparringError
+from sparring.core.geometry import per_row
+from sparring.core.query import Query
+from sparring.core.registry import ATTACKS
+from sparring.core.rows import Rows
+from sparring.core.victim import Access, Goal
+
+
+@ATTACKS("one_pixel")
+@dataclass(frozen=True, kw_only=True)
+class OnePixel:
+    """One-pixel attack (Su et al., arXiv:1710.08864, sec. III.B): differential evolution, F = 0.5, no crossover; places
+    uniform, values normal around 128 with deviation 127. Norm: l0.
+
+    ``pixels`` changed at once (the ball's radius where eps is not given), ``population``, ``steps`` generations after
+    the first. Differs from the paper: the margin of the logits is the fitness, not the probability; a child replaces
+    its parent also when equal.
+    """
+
+    needs: ClassVar = Access.SCORES
+    goal: ClassVar = Goal.BUDGET
+    norms: ClassVar = ("l0",)
+    settled: ClassVar = True
+    steps: int = 100
+    population: int = 400
+    pixels: int = 1
+    factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.pixels) < 1 or self.population < 4:
+            raise SparringError("steps and pixels must be at least 1, population at least 4")
+
+    @property
+    def own_eps(self) -> int:
+        return self.pixels
+
+    @property
+    def asks(self) -> int:
+        return self.population * (self.steps + 1) // self.steps + 1
+
+    def init(self, q: Query) -> Rows:
+        _, channels, height, width = q.clean.shape
+        noise = q.noise("population")
+        size = torch.tensor([height, width], device=q.clean.device)
+        place = noise.uniform("place", (self.population, self.pixels, 2)) * size
+        value = (128 + 127 * noise.normal("value", (self.population, self.pixels, channels))) / 255
+        genes = torch.cat([place, value.clamp(0, 1)], 3)
+        margin = self._margins(q, genes, "first")
+        return Rows(x=self._best(q, genes, margin), genes=genes, margin=margin)
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        pick = q.noise("parents").integers("parents", self.population, (self.population, 3))
+        rows = torch.arange(len(s.x), device=s.x.device)[:, None]
+        a, b, c = (s.genes[rows, pick[:, :, i]] for i in range(3))
+        height, width = s.x.shape[2:]
+        high = torch.ones(s.genes.shape[3], device=s.x.device)
+        high[0], high[1] = height - 1e-3, width - 1e-3
+        child = torch.minimum((a + self.factor * (b - c)).clamp_min(0), high)
+        margin = self._margins(q, child, "children")
+        better = margin >= s.margin
+        genes = torch.where(better[:, :, None, None], child, s.genes)
+        margin = torch.where(better, margin, s.margin)
+        return Rows(x=self._best(q, genes, margin), genes=genes, margin=margin)
+
+    def _margins(self, q: Query, genes: Tensor, call: str) -> Tensor:
+        return q.candidates(genes.shape[1], lambda i, j: self._draw(q, genes[:, i:j]), call)
+
+    def _best(self, q: Query, genes: Tensor, margin: Tensor) -> Tensor:
+        rows = torch.arange(len(margin), device=margin.device)
+        return self._draw(q, genes[rows, margin.argmax(1)][:, None])[:, 0]
+
+    @staticmethod
+    def _draw(q: Query, genes: Tensor) -> Tensor:
+        """genes (B,k,P,2+C) -> images (B,k,C,H,W) with P pixels set; of pixels at one place the last counts."""
+        rows, many, pixels, _ = genes.shape
+        channels, height, width = q.clean.shape[1:]
+        image = q.clean[:, None].expand(-1, many, -1, -1, -1).flatten(3)
+        place = genes[..., 0].long() * width + genes[..., 1].long()
+        for p in range(pixels):
+            index = place[:, :, p, None, None].expand(rows, many, channels, 1)
+            image = image.scatter(3, index, genes[:, :, p, 2:, None])
+        image = image.unflatten(3, (height, width))
+        if q.ball.mask is not None:
+            image = torch.where(q.ball.mask[:, None] > 0, image, q.clean[:, None])
+        small = per_row(q.ball.eps < pixels, image)
+        return torch.where(small, q.clean[:, None], image)  # a ball of fewer pixels holds none of these points

@@ -1,0 +1,64 @@
+"""SPSA: projected Adam on a gradient estimated from scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sparring.core.errors import SparringError
+from sparring.core.geometry import per_row
+from sparring.core.optim import adam, adam_state
+from sparring.core.query import Query
+from sparring.core.registry import ATTACKS
+from sparring.core.rows import Rows
+from sparring.core.victim import Access, Goal
+
+
+@ATTACKS("spsa")
+@dataclass(frozen=True, kw_only=True)
+class SPSA:
+    """Simultaneous perturbation stochastic approximation (Uesato et al., arXiv:1802.05666, algorithm 1). Norms: linf, l2.
+
+    ``samples`` pairs of opposite probes a step, ``delta`` their size, ``lr`` of Adam, in pixel units. Differs from the
+    paper: probes are projected onto the ball, so that each is a candidate too.
+    """
+
+    needs: ClassVar = Access.SCORES
+    goal: ClassVar = Goal.BUDGET
+    norms: ClassVar = ("linf", "l2")
+    steps: int = 100
+    samples: int = 64
+    delta: float = 0.01
+    lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.samples) < 1 or min(self.delta, self.lr) <= 0:
+            raise SparringError("steps and samples must be at least 1, delta and lr positive")
+
+    @property
+    def asks(self) -> int:
+        return 2 * self.samples
+
+    def init(self, q: Query) -> Rows:
+        return adam_state(q.clean).put(x=q.clean)
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        noise, shape = q.noise("probes"), q.clean.shape[1:]
+
+        def direction(i: int) -> Tensor:
+            return 2 * (noise.repeat(1, i // 2).uniform("sign", shape) < 0.5).to(s.x.dtype) - 1
+
+        def probe(first: int, last: int) -> Tensor:
+            step = [direction(i) * (self.delta if i % 2 == 0 else -self.delta) for i in range(first, last)]
+            return torch.stack([q.project(s.x + d) for d in step], 1)
+
+        margin = q.candidates(2 * self.samples, probe)
+        slope = (margin[:, 0::2] - margin[:, 1::2]) / (2 * self.delta * self.samples)
+        grad = torch.zeros_like(s.x)
+        for i in range(self.samples):
+            grad = grad + per_row(slope[:, i], grad) * direction(2 * i)
+        step, moments = adam(Rows(m=s.m, v=s.v, count=s.count), -grad)
+        return moments.put(x=q.project(s.x - self.lr * step))
