@@ -22,12 +22,37 @@ BUDGET = {"linf": 0.06, "l2": 0.8, "l1": 8.0, "l0": 4.0}
 NAMES = list(ATTACKS)
 CASES = [(name, norm) for name in NAMES for norm in ATTACKS[name].norms]
 GRADIENT = [(n, norm) for n, norm in CASES if ATTACKS[n].needs is Access.GRADIENT]
+# few enough steps for a test
+SHORT: dict[str, dict[str, object]] = {
+    "cw": {"steps": 100, "searches": 6, "c": 1.0, "lr": 0.02},
+    "ead": {"steps": 60, "searches": 6, "c": 1.0},
+    "lbfgs": {"steps": 25, "searches": 6},
+    "ddn": {"steps": 60},
+    "fmn": {"steps": 60},
+    "fab": {"steps": 20},
+    "apgd": {"steps": 25},
+    "autoattack": {"steps": 10, "queries": 30},
+    "jsma": {"gamma": 1},
+    "one_pixel": {"steps": 5, "population": 12, "pixels": 2},
+    "square": {"steps": 60},
+    "spsa": {"steps": 6, "samples": 8},
+    "local_search": {"steps": 6, "width": 16},
+    "boundary": {"queries": 150},
+    "hopskipjump": {"queries": 150},
+    "spatial": {"angles": 5, "shifts": 3},
+    "single_pixel": {"steps": 30},
+}
+# what cannot pass the linear oracle, and why
+NO_ORACLE = {
+    ("bim", "l1"): "kept as the channels paper used it: along the gradient, not its largest values",
+    ("rfgsm", "linf"): "half of its step is random by design",
+    ("jsma", "l0"): "changes pairs of values, upwards only",
+}
 
 
 def make(name: str, norm: str, eps: float | None = None, **fields: object) -> Attack:
     """The attack at a budget that suits the norm, with few enough steps for a test."""
-    short = {"cw": {"steps": 100, "searches": 6, "c": 1.0, "lr": 0.02}, "ddn": {"steps": 60}, "apgd": {"steps": 25}}
-    fields = {**short.get(name, {}), **fields}
+    fields = {**SHORT.get(name, {}), **fields}
     text = ",".join(f"{k}={v}" for k, v in fields.items())
     budget = eps if eps is not None else BUDGET[norm]
     unbounded = ATTACKS[name].goal is Goal.MINIMAL and eps is None
@@ -109,7 +134,8 @@ def linear(classes: int, shape: tuple[int, int, int], seed: int = 0) -> nn.Seque
 
 
 def true_distance(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, norm: str) -> torch.Tensor:
-    """Distance of x to the nearest decision boundary of a linear net, ignoring the box (inactive at these distances)."""
+    """Distance of x to the nearest decision boundary of a linear net. linf and l2 ignore the box (inactive at these
+    distances); l1 and l0 use up the best values or pixels one after the other, each as far as the box allows."""
     layer = linear_layer(model)
     w, b = layer.weight.detach(), layer.bias.detach()
     z = x.flatten(1)
@@ -117,37 +143,77 @@ def true_distance(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, norm: 
     for rival in range(len(b)):
         direction = w[rival] - w[y]
         gap = -((direction * z).sum(1) + b[rival] - b[y])
-        size = direction.abs().sum(1) if norm == "linf" else direction.norm(dim=1)
-        reach = torch.where(y == rival, torch.inf, gap / size.clamp_min(1e-12))
-        nearest = torch.minimum(nearest, reach)
+        if norm in ("linf", "l2"):
+            size = direction.abs().sum(1) if norm == "linf" else direction.norm(dim=1)
+            reach = gap / size.clamp_min(1e-12)
+        else:
+            room = torch.where(direction > 0, 1 - z, z)
+            gain = room * direction.abs()
+            if norm == "l0":
+                gain = gain.reshape(x.shape).sum(1).flatten(1)
+                total = gain.sort(1, descending=True).values.cumsum(1)
+                reach = (total < gap[:, None]).sum(1) + 1.0
+            else:
+                order = direction.abs().argsort(1, descending=True)
+                gain, room, rate = (v.gather(1, order) for v in (gain, room, direction.abs()))
+                before = gain.cumsum(1) - gain
+                part = ((gap[:, None] - before).clamp_min(0) / rate.clamp_min(1e-12)).minimum(room)
+                reach = part.sum(1)
+        nearest = torch.minimum(nearest, torch.where(y == rival, torch.inf, reach))
     return nearest
 
 
-@pytest.mark.parametrize(("name", "norm"), GRADIENT)
+ORACLE = [c for c in GRADIENT if c not in NO_ORACLE]
+
+
+@pytest.mark.parametrize(("name", "norm"), ORACLE)
 @pytest.mark.parametrize("count", [1, 3, 8])
 @pytest.mark.parametrize(("classes", "shape"), [(2, (3, 8, 8)), (3, (1, 7, 5)), (4, (3, 9, 5)), (10, (1, 8, 8))])
 def test_linear_oracle(name, norm, count, classes, shape):
-    """A hit at 1.25x the true distance; minimum norms within 1.25 of it."""
+    """A hit at 1.25x the true distance; minimum norms within 1.25 of it (l0: or one pixel more)."""
     model = linear(classes, shape)
     x = images(count, shape)
     y = labels(model, x)
     truth = true_distance(model, x, y, norm)
     if ATTACKS[name].goal is Goal.MINIMAL:
-        patient = {"steps": 200, "searches": 8, "lr": 0.01} if name == "cw" else {"steps": 150}
-        found = make(name, norm, **patient).run(model, x, y)
+        patient: dict[str, object] = {
+            "cw": {"steps": 200, "searches": 8, "lr": 0.01},
+            "ead": {"steps": 200, "searches": 8, "lr": 0.01},
+            "lbfgs": {"steps": 50, "searches": 10},
+            "deepfool": {"classes": 9},
+        }.get(name, {"steps": 150})
+        rivals = {"targets": 9} if (name, norm) == ("fmn", "l1") else {}
+        found = make(name, norm, **rivals, **patient).run(model, x, y)
         assert found.success.all()
-        assert (found.distance <= 1.25 * truth + 1e-4).all(), (found.distance / truth).tolist()
+        slack = 1.0 if norm == "l0" else 1e-4
+        assert (found.distance <= torch.maximum(1.25 * truth, truth + slack)).all(), (found.distance / truth).tolist()
         assert (found.distance >= 0.999 * truth - 1e-6).all()
         return
+    # every rival in turn: the margin's own rival is the runner-up, which need not be the nearest
     victim = Victim((System(model),), Access.GRADIENT)
-    hard = {"loss": "margin", "steps": 60, "step_size": 0.1} if name != "apgd" else {"loss": "margin", "steps": 60}
-    if name == "fgsm":
-        hard = {"loss": "margin"}
-    attack = make(name, norm, eps=1.0, **hard)
+    hard: dict[str, object] = {"loss": "margin", "steps": 60, "step_size": 0.1}
+    hard = {"apgd": {"loss": "margin", "steps": 60}, "fgsm": {"loss": "margin"}, "adaifgsm": {"loss": "margin"}}.get(
+        name, {"steps": 60} if name == "autoattack" else hard
+    )
+    attack = make(name, norm, 1.0, **hard, **({} if name == "autoattack" else {"targets": 9}))
     keys = image_keys([str(i) for i in range(count)])
     found = attack.on(victim, x, y, keys, eps=1.25 * truth)
     assert found.success.all()
     assert not attack.on(victim, x, y, keys, eps=0.9 * truth, stop="never").success.any(), "nothing exists that near"
+
+
+@pytest.mark.parametrize(("name", "norm"), [("boundary", "l2"), ("hopskipjump", "l2"), ("hopskipjump", "linf")])
+def test_decision_attacks_come_near_the_linear_oracle(name, norm):
+    """Labels only: within 1.25 of the true distance after 4,000 queries, never nearer than it. Two classes: with more a
+    walk may stay at a rival that is not the nearest."""
+    model, x = linear(2, (3, 9, 5)), images(3, (3, 9, 5))
+    y = labels(model, x)
+    truth = true_distance(model, x, y, norm)
+    found = make(name, norm, queries=4000).run(model, x, y)
+    assert found.success.all()
+    assert (found.distance <= 1.25 * truth).all(), (found.distance / truth).tolist()
+    assert (found.distance >= 0.999 * truth).all()
+    assert (found.forwards <= 4000).all()
 
 
 @pytest.mark.parametrize(("name", "norm"), GRADIENT)
@@ -157,7 +223,8 @@ def test_targeted_attacks_reach_their_target(name, norm):
     text = str(make(name, norm, eps=None if ATTACKS[name].goal is Goal.MINIMAL else 3 * BUDGET[norm]))
     found = sparring.attack(f"{text},target=next" if ":" in text else f"{text}:target=next").run(model, x, y)
     reached = labels(model, found.x) == (y + 1) % 4
-    assert torch.equal(found.success, reached), "success means that the target itself is reached"
+    clear = found.margin.abs() > 1e-5  # on the boundary to the last digit either answer is right
+    assert torch.equal(found.success[clear], reached[clear]), "success means that the target itself is reached"
     assert reached.float().mean() >= 0.5
 
 
@@ -245,8 +312,9 @@ def test_bugs_09_11_logit_offset_and_scale_do_not_weaken_it(name, norm, change):
         def forward(self, u):
             return model(u) + 100.0 if change == "offset" else 1000.0 * model(u)
 
-    kwargs = {"c": 0.01} if name == "cw" else {}
-    attack = make(name, norm, eps=0.3 * BUDGET[norm] if ATTACKS[name].goal is Goal.BUDGET else None, **kwargs)
+    kwargs: dict[str, object] = {"c": 0.01} if name in ("cw", "ead", "lbfgs") else {}
+    eps = 0.3 * BUDGET[norm] if ATTACKS[name].goal is Goal.BUDGET else None
+    attack = make(name, norm, eps, **kwargs)
     plain, changed = attack.run(model, x, y), attack.run(Changed().eval(), x, y)
     if ATTACKS[name].goal is Goal.MINIMAL:
         assert changed.success.all()
@@ -267,7 +335,8 @@ def test_better_than_random_noise_at_equal_queries(name, norm):
     for draw in range(int(found.forwards.float().mean())):
         point = sparring.attack(f"noise:norm={norm},eps={budget}").run(model, x, y, seed=draw).x
         random |= labels(model, point) != y
-    assert won.float().mean() > random.float().mean() + 0.2
+    # a few pixels of 64, anywhere, are a strong random attack
+    assert won.float().mean() > random.float().mean() + (0.1 if norm == "l0" else 0.2)
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES)

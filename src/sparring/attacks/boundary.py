@@ -39,8 +39,8 @@ class Walk:
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
-        if min(self.queries, self.tries) < 1 or not 0 < self.tolerance < 1:
-            raise SparringError("queries and tries must be at least 1, tolerance in (0,1)")
+        if min(self.queries, self.tries) < 1 or not 0 <= self.tolerance < 1:
+            raise SparringError("queries and tries must be at least 1, tolerance in [0,1)")
 
     @property
     def iterations(self) -> int:
@@ -77,7 +77,7 @@ class Walk:
         low = torch.where(bisecting & ~fooled, middle, s.low)
         x = torch.where(per_row((seeking | bisecting) & fooled, point), point, s.x)
         far = torch.where(per_row(seeking & fooled, point), point, s.far)
-        over = bisecting & (high - low <= self.tolerance)
+        over = bisecting & (high - low <= (self.tolerance or s.x[0].numel() ** -1.5))
         phase = torch.where(seeking & fooled, BISECT, torch.where(over, after, s.phase))
         return s.put(x=x, far=far, low=low, high=high, phase=phase)
 
@@ -135,10 +135,11 @@ class HopSkipJump(Walk):
     """HopSkipJump (Chen et al., arXiv:1904.02144, algorithm 2). Norms: l2, linf.
 
     ``samples``: probes of the first gradient estimate, growing with the square root of the iteration to at most 10,000;
-    ``chunk``: probes asked together. Differs from the paper: their number is rounded up to a multiple of ``chunk``.
+    ``chunk``: probes asked together; ``tolerance`` 0: number of values to the power -1.5. Differs from the paper: their number is rounded up to a multiple of ``chunk``.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
+    tolerance: float = 0.0
     samples: int = 100
     chunk: int = 20
 
@@ -151,18 +152,17 @@ class HopSkipJump(Walk):
         )
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        probing = s.phase == PROBE
+        asked = s.phase  # the phase that this step's question belongs to; a row may leave it below
         middle = self.between(q, s.far, (s.low + s.high) / 2)
         jump = (s.x + per_row(s.reach, s.x) * s.way).clamp(0, 1)
-        point = torch.where(per_row(s.phase == SEEK, s.x), self.seek(q), middle)
-        point = torch.where(per_row(s.phase == JUMP, s.x), jump, point)
-        fooled = q.fooled(q.labels(point, "point", only=~probing)) & ~probing
-        s = self._probe(q, s, probing)
-        s = self._jump(s, point, fooled)
-        failed = (s.phase == SEEK) & ~fooled & (q.t + 1 >= self.tries)
-        before = s.phase
+        point = torch.where(per_row(asked == SEEK, s.x), self.seek(q), middle)
+        point = torch.where(per_row(asked == JUMP, s.x), jump, point)
+        fooled = q.fooled(q.labels(point, "point", only=asked != PROBE))
+        failed = (asked == SEEK) & ~fooled & (q.t + 1 >= self.tries)
         s = self.settle(s.put(failed=failed), point, fooled, PROBE)
-        return self._begin(q, s, (before == BISECT) & (s.phase == PROBE))
+        s = self._begin(q, s, (asked == BISECT) & (s.phase == PROBE))
+        s = self._jump(s, point, fooled, asked == JUMP)
+        return self._probe(q, s, asked == PROBE)
 
     def _begin(self, q: Query, s: Rows, now: Tensor) -> Rows:
         """Rows that reached the boundary start a new estimate, its probes as wide as the distance over the dimension."""
@@ -201,9 +201,8 @@ class HopSkipJump(Walk):
         return s.where(full, Rows(way=way, reach=reach, phase=jumping, turn=s.turn + 1))
 
     @staticmethod
-    def _jump(s: Rows, point: Tensor, fooled: Tensor) -> Rows:
+    def _jump(s: Rows, point: Tensor, fooled: Tensor, jumping: Tensor) -> Rows:
         """Geometric step search: halve until the point is adversarial, then bisect from there (or stay, if hopeless)."""
-        jumping = s.phase == JUMP
         landed = jumping & fooled
         hopeless = jumping & ~fooled & (s.reach < 1e-4)
         far = torch.where(per_row(landed, point), point, torch.where(per_row(hopeless, s.x), s.x, s.far))

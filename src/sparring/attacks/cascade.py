@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparring.attacks.base import Attack, attack
 from sparring.attacks.engine import Outcome
+from sparring.core.errors import SparringError
 from sparring.core.geometry import within
 from sparring.core.registry import ATTACKS
 from sparring.core.victim import Access, Goal, Victim
@@ -26,7 +27,6 @@ class Cascade:
     needs: ClassVar = Access.GRADIENT
     goal: ClassVar = Goal.BUDGET
     norms: ClassVar = ("linf", "l2")
-    steps: ClassVar = 0
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class CascadeAttack(Attack):
             rows = torch.arange(len(x), device=x.device)
             if total is not None and stop == "success":
                 rows = rows[~total.success]
-            own = {k: (v[rows] if isinstance(v, Tensor) else v) for k, v in common.items()}
+            own: dict[str, Any] = {k: (v[rows] if isinstance(v, Tensor) else v) for k, v in common.items()}
             budget = torch.full_like(eps, torch.inf) if part.method.goal is Goal.MINIMAL else eps
             found = part.on(
                 victim, x[rows], y[rows], keys[rows], stop=stop, eps=budget[rows], seed=seed + number, **own
@@ -117,19 +117,25 @@ def _merged(total: Outcome, found: Outcome, rows: Tensor) -> Outcome:
 class AutoAttack(Cascade):
     """AutoAttack (Croce & Hein, arXiv:2003.01690, sec. 5). Norms: linf, l2.
 
-    ``version``: standard (APGD-CE, APGD-T, FAB-T on 9 targets, Square with 5,000 queries) or rand, for random defenses
-    (APGD on CE and DLR; the draws come from the seat). Differs from the paper: its members differ as their pages say.
+    ``version``: standard (APGD-CE, APGD-T, FAB-T on 9 targets, Square with ``queries``) or rand, for random
+    defenses (APGD on CE and DLR; the draws come from the seat). Differs from the paper: its members differ as their pages say.
     """
 
     version: Literal["standard", "rand"] = "standard"
+    steps: int = 100
+    queries: int = 5000
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.queries < 2:
+            raise SparringError("steps must be at least 1, queries at least 2")
 
     @property
     def members(self) -> tuple[str, ...]:
         if self.version == "rand":
-            return ("apgd:steps=100", "apgd:steps=100,loss=dlr")
+            return (f"apgd:steps={self.steps}", f"apgd:steps={self.steps},loss=dlr")
         return (
-            "apgd:steps=100",
-            "apgd:steps=100,loss=dlr,targets=9",
-            "fab:steps=100,targets=9",
-            "square:steps=5000",
+            f"apgd:steps={self.steps}",
+            f"apgd:steps={self.steps},loss=dlr,targets=9",
+            f"fab:steps={self.steps},targets=9",
+            f"square:steps={self.queries - 1}",
         )

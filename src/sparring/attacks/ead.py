@@ -19,13 +19,13 @@ from sparring.core.rows import Rows
 @dataclass(frozen=True, kw_only=True)
 class EAD(Bisection):
     """Elastic-net attack (Chen et al., arXiv:1709.04114, algorithm 1, FISTA): min |d|_2^2 + beta |d|_1 + c * hinge, the
-    nearest in l1 kept. Norms: l1, l2.
+    nearest in l1 kept. Norm: l1.
 
     ``beta``: weight of l1, ``lr``: first step, falling with the square root of the steps left; ``kappa``: confidence.
     Differs from the paper: c is bisected and a search ended per image.
     """
 
-    norms: ClassVar = ("l1", "l2")
+    norms: ClassVar = ("l1",)
     steps: int = 1000
     lr: float = 0.01
     beta: float = 0.01

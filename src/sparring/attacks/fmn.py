@@ -17,7 +17,7 @@ from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
 
-STEP = {"linf": 10.0, "l2": 1.0, "l1": 1.0, "l0": 1.0}
+STEP = {"linf": 1.0, "l2": 0.3, "l1": 0.3, "l0": 1.0}  # best of 0.1 to 10 on cifar_resnet20 at 30 steps
 
 
 @ATTACKS("fmn")
@@ -25,7 +25,7 @@ STEP = {"linf": 10.0, "l2": 1.0, "l1": 1.0, "l0": 1.0}
 class FMN:
     """Fast minimum-norm attack (Pintor et al., arXiv:2102.12827, algorithm 1). Norms: linf, l2, l1, l0 (pixels).
 
-    ``step``: first l2 length of a step (0: the paper's, 10 for linf, else 1), annealed by a cosine to a hundredth;
+    ``step``: first l2 length of a step (0: STEP of the norm; the paper's is 10 for linf, else 1), annealed by a cosine to a hundredth;
     ``gamma``: how fast the radius follows, annealed from gamma to 0.001. Differs from the paper: l0 counts pixels, not
     channels; ball and box are projected onto together.
     """

@@ -30,7 +30,7 @@ class LBFGS(Bisection):
     """Box-constrained L-BFGS (Szegedy et al., arXiv:1312.6199, sec. 4.1): min |d|_2^2 - c * loss(x + d), c searched as by
     Tabacof & Valle (arXiv:1510.05328, sec. 3.1): grown until it fools, then bisected. Norm: l2.
 
-    ``loss``: ce is the paper's. Differs from the paper: the box is kept by projecting each step; c multiplies the loss
+    ``loss``: ce is the paper's and weaker. Differs from the paper: the box is kept by projecting each step; c multiplies the loss
     (theirs divides the norm); memory 5, backtracking by halves; a step is one gradient, also a rejected one.
     """
 
@@ -38,11 +38,12 @@ class LBFGS(Bisection):
     steps: int = 50
     searches: int = 8
     c: float = 0.1
-    loss: LossName = "ce"
+    loss: LossName = "margin"
 
     def fresh(self, q: Query, s: Rows) -> Rows:
         zero, image = torch.zeros_like(s.c), torch.zeros_like(q.clean)
         history = torch.zeros(len(q.clean), MEMORY, *q.clean.shape[1:], device=q.clean.device)
+        # a rejected point that happens to hit says nothing about c
         return s.put(
             x=q.clean,
             base=q.clean,
@@ -73,17 +74,13 @@ class LBFGS(Bisection):
         newton = -two_loop(base_grad, moves, turns)
         uphill = dot(newton, base_grad) >= 0
         newton = torch.where(per_row(uphill, newton), -base_grad, newton)
-        # without any history the length is unknown: begin with a step of l2 length 0.1
-        blank = ~(turns != 0).flatten(1).any(1)
-        size = newton.flatten(1).square().sum(1).sqrt().clamp_min(1e-12)
-        newton = torch.where(per_row(blank, newton), 0.1 * newton / per_row(size, newton), newton)
         way = torch.where(per_row(accept, newton), newton, s.way)
         rate = torch.where(accept, torch.ones_like(s.rate), s.rate / 2)
         x = (base + per_row(rate, way) * way).clamp(0, 1)
         moved = s.put(
             x=x, base=base, base_grad=base_grad, base_value=base_value, way=way, rate=rate, moves=moves, turns=turns
         )
-        return moved, q.margin(answer.logits) > 0, value
+        return moved, accept & (q.margin(answer.logits) > 0), value
 
 
 def two_loop(grad: Tensor, moves: Tensor, turns: Tensor) -> Tensor:
@@ -98,7 +95,8 @@ def two_loop(grad: Tensor, moves: Tensor, turns: Tensor) -> Tensor:
         grad = grad - per_row(alpha, grad) * turns[:, i]
         alphas.append(alpha)
     last, turn = moves[:, -1], turns[:, -1]
-    scale = torch.where(dot(turn, turn) > 0, dot(last, turn) / dot(turn, turn).clamp_min(1e-20), 1.0)
+    # without history: |d|^2 alone, whose Hessian is 2
+    scale = torch.where(dot(turn, turn) > 0, dot(last, turn) / dot(turn, turn).clamp_min(1e-20), 0.5)
     grad = grad * per_row(scale, grad)
     for i, alpha in enumerate(reversed(alphas)):
         beta = rho[i] * dot(turns[:, i], grad)

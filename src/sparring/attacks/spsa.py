@@ -22,8 +22,8 @@ from sparring.core.victim import Access, Goal
 class SPSA:
     """Simultaneous perturbation stochastic approximation (Uesato et al., arXiv:1802.05666, algorithm 1). Norms: linf, l2.
 
-    ``samples`` pairs of opposite probes a step, ``delta`` their size, ``lr`` of Adam, in pixel units. Differs from the
-    paper: probes are projected onto the ball, so that each is a candidate too.
+    ``samples`` pairs of opposite probes a step, ``delta`` their size, ``lr`` of Adam, in pixel units.
+    Differs from the paper: probes are projected onto the ball, so that each is a candidate too.
     """
 
     needs: ClassVar = Access.SCORES
@@ -46,19 +46,21 @@ class SPSA:
         return adam_state(q.clean).put(x=q.clean)
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        noise, shape = q.noise("probes"), q.clean.shape[1:]
+        shape, words = q.clean.shape[1:], -(-self.samples // 32)
+        # one random bit per pixel value and sample: 32 directions from one word
+        bits = q.noise("probes").bits("sign", words * q.clean[0].numel()).unflatten(1, (words, *shape))
 
         def direction(i: int) -> Tensor:
-            return 2 * (noise.repeat(1, i // 2).uniform("sign", shape) < 0.5).to(s.x.dtype) - 1
+            return 2 * ((bits[:, i // 32] >> (i % 32)) & 1).to(s.x.dtype) - 1
 
         def probe(first: int, last: int) -> Tensor:
-            step = [direction(i) * (self.delta if i % 2 == 0 else -self.delta) for i in range(first, last)]
+            step = [direction(i // 2) * (self.delta if i % 2 == 0 else -self.delta) for i in range(first, last)]
             return torch.stack([q.project(s.x + d) for d in step], 1)
 
         margin = q.candidates(2 * self.samples, probe)
         slope = (margin[:, 0::2] - margin[:, 1::2]) / (2 * self.delta * self.samples)
         grad = torch.zeros_like(s.x)
         for i in range(self.samples):
-            grad = grad + per_row(slope[:, i], grad) * direction(2 * i)
+            grad = grad + per_row(slope[:, i], grad) * direction(i)
         step, moments = adam(Rows(m=s.m, v=s.v, count=s.count), -grad)
         return moments.put(x=q.project(s.x - self.lr * step))
