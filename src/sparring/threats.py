@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from torch import nn
+
 from sparring.core.errors import SparringError
 from sparring.core.query import Reparametrisation
 from sparring.core.registry import THREATS
@@ -25,6 +27,7 @@ class View:
     name: str
     victim: Victim
     reparam: Reparametrisation | None = None
+    judge: System | None = None  # only where this view's points are judged on another system than the seat's
 
     @property
     def id(self) -> str:
@@ -33,15 +36,17 @@ class View:
         members = [(s.id, s.frozen, s.random) for s in v.systems]
         draws = v.draws if v.random else 1
         combine = v.combine if v.random or len(v.systems) > 1 else ""
-        return repr((members, int(v.access), draws, combine, v.amp, repr(self.reparam)))
+        answers = v.answers if v.random else 1
+        return repr((members, int(v.access), draws, combine, v.amp, answers, repr(self.reparam)))
 
 
 @dataclass(frozen=True)
 class Seat:
     """Where an attacker sits: the views it may use, when it stops, which system judges, and how results count.
 
-    ``pooled``: its points join the closed pool of stronger threats. ``average``: draws whose *mean* accuracy is
-    reported (noise), instead of the best point. ``judge``: the deployed system unless the threat says otherwise.
+    ``pooled``: its points join the closed pool of stronger threats. ``averaged``: the *mean* accuracy over its draws (the
+    part of a view's name before "/") is reported, worst view within a draw; ``repeats``: how often an attack is drawn
+    anew. ``judge``: the deployed system unless the threat says otherwise. ``queries``: what an image may cost.
     """
 
     threat: str
@@ -51,7 +56,9 @@ class Seat:
     judge: System
     source: str
     pooled: bool = True
-    average: int = 0
+    averaged: bool = False
+    repeats: int = 1
+    queries: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def threat(text: str) -> Threat:
 _BELOW: dict[str, tuple[str, ...]] = {
     "decision": (),
     "score": ("decision",),
-    "twin": ("oblivious", "transfer"),
+    "twin": ("oblivious", "transfer"),  # T1, T3 -> T4, T5
     "adaptive": ("score", "twin", "oblivious", "transfer", "white-exact", "white-identity", "reparam"),
     "known-w": ("adaptive", "fixed-w"),
 }
@@ -128,7 +135,8 @@ def noise(defended: Defended, others: Sequence[Defended], options: Options, draw
         defended.system(),
         "none",
         pooled=False,
-        average=draws,
+        averaged=True,
+        repeats=draws,
     )
 
 
@@ -234,3 +242,90 @@ def fixed_w(defended: Defended, others: Sequence[Defended], options: Options, w:
         f"{defended.name} at w={w}",
         pooled=False,
     )
+
+
+@THREATS("known-w")
+def known_w(defended: Defended, others: Sequence[Defended], options: Options, draws: int = 10) -> Seat:
+    """T14 (diagnostic): the attacker knows the draw that the judge will make (a leaked seed): ``draws`` times, mean
+    accuracy. The lower envelope of every claim that rests on randomness.
+    """
+    views = []
+    for w in range(draws if defended.random else 1):
+        for variant in defended.variants():
+            system = variant.system
+            frozen = replace(system, frozen=w, id=f"{system.id}/w{w}")
+            judge = replace(defended.system(), frozen=w, id=f"{defended.system().id}/w{w}")
+            victim = Victim((frozen,), Access.GRADIENT, 1, system.readout.combine, options.amp)
+            views.append(View(f"w{w}/{variant.name}", victim, variant.reparam, judge))
+    source = f"{defended.name} with the judge's own draws"
+    judge = defended.system()
+    return Seat("", tuple(views), Access.GRADIENT, "success", judge, source, pooled=False, averaged=True)
+
+
+@THREATS("twin")
+def twin(
+    defended: Defended,
+    others: Sequence[Defended],
+    options: Options,
+    phi: Literal["same", "new"] = "same",
+    draws: int | None = None,
+) -> Seat:
+    """T4, T5: gradients of models of the same architecture behind the same defense, trained from another start
+    (--sources); their mean loss. phi=same: they hold the target's own masks; phi=new: other masks of the same law.
+    """
+    if not others:
+        raise SparringError("threat twin needs models of the same architecture, trained anew: pass --sources SPEC")
+    shape = _shape(defended.network)
+    for other in others:
+        if other.id == defended.id:
+            raise SparringError("twin: a source has the same weights as the target; that is the adaptive threat")
+        if _shape(other.network) != shape:
+            raise SparringError("twin: a source has another architecture than the target; that is the transfer threat")
+    masks = _masks(defended.network)
+    chosen = [o for o in others if (_masks(o.network) == masks) == (phi == "same" or not masks)]
+    if not chosen:
+        kept = "other masks than" if phi == "same" else "the same masks as"
+        raise SparringError(f"twin:phi={phi}: every source has {kept} the target")
+    systems = tuple(replace(defended, network=o.network, id=o.id).system() for o in chosen)
+    eot = draws or options.draws if defended.random else 1
+    victim = Victim(systems, Access.GRADIENT, eot, "loss", options.amp)
+    source = f"{len(chosen)} twin(s) of {defended.name}, phi {phi}"
+    return Seat("", (View("default", victim),), Access.GRADIENT, "never", defended.system(), source)
+
+
+def _shape(network: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tuple(p.shape)) for name, p in network.named_parameters()]
+
+
+def _masks(network: nn.Module) -> dict[str, bytes]:
+    """Install-time masks: buffers named ...mask."""
+    return {n: b.cpu().numpy().tobytes() for n, b in network.named_buffers() if n.endswith("mask")}
+
+
+@THREATS("score")
+def score(
+    defended: Defended, others: Sequence[Defended], options: Options, queries: int = 1000, answers: int = 1
+) -> Seat:
+    """T11: scores of the deployed system, at most ``queries`` draws of it per image. ``answers``: draws of a random system
+    averaged into one score.
+    """
+    return _black_box(defended, Access.SCORES, queries, answers)
+
+
+@THREATS("decision")
+def decision(
+    defended: Defended, others: Sequence[Defended], options: Options, queries: int = 1000, answers: int = 5
+) -> Seat:
+    """T12: labels of the deployed system, at most ``queries`` draws of it per image. ``answers``: draws of a random system
+    whose majority is believed, so that no point rests on one lucky draw.
+    """
+    return _black_box(defended, Access.LABEL, queries, answers)
+
+
+def _black_box(defended: Defended, access: Access, queries: int, answers: int) -> Seat:
+    if min(queries, answers) < 1:
+        raise SparringError("queries and answers must be at least 1")
+    system = defended.system()
+    victim = Victim((system,), access, answers=answers)
+    stop = "never" if defended.random else "success"
+    return Seat("", (View("default", victim),), access, stop, system, defended.name, queries=queries)

@@ -182,8 +182,8 @@ def test_linear_oracle(name, norm, count, classes, shape):
             "lbfgs": {"steps": 50, "searches": 10},
             "deepfool": {"classes": 9},
         }.get(name, {"steps": 150})
-        rivals = {"targets": 9} if (name, norm) == ("fmn", "l1") else {}
-        found = make(name, norm, **rivals, **patient).run(model, x, y)
+        rivals: dict[str, object] = {"targets": 9} if (name, norm) == ("fmn", "l1") else {}
+        found = make(name, norm, None, **rivals, **patient).run(model, x, y)
         assert found.success.all()
         slack = 1.0 if norm == "l0" else 1e-4
         assert (found.distance <= torch.maximum(1.25 * truth, truth + slack)).all(), (found.distance / truth).tolist()

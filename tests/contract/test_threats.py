@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from sparring.attacks.base import attack
+from sparring.core.errors import SparringError
 from sparring.core.noise import image_keys
 from sparring.core.registry import THREATS
 from sparring.core.victim import Access
@@ -57,21 +59,20 @@ def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
 def test_bugs_14_15_a_coin_flip_is_reported_as_080_by_every_threat(name, eps, tmp_path):
     """A lucky draw must not end an attack, and a lucky iterate must not count: 0.80 at eps 0 and at eps 8/255."""
     system, x, y = coin_system(0.8)
-    others = [Defended(linear_net(seed=7), id="other")]
-    text = "noise:draws=5" if name == "noise" else name
-    attacks = (
-        [attack(f"noise:eps={eps}")]
-        if name == "noise"
-        else [attack(f"pgd:eps={eps},steps=4"), attack(f"fgsm:eps={eps}")]
-    )
+    others = [Defended(system.network if name == "twin" else linear_net(seed=7), id="other")]
+    text = {"noise": "noise:draws=5", "score": "score:queries=40", "decision": "decision:queries=100"}.get(name, name)
+    specs = {
+        "noise": [f"noise:eps={eps}"],
+        "score": [f"square:steps=20,eps={eps}"],
+        "decision": [f"boundary:queries=100,tries=2,eps={eps}"],
+    }.get(name, [f"pgd:eps={eps},steps=4", f"fgsm:eps={eps}"])
+    attacks = [attack(a) for a in specs]
     cells, closed = ring_results(system, x, y, [text], attacks, tmp_path, others)
     mine = [c for c in cells if c.defense == "coin"]
     assert mine
     for c in mine:
         if name == "bait":  # judged with the coin removed: the classifier alone is always right
             assert c.robust_accuracy == 1.0
-        elif name == "fixed-w":  # one frozen toss for attack and judge: heads or tails for everybody
-            assert c.robust_accuracy in (0.0, 1.0)
         else:
             assert c.ci_low <= 0.8 <= c.ci_high, f"{c.attack}: {c.robust_accuracy} in [{c.ci_low}, {c.ci_high}]"
             assert abs(c.robust_accuracy - 0.8) < 0.03
@@ -107,8 +108,11 @@ def test_what_each_source_sees():
     assert seen["white-exact"].views[0].victim.draws == 1
     assert seen["adaptive"].views[0].victim.draws == 8
     assert seen["fixed-w"].judge.frozen == 0
+    assert [v.judge.frozen for v in seen["known-w"].views[:2] if v.judge] == [0, 0]
+    assert seen["decision"].views[0].victim.answers == 5
+    assert (seen["score"].access, seen["decision"].access) == (Access.SCORES, Access.LABEL)
     for name, seat in seen.items():
-        assert seat.stop == ("success" if name == "fixed-w" else "never"), (
+        assert seat.stop == ("success" if name in ("fixed-w", "known-w") else "never"), (
             f"{name}: no early stop on a random or foreign target"
         )
         if name not in ("bait", "fixed-w"):
@@ -194,3 +198,29 @@ def test_oblivious_points_are_made_once_for_all_defenses():
     plan = make_plan(systems, ["oblivious"], [attack("pgd:eps=0.1")], judge=Judge(), seed=0, data_hash="", classes=4)
     assert len(plan.cells) == 3
     assert len(plan.runs) == 1
+
+
+def test_twins_must_be_twins():
+    base, strange = Defended(linear_net(), id="a"), Defended(linear_net(classes=CLASSES + 1), id="b")
+    twin_of = Defended(linear_net(seed=3), id="c")
+    seat = threat("twin").seat(defense("cd:bits=3").install(base), [twin_of])
+    assert [p.name for p in seat.views[0].victim.systems[0].parts] == ["cd"], "the twin stands behind the same defense"
+    assert seat.views[0].victim.systems[0].network is twin_of.network
+    for others, says in (([], "--sources"), ([strange], "architecture"), ([base], "same weights")):
+        with pytest.raises(SparringError, match=says):
+            threat("twin").seat(base, others)
+    with pytest.raises(SparringError, match="same masks"):
+        threat("twin:phi=new").seat(*_masked(0, 0))
+    assert threat("twin:phi=new").seat(*_masked(0, 1)).views
+    assert threat("twin").seat(*_masked(0, 0)).views
+    with pytest.raises(SparringError, match="other masks"):
+        threat("twin").seat(*_masked(0, 1))
+
+
+def _masked(mine: int, theirs: int) -> tuple[Defended, list[Defended]]:
+    nets = []
+    for seed, bit in ((0, mine), (1, theirs)):
+        net = linear_net(seed=seed)
+        net.register_buffer("mask", torch.tensor([float(bit)]))
+        nets.append(net)
+    return Defended(nets[0], id="a"), [Defended(nets[1], id="b")]

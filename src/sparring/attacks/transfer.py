@@ -134,7 +134,7 @@ class AdaptiveIFGSM:
         last = q.t + 1 == torch.tensor(ends, device=q.t.device)[level]
         length = torch.tensor(self.lengths, device=q.t.device)[level]
         moved = q.project(steepest_step(s.x, answer.grad, q.ball.norm, q.ball.eps / length))
-        every = (q.margin(answer.members) > 0).all(1)
+        every = q.margin(answer.members).amin(1) > 0
         return Rows(x=moved, fooled=last & every).where(
             last, Rows(x=torch.where(every[:, None, None, None], s.x, q.clean))
         )

@@ -63,12 +63,14 @@ def image_keys(ids: Sequence[str]) -> Tensor:
 class Noise:
     """A keyed source of noise for a batch of rows. Cheap to derive from; holds no state.
 
-    key (B,) int64, step (B,) int64, draw (B,) int64 (which Monte-Carlo draw), path: the names on the way here.
+    key (B,) int64, step (B,) int64, draw (B,) int64 (which Monte-Carlo draw), image (B,) int64 (the image's own key, which
+    no role or restart has touched), path: the names on the way here.
     """
 
     key: Tensor
     step: Tensor
     draw: Tensor
+    image: Tensor
     path: str = ""
 
     @classmethod
@@ -76,11 +78,11 @@ class Noise:
         """Noise for images with ``keys`` (B,) in a role ("attack", "defense-in-attack", "select", "judge", ...)."""
         key = mix(mix(mix(torch.full_like(keys, seed & 0x7FFFFFFFFFFFFFFF), word(role)), keys), restart)
         zero = torch.zeros_like(keys)
-        return cls(key, zero, zero)
+        return cls(key, zero, zero, keys)
 
     def at(self, index: Tensor) -> Noise:
         """The noise of the rows in ``index``."""
-        return replace(self, key=self.key[index], step=self.step[index], draw=self.draw[index])
+        return replace(self, key=self.key[index], step=self.step[index], draw=self.draw[index], image=self.image[index])
 
     def on(self, step: Tensor) -> Noise:
         """The same rows at iteration ``step`` (B,)."""
@@ -93,13 +95,14 @@ class Noise:
     def repeat(self, draws: int, first: int = 0) -> Noise:
         """Rows repeated for ``draws`` independent Monte-Carlo draws, draw-major within a row: (B*draws,)."""
         offset = torch.arange(first, first + draws, device=self.key.device).repeat(len(self.key))
-        key, step, draw = (t.repeat_interleave(draws) for t in (self.key, self.step, self.draw))
+        key, step, draw, image = (t.repeat_interleave(draws) for t in (self.key, self.step, self.draw, self.image))
         # a vote inside an EOT draw nests: 16 bits each keep the pairs apart
-        return replace(self, key=key, step=step, draw=(draw << 16) + offset)
+        return replace(self, key=key, step=step, draw=(draw << 16) + offset, image=image)
 
     def to(self, device: torch.device) -> Noise:
         """The same streams on another device."""
-        return replace(self, key=self.key.to(device), step=self.step.to(device), draw=self.draw.to(device))
+        key, step, draw, image = (t.to(device) for t in (self.key, self.step, self.draw, self.image))
+        return replace(self, key=key, step=step, draw=draw, image=image)
 
     def bits(self, tag: str, count: int) -> Tensor:
         """(B,count) int64 of uniform 32-bit words."""

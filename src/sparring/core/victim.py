@@ -114,7 +114,7 @@ def apply_part(part: Part, u: Tensor, noise: Noise) -> Tensor:
 class System:
     """A chain of parts in front of a network, with a readout. ``name`` says what it is; ``id`` fingerprints it.
 
-    ``frozen``: a seed that fixes all inference randomness (threats fixed-w and known-w), or None.
+    ``frozen``: a seed that fixes all inference randomness, per image (threats fixed-w and known-w), or None.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -131,7 +131,7 @@ class System:
     def logits(self, x: Tensor, noise: Noise, draws: int) -> Tensor:
         """(B,draws,K): ``draws`` joint draws of all stages. A deterministic prefix runs once per image."""
         if self.frozen is not None:
-            noise = Noise.of(self.frozen, "frozen", torch.zeros_like(noise.key))
+            noise = Noise.of(self.frozen, "frozen", noise.image)
         first = next((i for i, p in enumerate(self.parts) if p.random), len(self.parts))
         u = x
         for i, part in enumerate(self.parts[:first]):

@@ -60,10 +60,12 @@ class Run:
     stop: Literal["success", "never"]
     seed: int
     white: bool
+    queries: int | None = None
 
     def cost(self, classes: int) -> tuple[int, int]:
         """(forwards, backwards) of an image that survives everything."""
-        return self.attack.cost(self.view.victim, classes)
+        forwards, backwards = self.attack.cost(self.view.victim, classes)
+        return min(forwards, self.queries or forwards), backwards
 
 
 @dataclass(frozen=True)
@@ -180,18 +182,18 @@ def _ruled_out(attack: Attack, seat: Seat) -> str:
 
 def _runs(seat: Seat, attack: Attack, seed: int, data_hash: str) -> list[Run]:
     found = []
-    repeats = seat.average or 1
     for view in seat.views:
         if view.reparam is not None and (attack.method.goal is Goal.MINIMAL or attack.norm != "linf"):
             continue  # level reparametrisation is defined on linf balls
-        for repeat in range(repeats):
+        for repeat in range(seat.repeats):
             own = seed + 1_000_003 * repeat
             blind = attack.method.needs is Access.NONE
-            key = (str(attack), "blind" if blind else view.id, seat.stop, own, data_hash, _resolved(attack))
+            source = "blind" if blind else view.id
+            key = (str(attack), source, seat.stop, own, data_hash, _resolved(attack), seat.queries)
             digest = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
-            name = view.name if repeats == 1 else f"draw{repeat}"
+            name = view.name if seat.repeats == 1 else f"draw{repeat}"
             white = seat.stop == "success" and view.victim.systems[0].frozen is None
-            found.append(Run(digest, replace(view, name=name), attack, seat.stop, own, white))
+            found.append(Run(digest, replace(view, name=name), attack, seat.stop, own, white, seat.queries))
     return found
 
 

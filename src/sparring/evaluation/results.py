@@ -142,6 +142,13 @@ class Rows:
         )
         share = k / draws
         if average:
+            # within a draw (the view's name before "/") the worst view counts, then draws are averaged
+            draw = np.array([str(v).partition("/")[0] for v in self["view"][index]])
+            change = (draw[1:] != draw[:-1]) | (self["image"][index][1:] != self["image"][index][:-1])
+            group = np.flatnonzero(np.concatenate([[True], change]))
+            share, k8, plain8 = (np.minimum.reduceat(v, group) for v in (share, k8, plain8))
+            index = index[group]
+            k, start = self["k"][index], np.unique(self["image"][index], return_index=True)[1]
             mean = lambda v: np.add.reduceat(v, start) / np.diff(np.append(start, len(index)))  # noqa: E731
             return Picked(
                 list(images),
@@ -227,7 +234,7 @@ def pool_mask(rows: Rows, defense: str, threat: str, norm: str, eps: float) -> n
         for t, kind in kinds.items()
         if t == threat or (kind in names and kind != parse(threat).name) or (kind == "adaptive" == parse(threat).name)
     ]
-    slack = 1e-6 if norm == "linf" else 0.5 if norm == "l0" else 1e-5 * min(eps, 1e9)
+    slack = 1e-6 if norm == "linf" else 0.5 if norm == "l0" else 1e-6 + 1e-5 * min(eps, 1e9)
     # a point made for this ball was checked in float64 by the judge; others enter by their distance
     inside = ((rows["norm"] == norm) & (rows["eps"] == eps) & rows["feasible"]) | (rows[norm] <= eps + slack)
     mask = rows.where(defense=defense) & np.isin(rows["threat"], allowed) & inside & rows["pooled"] & ~rows["averaged"]

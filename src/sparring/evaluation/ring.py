@@ -65,7 +65,7 @@ class Ring:
         x, _, keys = self._batch(rows)
         for cell in self.plan.cells:
             points = self.store.points(cell.runs[0].id, 0)
-            if cell.seat.average or points is None:
+            if cell.seat.averaged or points is None:
                 continue
             adversarial = points["x"][rows].to(self.device)
             defended = adversarial
@@ -129,6 +129,7 @@ class Ring:
             slots=self.slots,
             seed=run.seed,
             reparam=run.view.reparam,
+            queries=run.queries,
             progress=advance,
         )
         self._say((count - done) * weight, text)
@@ -170,7 +171,7 @@ class Ring:
             tables.append(self._rows_of(cell, run, points, rows))
             self._say((rows.stop - rows.start) * 2 * self.plan.judge.cost(cell.seat.judge), text)
         if (
-            not cell.seat.pooled and not cell.seat.average
+            not cell.seat.pooled and not cell.seat.averaged
         ):  # judged elsewhere than the deployed system: it needs its own clean rows
             tables.append(self._clean_rows(cell.defense, f"for {cell.threat}", cell.seat.judge, rows))
         self.store.put_rows(name, number, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
@@ -210,9 +211,9 @@ class Ring:
             "norm": cell.attack.norm,
             "eps": cell.attack.budget,
             "pooled": cell.seat.pooled,
-            "averaged": bool(cell.seat.average),
+            "averaged": cell.seat.averaged,
         }
-        return self._judged(fixed, cell.seat.judge, points, rows)
+        return self._judged(fixed, run.view.judge or cell.seat.judge, points, rows)
 
     def _judged(
         self, fixed: dict[str, Any], system: System, points: dict[str, Tensor], rows: slice
