@@ -41,7 +41,7 @@ class CascadeAttack(Attack):
     """A cascade in a setting; the same face as any ``Attack``."""
 
     def parts(self) -> list[Attack]:
-        """The members at this budget and norm. A minimum-norm member runs unbounded and counts where it ends inside."""
+        """The members at this budget and norm."""
         found = []
         for text in self.method.members:
             part = attack(text)
@@ -51,8 +51,7 @@ class CascadeAttack(Attack):
                 target=self.setting.target,
                 targets=0 if self.setting.target else part.setting.targets,
             )
-            shared = shared if part.method.goal is Goal.MINIMAL else replace(shared, eps=self.budget)
-            found.append(replace(part, setting=shared))
+            found.append(replace(part, setting=replace(shared, eps=self.budget)))
         return found
 
     def cost(self, victim: Victim, classes: int) -> tuple[int, int]:
@@ -82,14 +81,9 @@ class CascadeAttack(Attack):
             if total is not None and stop == "success":
                 rows = rows[~total.success]
             own: dict[str, Any] = {k: (v[rows] if isinstance(v, Tensor) else v) for k, v in common.items()}
-            budget = torch.full_like(eps, torch.inf) if part.method.goal is Goal.MINIMAL else eps
-            found = part.on(
-                victim, x[rows], y[rows], keys[rows], stop=stop, eps=budget[rows], seed=seed + number, **own
-            )
-            inside = within(found.x - x[rows], eps[rows], self.norm)
-            found = replace(found, success=found.success & inside)
-            # a point outside the ball is no point: its image stays as it was
-            outside = ~inside
+            found = part.on(victim, x[rows], y[rows], keys[rows], stop=stop, eps=eps[rows], seed=seed + number, **own)
+            # the nearest point of a minimum-norm member may lie outside the ball: then it is no candidate
+            outside = ~within(found.x - x[rows], eps[rows], self.norm)
             found.x[outside], found.margin[outside], found.distance[outside] = x[rows][outside], -torch.inf, 0.0
             total = found if total is None else _merged(total, found, rows)
             if progress and number + 1 == len(parts):

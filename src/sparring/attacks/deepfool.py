@@ -74,7 +74,7 @@ class DeepFool:
         w, gap, size = grads[row, nearest], values[row, nearest].abs(), size[row, nearest]
         direction = w.sign() if q.ball.norm == "linf" else w / per_row(size, w)
         total = s.total + per_row((gap + 1e-6) / size, w) * direction
-        x = q.project(q.clean + (1 + self.overshoot) * total)
+        x = (q.clean + (1 + self.overshoot) * total).clamp(0, 1)
         return Rows(x=x, total=total, fooled=q.margin(logits) > 0)
 
     def done(self, q: Query, s: Rows) -> Tensor:

@@ -284,8 +284,9 @@ class _Loop:
             out = out | ended(self.query(live), live.state)
         out = out | live.best.broke
         unseen = out & ~live.best.broke & (not getattr(self.method, "settled", False))
-        if self.minimal:  # nothing is nearer than the clean image
-            out = out | live.best.won & (live.best.size == 0)
+        if self.minimal:  # nothing is nearer than the clean image; with a budget, inside it is near enough
+            near = live.job.eps.where(torch.isfinite(live.job.eps) & (self.stop == "success"), 0.0)
+            out = out | live.best.won & (live.best.size <= near)
         elif self.stop == "success":
             out, unseen = out | live.best.won, unseen & ~live.best.won
         if bool(out.any()):
@@ -298,13 +299,15 @@ class _Loop:
 
     def outcome(self) -> Outcome:
         r, batch = self.result, self.batch
-        if not self.minimal and not bool(within(r.x - batch.clean, batch.eps, batch.norm).all()):
+        size = distance(r.x - batch.clean, batch.norm)
+        inside = within(r.x - batch.clean, batch.eps, batch.norm)
+        if not self.minimal and not bool(inside.all()):
             raise AssertionError(f"{type(self.method).__name__} left its ball: a bug, please report it")
         return Outcome(
             x=r.x,
-            success=r.won,
+            success=r.won & inside,
             margin=r.margin,
-            distance=distance(r.x - batch.clean, batch.norm),
+            distance=size,
             forwards=r.forwards,
             backwards=r.backwards,
             job=r.job,
@@ -341,8 +344,8 @@ def run(
     """Attack every image of ``batch``; see ``Batch`` and ``Outcome`` for shapes.
 
     ``stop``: "success" ends an image at its first success (deterministic targets); "never" spends the whole budget
-    and keeps the highest margin (transfer, oblivious and randomised seats). Minimum-norm methods always run on.
-    ``queries``: forwards an image may spend, shared evenly by its jobs; what it cannot pay for does not count.
+    and keeps the highest margin (transfer, oblivious and randomised seats). Minimum-norm methods run on; with a finite eps and
+    "success" they end where they find a point inside it, and only such a point is a success. ``queries``: forwards an image may spend, shared evenly by its jobs; what it cannot pay for does not count.
     """
     with torch.no_grad():
         return _Loop(method, victim, batch, restarts, stop, seed, reparam, queries).run(slots, progress)

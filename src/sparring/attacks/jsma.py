@@ -67,7 +67,7 @@ class JSMA:
         limit = self.gamma * s.x[0].numel() / 2
         fooled = q.margin(logits) > 0
         stop = fooled | ~found | (s.changed + 1 > limit)
-        x = torch.where(per_row(stop, s.x), s.x, q.project(s.x + self.theta * moved))
+        x = torch.where(per_row(stop, s.x), s.x, (s.x + self.theta * moved).clamp(0, 1))
         return s.put(x=x, changed=s.changed + 1, fooled=stop)
 
     def done(self, q: Query, s: Rows) -> Tensor:

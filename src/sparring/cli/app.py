@@ -238,6 +238,7 @@ def train(
     epochs: int = 12,
     batch: int = 64,
     lr: float = 0.003,
+    attack: Annotated[str, typer.Option(help="adversarial training: spec of the attack, pgd:eps=0.1,steps=7")] = "",
     limit: Limit = None,
     seed: Seed = 0,
     json_out: Json = False,
@@ -253,7 +254,7 @@ def train(
     with Bar() as bar:
         train_classifier(
             load_data(data, limit=limit),
-            ClassifierConfig(epochs=epochs, batch=batch, lr=lr, seed=seed),
+            ClassifierConfig(epochs=epochs, batch=batch, lr=lr, seed=seed, attack=attack),
             out,
             bar,
         )
