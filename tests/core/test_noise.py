@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sparring.core.noise import Noise, image_keys, philox
+from sparring.core.noise import Noise, image_keys, philox, signs
 
 
 def _word(value: int) -> torch.Tensor:
@@ -96,3 +96,16 @@ def test_global_generators_are_neither_read_nor_moved():
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(99)
     assert torch.equal(first, _noise(2).normal("x", (10,)))
+
+
+def test_signs_are_fair_independent_and_row_wise():
+    noise = Noise.of(3, "probe", image_keys([str(i) for i in range(4)]))
+    like = torch.zeros(4, 3, 16, 16)
+    found = signs(noise, 40, like)
+    assert found.shape == (4, 40, 3, 16, 16)
+    assert set(found.unique().tolist()) == {-1.0, 1.0}
+    flat = found.flatten(2)
+    assert flat.mean(2).abs().max() < 5 / 768**0.5
+    similarity = torch.einsum("bkd,bjd->bkj", flat, flat) / 768 - torch.eye(40)
+    assert similarity.abs().max() < 6 / 768**0.5, "directions are independent, also across words"
+    assert torch.equal(signs(noise.at(torch.tensor([2])), 40, like[:1])[0], found[2])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm, distance, per_row
+from sparring.core.noise import signs
 from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
@@ -135,7 +136,8 @@ class HopSkipJump(Walk):
     """HopSkipJump (Chen et al., arXiv:1904.02144, algorithm 2). Norms: l2, linf.
 
     ``samples``: probes of the first gradient estimate, growing with the square root of the iteration to at most 10,000;
-    ``chunk``: probes asked together; ``tolerance`` 0: number of values to the power -1.5. Differs from the paper: their number is rounded up to a multiple of ``chunk``.
+    ``chunk``: probes asked together; ``tolerance`` 0: number of values to the power -1.5. Differs from the paper: their
+    number is rounded up to a multiple of ``chunk``; probes are random signs, not normal (as good, and far cheaper).
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
@@ -175,7 +177,7 @@ class HopSkipJump(Walk):
 
     def _probe(self, q: Query, s: Rows, probing: Tensor) -> Rows:
         """One chunk of the Monte-Carlo estimate (paper, eq. 9 and 16) for the rows in phase PROBE."""
-        noise = q.noise("probe").normal("probe", (self.chunk, *q.clean.shape[1:]))
+        noise = signs(q.noise("probe"), self.chunk, q.clean)
         if q.ball.mask is not None:
             noise = noise * q.ball.mask[:, None]
         unit = noise / noise.flatten(2).square().sum(2).sqrt()[:, :, None, None, None].clamp_min(1e-12)

@@ -344,8 +344,9 @@ def run(
     """Attack every image of ``batch``; see ``Batch`` and ``Outcome`` for shapes.
 
     ``stop``: "success" ends an image at its first success (deterministic targets); "never" spends the whole budget
-    and keeps the highest margin (transfer, oblivious and randomised seats). Minimum-norm methods run on; with a finite eps and
-    "success" they end where they find a point inside it, and only such a point is a success. ``queries``: forwards an image may spend, shared evenly by its jobs; what it cannot pay for does not count.
+    and keeps the highest margin (transfer, oblivious and randomised seats). Minimum-norm methods run on; with a finite
+    eps and "success" they end where they find a point inside it, and only such a point is a success. ``queries``:
+    forwards an image may spend, shared evenly by its jobs; what it cannot pay for does not count.
     """
     with torch.no_grad():
         return _Loop(method, victim, batch, restarts, stop, seed, reparam, queries).run(slots, progress)

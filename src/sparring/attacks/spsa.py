@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.errors import SparringError
-from sparring.core.geometry import per_row
+from sparring.core.noise import signs
 from sparring.core.optim import adam, adam_state
 from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
@@ -46,21 +46,14 @@ class SPSA:
         return adam_state(q.clean).put(x=q.clean)
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        shape, words = q.clean.shape[1:], -(-self.samples // 32)
-        # one random bit per pixel value and sample: 32 directions from one word
-        bits = q.noise("probes").bits("sign", words * q.clean[0].numel()).unflatten(1, (words, *shape))
-
-        def direction(i: int) -> Tensor:
-            return 2 * ((bits[:, i // 32] >> (i % 32)) & 1).to(s.x.dtype) - 1
+        directions = signs(q.noise("probes"), self.samples, q.clean)
 
         def probe(first: int, last: int) -> Tensor:
-            step = [direction(i // 2) * (self.delta if i % 2 == 0 else -self.delta) for i in range(first, last)]
+            step = [directions[:, i // 2] * (self.delta if i % 2 == 0 else -self.delta) for i in range(first, last)]
             return torch.stack([q.project(s.x + d) for d in step], 1)
 
         margin = q.candidates(2 * self.samples, probe)
         slope = (margin[:, 0::2] - margin[:, 1::2]) / (2 * self.delta * self.samples)
-        grad = torch.zeros_like(s.x)
-        for i in range(self.samples):
-            grad = grad + per_row(slope[:, i], grad) * direction(i)
+        grad = (slope[:, :, None, None, None] * directions).sum(1)
         step, moments = adam(Rows(m=s.m, v=s.v, count=s.count), -grad)
         return moments.put(x=q.project(s.x - self.lr * step))

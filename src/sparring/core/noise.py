@@ -145,3 +145,10 @@ class Noise:
     def integers(self, tag: str, high: int, shape: Sequence[int]) -> Tensor:
         """(B,*shape) int64, uniform on 0..high-1 (bias below high / 2^32)."""
         return (self.bits(tag, math.prod(shape)) * high >> 32).reshape(-1, *shape)
+
+
+def signs(noise: Noise, count: int, like: Tensor) -> Tensor:
+    """(B,count,C,H,W) of +-1 in the dtype of ``like`` (B,C,H,W): one random bit each, 32 from one word."""
+    words = noise.bits("sign", -(-count // 32) * like[0].numel() if len(like) else 0)
+    words = words.reshape(len(like), -1, *like.shape[1:])
+    return torch.stack([2 * ((words[:, i // 32] >> (i % 32)) & 1) - 1 for i in range(count)], 1).to(like.dtype)
