@@ -40,6 +40,16 @@ def test_every_threat_has_its_line_in_the_docs():
         assert f"| `{name}`" in text
 
 
+@pytest.mark.parametrize("maker", ["attacks", "checks"])
+def test_made_pages_are_up_to_date(maker, tmp_path):
+    """The page says what the docstrings say."""
+    script, made = ROOT / "docs" / f"make_{maker}.py", ROOT / "docs" / f"{maker}.md"
+    copy = tmp_path / script.name
+    copy.write_text(script.read_text())
+    subprocess.run([sys.executable, str(copy)], check=True, timeout=120)
+    assert (tmp_path / made.name).read_text() == made.read_text(), f"run python docs/{script.name}"
+
+
 def test_ci_calls_the_readmes_own_test_command():
     assert "make test" in (ROOT / "README.md").read_text()
     assert "make test" in (ROOT / ".ci" / "run").read_text()

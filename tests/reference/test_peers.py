@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import sparring
+from sparring.core.geometry import distance
 from sparring.models.prepare import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -48,3 +49,34 @@ def test_cw_is_not_longer(case):
     assert theirs.all()
     ratio = np.median((ours.distance / (clipped - x).flatten(1).norm(dim=1)).numpy())
     assert ratio <= 1.03
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "options", "norm"),
+    [
+        ("deepfool", "L2DeepFoolAttack", {"steps": 50}, "l2"),
+        ("deepfool:norm=linf", "LinfDeepFoolAttack", {"steps": 50}, "linf"),
+        ("fmn:norm=linf,steps=30", "LInfFMNAttack", {"steps": 30}, "linf"),
+        ("fmn:norm=l1,steps=30", "L1FMNAttack", {"steps": 30}, "l1"),
+        ("fmn:norm=l0,steps=40", "L0FMNAttack", {"steps": 40}, "l0"),
+    ],
+)
+def test_minimum_norms_are_not_longer(case, ours, peer, options, norm):
+    foolbox, network, model, x, y = case
+    _, clipped, _ = getattr(foolbox.attacks, peer)(**options)(network, x, y, epsilons=None)
+    with torch.no_grad():
+        fooled = model(clipped).argmax(1) != y
+    theirs = torch.where(fooled, distance(clipped - x, norm), torch.inf).median()
+    found = sparring.attack(ours).run(model, x, y)
+    assert found.success.all()
+    assert found.distance.median() <= 1.01 * theirs
+
+
+def test_boundary_needs_a_third_of_the_queries(case):
+    foolbox, network, model, x, y = case
+    x, y = x[:8], y[:8]
+    _, clipped, _ = foolbox.attacks.BoundaryAttack(steps=300)(network, x, y, epsilons=None)
+    found = sparring.attack("boundary:queries=100").run(model, x, y)
+    assert found.success.all()
+    assert (found.forwards <= 100).all()
+    assert found.distance.median() <= distance(clipped - x, "l2").median()

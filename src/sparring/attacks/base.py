@@ -215,10 +215,16 @@ _SHARED = {
 
 
 def attack(text: str | Attack) -> Attack:
-    """An ``Attack`` from spec text: ``attack("pgd:eps=8/255,steps=40,restarts=5")``."""
+    """An ``Attack`` from spec text: ``attack("pgd:eps=8/255,steps=40,restarts=5")``, or one of another library:
+    ``attack("torchattacks.PGD:eps=8/255,steps=40")``.
+    """
     if isinstance(text, Attack):
         return text
     spec = parse(text)
+    if spec.name.partition(".")[0] in ("foolbox", "torchattacks"):
+        from sparring.attacks.foreign import foreign_attack  # which imports this module
+
+        return foreign_attack(spec)
     ATTACKS[spec.name]  # an unknown name is refused before its fields are
     own = {k: v for k, v in spec.values.items() if k not in _SHARED}
     shared = check_fields(spec.name, {k: v for k, v in spec.values.items() if k in _SHARED}, _SHARED)

@@ -253,6 +253,11 @@ class Victim:
         with torch.no_grad():
             return _in_micro_batches(x, noise, self.cost, lambda u, n, _: (self._combined(self._draw(u, n)),))[0]
 
+    def graph(self, x: Tensor, noise: Noise) -> Tensor:
+        """(B,K) combined logits with their graph, as ``gradient`` sees them: for attacks that differentiate themselves."""
+        self._require(Access.GRADIENT)
+        return self._combined(self._draw(x, noise))
+
     def _draw(self, x: Tensor, noise: Noise) -> Tensor:
         """(B,members*draws,K): every member's logits in every draw."""
         each = [

@@ -1,0 +1,46 @@
+"""Write docs/attacks.md from the docstrings of the attacks: ``python docs/make_attacks.py``."""
+
+import inspect
+from pathlib import Path
+
+from sparring.core.registry import ATTACKS
+from sparring.core.spec import show, signature
+
+HEAD = """# Attacks
+
+Made from the docstrings by `python docs/make_attacks.py`; `sparring list attacks` prints the same. Fields every attack shares:
+`norm`, `eps`, `restarts`, `targets` (aim at this many runner-up classes in turn), `target` (a targeted goal: random, next, least
+or a class). `fgsm:target=least` is the least-likely-class FGSM, `fgsm:start=random` starts anywhere in the ball.
+
+- A **budget** attack looks for the best point inside eps; a **minimal** one for the nearest adversarial point, and with `eps=`
+  ends where it finds one inside it.
+- Restricting an attack to some pixels is the ball's mask: `attack(...).run(model, x, y, mask=m)` with m (N,1,H,W) of 0 and 1.
+- A query budget is the seat's (`score:queries=500`) or the call's (`run(..., queries=500)`): what it cannot pay for does not count.
+- Decision attacks begin at given points with `run(..., start=points)`, else at random images.
+- Attacks of other libraries sit in any gradient seat: `torchattacks.PGD:eps=8/255,steps=40`, `foolbox.L2DeepFoolAttack:norm=l2`
+  (extra `peers`). The Law does not hold for them.
+
+| attack | norms | goal | needs | source |
+|---|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """The page's text."""
+    import re
+
+    rows, sections = [], []
+    for name in ATTACKS:
+        entry = ATTACKS[name]
+        text = inspect.cleandoc(entry.__doc__ or "")
+        source = ", ".join(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", text))) or "-"
+        rows.append(
+            f"| [`{name}`](#{name}) | {', '.join(entry.norms)} | {entry.goal.value} | {entry.needs.name.lower()} | {source} |"
+        )
+        fields = ", ".join(f"`{k}={show(d)}`" for k, (_, d) in signature(entry).items())
+        sections += [f"## {name}", "", text, "", f"Fields: {fields or 'none'}.", ""]
+    return HEAD + "\n".join(rows) + "\n\n" + "\n".join(sections)
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("attacks.md").write_text(page())
