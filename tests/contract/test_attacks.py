@@ -401,6 +401,115 @@ def test_docstring_says_source_and_norms(name):
     assert ATTACKS[name].needs is Access.NONE or ("arXiv" in text and "Differs from the paper:" in text)
 
 
+@pytest.mark.parametrize("classes", [2, 3, 4, 8, 10, 1000])
+@pytest.mark.parametrize("name", NAMES)
+def test_bug_24_no_class_or_target_count_is_built_in(name, classes):
+    """auto-attack #70, #110: nine targets whatever K. Two steps of every attack, with and without rival targets."""
+    shape = (3, 8, 8)
+    model, x = net(shape, classes), images(2, shape)
+    y = labels(model, x)
+    short = {k: v for k, v in SHORT.get(name, {}).items() if k not in ("steps", "queries", "searches", "population")}
+    fields: dict[str, object] = {"steps": 2} if "steps" in ATTACKS[name].__dataclass_fields__ else {}
+    fields |= {"queries": 30} if name in ("autoattack", "boundary", "hopskipjump") else {}
+    fields |= {"population": 5} if name == "one_pixel" else {}
+    if name == "spatial":
+        fields = {}
+    for rivals in ({}, {"targets": 9}):
+        if rivals and (ATTACKS[name].needs < Access.SCORES or name == "autoattack"):
+            continue
+        norm = ATTACKS[name].norms[0]
+        text = {**short, **fields, **rivals}
+        found = make_plain(name, norm, text).run(model, x, y)
+        assert torch.equal(found.success, (labels(model, found.x) != y) & found.success)
+        assert (found.job < max(1, min(9, classes - 1))).all()
+
+
+def make_plain(name: str, norm: str, fields: dict[str, object]) -> Attack:
+    text = ",".join(f"{k}={v}" for k, v in fields.items())
+    unbounded = ATTACKS[name].goal is Goal.MINIMAL
+    return sparring.attack(
+        f"{name}:norm={norm}" + ("" if unbounded else f",eps={BUDGET[norm]}") + f",{text}" * bool(text)
+    )
+
+
+@pytest.mark.parametrize("name", ["boundary", "hopskipjump"])
+def test_bug_07_one_image_without_a_start_does_not_stop_the_others(name):
+    """foolbox #541: a failed initialisation is that image's own; it ends unsuccessful, the others go on."""
+
+    class Deaf(nn.Module):
+        """Always class 0 for images with a bright corner, else by the mean."""
+
+        def forward(self, u):
+            bright = u[:, 0, 0, 0] > 2
+            score = torch.where(bright, -1.0, u.mean((1, 2, 3)) - 0.45)
+            return torch.stack([torch.zeros_like(score), score], 1)
+
+    class NeverFooled(Deaf):
+        """Class 0 everywhere: no start exists."""
+
+        def forward(self, u):
+            return torch.stack([torch.ones(len(u)), torch.zeros(len(u))], 1)
+
+    x = torch.full((3, 1, 6, 6), 0.3)
+    y = torch.zeros(3, dtype=torch.int64)
+    found = sparring.attack(f"{name}:queries=200,tries=7").run(NeverFooled().eval(), x, y)
+    assert not found.success.any()
+    assert torch.equal(found.x, x)
+    assert (found.forwards == 7).all(), "gave up after its tries"
+    assert sparring.attack(f"{name}:queries=200").run(Deaf().eval(), x, y).success.all()
+
+
+def test_given_starts_are_used():
+    model, x = linear(2, (3, 8, 8)), images(4)
+    y = labels(model, x)
+    start = sparring.attack("pgd:eps=0.5,loss=margin").run(model, x, y).x
+    near = sparring.attack("boundary:queries=60").run(model, x, y, start=start)
+    far = sparring.attack("boundary:queries=60").run(model, x, y)
+    assert near.success.all()
+    assert near.distance.median() <= far.distance.median()
+
+
+@pytest.mark.parametrize(("name", "norm"), [c for c in CASES if Access.NONE < ATTACKS[c[0]].needs < Access.GRADIENT])
+def test_query_budgets_are_exact(name, norm):
+    """What an image cannot pay for does not count: at most so many forwards, and no success that rests on a later one."""
+    model, x = net(), images(6)
+    y = labels(model, x)
+    asked = Counting(model)
+    attack = make(name, norm)
+    free = attack.run(asked.eval(), x, y)
+    for cap in (1, 7, 23):
+        found = attack.run(model, x, y, queries=cap)
+        assert (found.forwards <= cap).all()
+        early = free.success & (free.forwards <= cap)
+        assert found.success[early].all()
+    assert int(free.forwards.sum()) == asked.images, "every image shown is counted, and nothing else"
+
+
+class Counting(nn.Module):
+    """Counts the images it is shown."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.images = model, 0
+
+    def forward(self, u):
+        self.images += len(u)
+        return self.model(u)
+
+
+def test_bug_04_a_point_on_the_sphere_counts():
+    """ART #507: eps compared in float threw valid points away."""
+    model, x = linear(2, (3, 8, 8)), images(6)
+    y = labels(model, x)
+    for norm in ("linf", "l2", "l1"):
+        truth = true_distance(model, x, y, norm)
+        attack = make("pgd", norm, 1.0, loss="margin", steps=60)
+        keys = image_keys([str(i) for i in range(6)])
+        victim = Victim((System(model),), Access.GRADIENT)
+        found = attack.on(victim, x, y, keys, eps=truth * 1.001 + 1e-6)
+        assert found.success.all(), norm
+
+
 def test_bug_26_a_callable_without_parameters_can_be_attacked():
     class Bare(nn.Module):
         def forward(self, x):

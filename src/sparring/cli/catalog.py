@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import MISSING
 from typing import Any
 
@@ -47,6 +48,7 @@ def catalog(kind: str) -> list[dict[str, Any]]:
                 "goal": entry.goal.value,
                 "needs": entry.needs.name.lower(),
                 "shared_fields": sorted(_SHARED),
+                "source": list(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", entry.__doc__ or ""))),
             }
         if kind == "models":
             record["spec"] = f"{name}:..." if fields else name
@@ -57,7 +59,7 @@ def catalog(kind: str) -> list[dict[str, Any]]:
 def catalog_table(kind: str, entries: list[dict[str, Any]]) -> Table:
     """The entries as a table."""
     table = Table(title=kind, title_justify="left")
-    extra = {"attacks": ("norms", "goal", "needs"), "checks": ("scope", "severity")}.get(kind, ())
+    extra = {"attacks": ("norms", "goal", "needs", "source"), "checks": ("scope", "severity")}.get(kind, ())
     for column in ("name", *extra, *(("what",) if kind == "checks" else ("fields (default)", "what"))):
         table.add_column(column, overflow="fold")
     for e in entries:

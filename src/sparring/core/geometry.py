@@ -17,6 +17,7 @@ from sparring.core.noise import Noise
 Norm = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 EPS_SLACK = 1e-6  # absolute (round-off of float32 pixels), and 10x relative for l2 and l1: PROTOCOL 2.1
+PLANE_ROUNDS = 12  # the same for steps to a hyperplane
 L2_ROUNDS = 12  # active-set rounds of the l2 projection; each is exact once the clipped set stops changing
 
 
@@ -190,8 +191,8 @@ def to_hyperplane(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     """The smallest step d (in ``norm``) with normal . d = gap and x + d in the box [0,1]; where the box does not reach
     that far, the corner nearest to it. normal (B,C,H,W), gap (B,) of either sign (Croce & Hein, arXiv:1907.02044, sec. 3).
 
-    Every coordinate moves in the direction that helps, by f(t) = min(t * rate, room); t solves sum |normal| f = |gap|
-    exactly, by sorting the points where a coordinate meets the box. rate: 1 for linf, |normal| for l2; for l1 the
+    Every coordinate moves in the direction that helps, by f(t) = min(t * rate, room), and t solves sum |normal| f =
+    |gap|: exact once the set of coordinates at the box stops changing. rate: 1 for linf, |normal| for l2; for l1 the
     coordinates of largest |normal| are used up one after the other.
     """
     w = normal.flatten(1) * per_row(gap.sign() + (gap == 0), normal).flatten(1)
@@ -205,16 +206,11 @@ def to_hyperplane(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:
         step = torch.zeros_like(step).scatter(1, order, step)
     else:
         rate = torch.ones_like(slope) if norm == "linf" else slope
-        full = torch.where(rate * slope > 0, room / rate.clamp_min(1e-30), torch.inf)  # t at which the box is met
-        order = full.argsort(1)
-        kink = full.gather(1, order)
-        pull, held = ((slope * v).gather(1, order) for v in (rate, room))
-        # just before kink j: the first j coordinates stand at the box, the others at t * rate
-        done = torch.cat([torch.zeros_like(held[:, :1]), held.where(torch.isfinite(kink), 0).cumsum(1)], 1)
-        free = pull.flip(1).cumsum(1).flip(1)
-        free = torch.cat([free, torch.zeros_like(free[:, :1])], 1)
-        reached = done[:, :-1] + kink.clamp(max=1e30) * free[:, :-1]
-        at = (reached < need[:, None]).sum(1)[:, None]
-        t = (need[:, None] - done.gather(1, at)) / free.gather(1, at).clamp_min(1e-30)
-        step = torch.minimum(t.clamp(0, 1e30) * rate, room) * (slope > 0)
+        pull, held = slope * rate, slope * room
+        t = need / pull.sum(1).clamp_min(1e-30)
+        for _ in range(PLANE_ROUNDS):  # a concave function: Newton's steps rise to the solution and never pass it
+            at_box = t[:, None] * rate >= room
+            free = (pull * ~at_box).sum(1)
+            t = torch.maximum(t, (need - (held * at_box).sum(1)).clamp_min(0) / free.clamp_min(1e-30))
+        step = torch.minimum(t.clamp(0, 1e30)[:, None] * rate, room) * (slope > 0)
     return (step * w.sign()).reshape(x.shape)
