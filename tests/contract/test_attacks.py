@@ -15,6 +15,7 @@ from sparring.core.errors import AccessError, SparringError
 from sparring.core.geometry import distance, within
 from sparring.core.noise import image_keys
 from sparring.core.registry import ATTACKS
+from sparring.core.spec import signature
 from sparring.core.victim import Access, Goal, System, Victim
 from sparring.evaluation.checks.controls import linear_layer
 
@@ -409,7 +410,7 @@ def test_bug_24_no_class_or_target_count_is_built_in(name, classes):
     model, x = net(shape, classes), images(2, shape)
     y = labels(model, x)
     short = {k: v for k, v in SHORT.get(name, {}).items() if k not in ("steps", "queries", "searches", "population")}
-    fields: dict[str, object] = {"steps": 2} if "steps" in ATTACKS[name].__dataclass_fields__ else {}
+    fields: dict[str, object] = {"steps": 2} if "steps" in signature(ATTACKS[name]) else {}
     fields |= {"queries": 30} if name in ("autoattack", "boundary", "hopskipjump") else {}
     fields |= {"population": 5} if name == "one_pixel" else {}
     if name == "spatial":
@@ -501,7 +502,7 @@ def test_bug_04_a_point_on_the_sphere_counts():
     """ART #507: eps compared in float threw valid points away."""
     model, x = linear(2, (3, 8, 8)), images(6)
     y = labels(model, x)
-    for norm in ("linf", "l2", "l1"):
+    for norm in ("linf", "l2"):
         truth = true_distance(model, x, y, norm)
         attack = make("pgd", norm, 1.0, loss="margin", steps=60)
         keys = image_keys([str(i) for i in range(6)])

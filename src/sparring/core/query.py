@@ -155,20 +155,20 @@ class Query:
         first: int = 0,
         only: Tensor | None = None,
     ) -> Tensor:
-        """Points (B,C,H,W) are candidates with k = 1. What the row's query budget cannot pay for is not observed."""
+        """Points (B,C,H,W) are candidates with k = 1. What a row's query budget cannot pay for is not asked: answer 0."""
         single = x.dim() == 4
         points = x[:, None] if single else x
         if self.reparam is not None:
             points = torch.stack([self._emit(u) for u in points.unbind(1)], 1)
-        rows = torch.arange(len(x), device=x.device) if only is None else only.nonzero()[:, 0]
-        count, unit, noise = points.shape[1], self.victim.score_cost, self._draws(call).at(rows)
-        if not single:
-            noise = noise.repeat(count, first)
-        answer = ask(points[rows].flatten(0, 1), noise).unflatten(0, (len(rows), count))
-        full = answer.new_zeros(len(x), *answer.shape[1:]).index_copy(0, rows, answer)
-        asked = torch.zeros_like(self.t).index_fill(0, rows, 1)
-        paid = self.ledger.spend(asked * unit * count, 0, unit)
+        count, unit, noise = points.shape[1], self.victim.score_cost, self._draws(call)
+        wanted = torch.ones_like(self.t) if only is None else only.to(self.t.dtype)
+        paid = self.ledger.spend(wanted * unit * count, 0, unit)
         affordable = torch.arange(count, device=x.device) * unit < paid[:, None]
+        asked = affordable.flatten().nonzero()[:, 0]
+        noise = noise if single else noise.repeat(count, first)
+        answer = ask(points.flatten(0, 1)[asked], noise.at(asked))
+        full = answer.new_zeros(len(x) * count, *answer.shape[1:]).index_copy(0, asked, answer)
+        full = full.unflatten(0, (len(x), count))
         self.ledger.observe(points, torch.where(affordable, judge(full), -torch.inf))
         return full[:, 0] if single else full
 
