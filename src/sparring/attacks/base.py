@@ -82,7 +82,8 @@ class Attack:
 
     def cost(self, victim: Victim, classes: int) -> tuple[int, int]:
         """(forwards, backwards) of an image that survives everything; what a dry run prints."""
-        forwards, backwards = engine.cost_per_image(self.method, victim, self.jobs(classes))
+        targeted = bool(self.setting.targets) or self.setting.target is not None
+        forwards, backwards = engine.cost_per_image(self.method, victim, self.jobs(classes), targeted)
         return forwards + (victim.score_cost if self.setting.targets else 0), backwards
 
     def with_eps(self, eps: float) -> Attack:

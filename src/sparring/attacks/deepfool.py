@@ -57,10 +57,6 @@ class DeepFool:
         if min(self.steps, self.classes) < 1 or self.overshoot < 0:
             raise SparringError("steps and classes must be at least 1, overshoot not negative")
 
-    @property
-    def derives(self) -> int:
-        return self.classes
-
     def init(self, q: Query) -> Rows:
         return Rows(x=q.clean, total=torch.zeros_like(q.clean), fooled=torch.zeros_like(q.t).bool())
 

@@ -352,13 +352,13 @@ def run(
         return _Loop(method, victim, batch, restarts, stop, seed, reparam, queries).run(slots, progress)
 
 
-def cost_per_image(method: Method, victim: Victim, jobs: int) -> tuple[int, int]:
+def cost_per_image(method: Method, victim: Victim, jobs: int, targeted: bool = False) -> tuple[int, int]:
     """(forwards, backwards) of an image that survives everything. ``asks`` and ``derives`` of a method say how many
-    answers and gradients a step takes where that is not one."""
+    answers and gradients a step takes where that is not one; ``classes``: gradients of a step without a target."""
     steps = int(getattr(method, "iterations", method.steps))
     last = 0 if getattr(method, "settled", False) else victim.score_cost
     if method.needs is Access.GRADIENT:
-        derives = int(getattr(method, "derives", 1))
+        derives = int(getattr(method, "derives", 1 if targeted else getattr(method, "classes", 1)))
         return jobs * (steps * victim.cost + last), jobs * steps * victim.cost * derives
     if method.needs is Access.NONE:
         return 0, 0

@@ -41,10 +41,6 @@ class FAB:
         if min(self.steps, self.classes) < 1 or not 0 <= self.alpha < 1 or not 0 < self.beta <= 1 or self.eta < 1:
             raise SparringError("steps and classes must be at least 1, alpha in [0,1), beta in (0,1], eta at least 1")
 
-    @property
-    def derives(self) -> int:
-        return self.classes
-
     def init(self, q: Query) -> Rows:
         if self.start == "clean":
             return Rows(x=q.clean)

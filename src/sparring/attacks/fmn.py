@@ -54,7 +54,7 @@ class FMN:
         gamma = 0.001 + (self.gamma - 0.001) * anneal
         smaller, larger = size * (1 - gamma), s.radius * (1 + gamma)
         # before the first success: where the linear model puts the boundary
-        first = size + margin.abs() / self._dual(grad, norm).clamp_min(1e-12)
+        first = (size + margin.abs() / self._dual(grad, norm).clamp_min(1e-12)) * 1.01  # across it
         if norm == "l0":
             smaller, larger = torch.minimum(smaller.floor(), size - 1), torch.maximum(larger.floor(), s.radius + 1)
             first = torch.maximum(first.ceil(), size + 1)

@@ -166,11 +166,18 @@ class Query:
         affordable = torch.arange(count, device=x.device) * unit < paid[:, None]
         asked = affordable.flatten().nonzero()[:, 0]
         noise = noise if single else noise.repeat(count, first)
-        answer = ask(points.flatten(0, 1)[asked], noise.at(asked))
+        # where nobody may ask: never show a network an empty batch
+        answer = ask(points.flatten(0, 1)[asked], noise.at(asked)) if len(asked) else self._nothing(ask)
         full = answer.new_zeros(len(x) * count, *answer.shape[1:]).index_copy(0, asked, answer)
         full = full.unflatten(0, (len(x), count))
         self.ledger.observe(points, torch.where(affordable, judge(full), -torch.inf))
         return full[:, 0] if single else full
+
+    def _nothing(self, ask: Callable[[Tensor, Noise], Tensor]) -> Tensor:
+        """An answer about no image: labels (0,), or scores (0,K) wide enough for every label."""
+        if ask == self.victim.labels:
+            return self.label[:0]
+        return self.clean.new_zeros(0, max(2, int(self.label.amax()) + 1))
 
     def margin(self, logits: Tensor) -> Tensor:
         """(B,) or (B,k) positive iff logits (B,K) or (B,k,K) fulfil the goal."""
