@@ -44,7 +44,7 @@ CANDIDATES = (
 )
 
 
-def targets(limit: int, hard: str) -> list[tuple[str, Any, Any, float]]:
+def targets(hard: str) -> list[tuple[str, Any, Any, float]]:
     """(name, model, images, eps) of every target."""
     cifar = load_data(f"{DATA}/cifar10_test_0-699.npz")
     found: list[tuple[str, Any, Any, float]] = []
@@ -58,11 +58,13 @@ def targets(limit: int, hard: str) -> list[tuple[str, Any, Any, float]]:
     return found
 
 
-def measure(limit: int, hard: str, file: Path) -> list[dict[str, Any]]:
+def measure(limit: int, hard: str, file: Path, only: str) -> list[dict[str, Any]]:
     """Rows (target, attack, n, survivors as a list of bool, cost of a survivor); resumes from ``file``."""
     rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     done = {(r["target"], r["attack"]) for r in rows}
-    for name, model, images, eps in targets(limit, hard):
+    for name, model, images, eps in targets(hard):
+        if only not in name:
+            continue
         network = prepare(model, images.x[:4]).model
         with torch.no_grad():
             right = (network(images.x).argmax(1) == images.y).nonzero()[:limit, 0]
@@ -93,9 +95,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("cascade.json"))
     parser.add_argument("--plot", type=Path)
+    parser.add_argument(
+        "--only", default="", help="measure only targets whose name holds this; all measured ones are printed"
+    )
     args = parser.parse_args()
-    rows = measure(args.limit, args.hard_weights, args.out)
-    names = list(dict.fromkeys(r["target"] for r in rows))
+    rows = measure(args.limit, args.hard_weights, args.out, args.only)
+    names = [r["target"] for r in rows if r["attack"] == REFERENCE]  # measured last: the target is complete
     table = {(r["target"], r["attack"]): r for r in rows}
     victim = Victim((System(torch.nn.Identity()),), Access.GRADIENT)
     costs = {a: attack(a).with_eps(0.1).cost(victim, 10) for a in (*CANDIDATES, REFERENCE)}
