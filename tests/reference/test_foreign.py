@@ -12,7 +12,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def case(resnet20, cifar):
     pytest.importorskip("foolbox", reason="extra peers is not installed")
-    pytest.importorskip("torchattacks", reason="extra peers is not installed")
     return resnet20, cifar.x[:16], cifar.y[:16]
 
 
@@ -25,6 +24,7 @@ def case(resnet20, cifar):
     ],
 )
 def test_a_foreign_attack_is_judged_in_an_oblivious_seat(case, spec):
+    pytest.importorskip(spec.partition(".")[0], reason="extra peers is not installed")
     model, x, y = case
     result = sparring.evaluate(model, (x, y), ["cd:values=16"], ["oblivious"], [spec])
     bare, defended = (next(c for c in result.cells if c.defense == d) for d in ("none", "cd:values=16"))
@@ -39,7 +39,7 @@ def test_a_foreign_attack_is_judged_in_an_oblivious_seat(case, spec):
 def test_it_sees_the_defense_where_the_seat_shows_it(case):
     """Adaptive: gradients through the colour-depth stage's declared backward, so that it falls as the bare one does."""
     model, x, y = case
-    spec = "torchattacks.PGD:eps=4/255,alpha=1/255,steps=10"
+    spec = "foolbox.LinfPGD:eps=4/255,rel_stepsize=0.25,steps=10"
     cell = next(
         c
         for c in sparring.evaluate(model, (x, y), ["cd:values=16"], ["white-identity"], [spec]).cells
@@ -51,8 +51,8 @@ def test_it_sees_the_defense_where_the_seat_shows_it(case):
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("torchattacks.PGDD:eps=0.1", "PGD"),
-        ("torchattacks.PGD:eps=0.1,stepz=3", "steps"),
+        ("foolbox.LinfPGDD:eps=0.1", "LinfPGD"),
+        ("foolbox.LinfPGD:eps=0.1,stepz=3", "steps"),
         ("foolbox.LinfPGD:norm=l7", "norm=l7"),
     ],
 )
@@ -65,4 +65,4 @@ def test_bad_specs_are_refused_in_one_line(spec, says):
 def test_what_a_foreign_attack_cannot_keep_is_refused(case):
     model, x, y = case
     with pytest.raises(SparringError, match="mask="):
-        sparring.attack("torchattacks.PGD:eps=4/255").run(model, x, y, mask=torch.ones(16, 1, 32, 32))
+        sparring.attack("foolbox.LinfPGD:eps=4/255").run(model, x, y, mask=torch.ones(16, 1, 32, 32))
