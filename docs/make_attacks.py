@@ -1,10 +1,8 @@
 """Write docs/attacks.md from the docstrings of the attacks: ``python docs/make_attacks.py``."""
 
-import inspect
 from pathlib import Path
 
-from sparring.core.registry import ATTACKS
-from sparring.core.spec import show, signature
+from sparring.cli.catalog import catalog
 
 HEAD = """# Attacks
 
@@ -27,18 +25,13 @@ or a class). `fgsm:target=least` is the least-likely-class FGSM, `fgsm:start=ran
 
 def page() -> str:
     """The page's text."""
-    import re
-
     rows, sections = [], []
-    for name in ATTACKS:
-        entry = ATTACKS[name]
-        text = inspect.cleandoc(entry.__doc__ or "")
-        source = ", ".join(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", text))) or "-"
+    for a in catalog("attacks"):
+        source, fields = ", ".join(a["source"]) or "-", ", ".join(f"`{f['name']}={f['default']}`" for f in a["fields"])
         rows.append(
-            f"| [`{name}`](#{name}) | {', '.join(entry.norms)} | {entry.goal.value} | {entry.needs.name.lower()} | {source} |"
+            f"| [`{a['name']}`](#{a['name']}) | {', '.join(a['norms'])} | {a['goal']} | {a['needs']} | {source} |"
         )
-        fields = ", ".join(f"`{k}={show(d)}`" for k, (_, d) in signature(entry).items())
-        sections += [f"## {name}", "", text, "", f"Fields: {fields or 'none'}.", ""]
+        sections += [f"## {a['name']}", "", a["doc"], "", f"Fields: {fields or 'none'}.", ""]
     return HEAD + "\n".join(rows) + "\n\n" + "\n".join(sections)
 
 

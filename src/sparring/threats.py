@@ -227,11 +227,15 @@ def adaptive(defended: Defended, others: Sequence[Defended], options: Options, d
     )
 
 
+def _frozen(system: System, w: int) -> System:
+    """The system with its randomness fixed at draw ``w``."""
+    return replace(system, frozen=w, id=f"{system.id}/w{w}")
+
+
 @THREATS("fixed-w")
 def fixed_w(defended: Defended, others: Sequence[Defended], options: Options, w: int = 0) -> Seat:
     """T13 (diagnostic): the defense's randomness is frozen at draw ``w`` for attack and judge alike."""
-    frozen = replace(defended.system(), frozen=w)
-    frozen = replace(frozen, id=f"{frozen.id}/w{w}")
+    frozen = _frozen(defended.system(), w)
     victim = Victim((frozen,), Access.GRADIENT, amp=options.amp)
     return Seat(
         "",
@@ -249,16 +253,12 @@ def known_w(defended: Defended, others: Sequence[Defended], options: Options, dr
     """T14 (diagnostic): the attacker knows the draw that the judge will make (a leaked seed): ``draws`` times, mean
     accuracy. The lower envelope of every claim that rests on randomness.
     """
-    views = []
+    judge, views = defended.system(), []
     for w in range(draws if defended.random else 1):
         for variant in defended.variants():
-            system = variant.system
-            frozen = replace(system, frozen=w, id=f"{system.id}/w{w}")
-            judge = replace(defended.system(), frozen=w, id=f"{defended.system().id}/w{w}")
-            victim = Victim((frozen,), Access.GRADIENT, 1, system.readout.combine, options.amp)
-            views.append(View(f"w{w}/{variant.name}", victim, variant.reparam, judge))
+            victim = Victim((_frozen(variant.system, w),), Access.GRADIENT, 1, judge.readout.combine, options.amp)
+            views.append(View(f"w{w}/{variant.name}", victim, variant.reparam, _frozen(judge, w)))
     source = f"{defended.name} with the judge's own draws"
-    judge = defended.system()
     return Seat("", tuple(views), Access.GRADIENT, "success", judge, source, pooled=False, averaged=True)
 
 

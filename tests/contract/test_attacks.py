@@ -234,6 +234,17 @@ def test_targeted_attacks_reach_their_target(name, norm):
     assert reached.float().mean() >= 0.5
 
 
+@pytest.mark.parametrize("name", CASCADES)
+def test_a_cascade_can_be_aimed_at_class_0(name):
+    """0 is a target like any other: members that aim at rivals themselves leave that to it."""
+    model, x = linear(4, (3, 8, 8)), images(6)
+    y = labels(model, x)
+    x, y = x[y != 0], y[y != 0]
+    found = sparring.attack(f"{make(name, 'linf', 0.3)},target=0").run(model, x, y)
+    assert found.success.all()
+    assert (labels(model, found.x) == 0).all()
+
+
 def test_bug_12_targeted_loss_falls_with_the_target_in_view():
     """ART #840: targeted APGD judged progress in the untargeted direction."""
     model, x = linear(4, (3, 8, 8)), images(12)

@@ -54,6 +54,7 @@ def test_it_sees_the_defense_where_the_seat_shows_it(case):
         ("foolbox.LinfPGDD:eps=0.1", "LinfPGD"),
         ("foolbox.LinfPGD:eps=0.1,stepz=3", "steps"),
         ("foolbox.LinfPGD:norm=l7", "norm=l7"),
+        ("foolbox.LinfPGD:eps=much", "eps=much"),
     ],
 )
 def test_bad_specs_are_refused_in_one_line(spec, says):

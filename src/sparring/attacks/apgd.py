@@ -58,8 +58,8 @@ class APGD:
             rises=torch.zeros_like(low),
             mark_loss=low,
             mark_step=2 * q.ball.eps + 1,
-            share=low.clamp(SHARE, SHARE),
-            support=low.clamp(1, 1),
+            share=torch.full_like(low, SHARE),
+            support=torch.ones_like(low),
         )
 
     def advance(self, q: Query, s: Rows) -> Rows:

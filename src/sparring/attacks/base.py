@@ -20,6 +20,7 @@ from sparring.core.registry import ATTACKS
 from sparring.core.spec import build, check_fields, parse, show, spec_text
 from sparring.core.victim import Access, Goal, System, Victim
 
+LIBRARIES = ("foolbox", "torchattacks")  # whose attacks a spec may name: attacks/foreign.py
 TargetChoice = Literal["random", "next", "least"] | int
 
 
@@ -77,7 +78,7 @@ class Attack:
 
     @property
     def bounded(self) -> bool:
-        """Is a ball needed and missing?"""
+        """Has the attack the ball it needs?"""
         return self.budget < math.inf or self.method.goal is Goal.MINIMAL or self.method.needs is Access.NONE
 
     def cost(self, victim: Victim, classes: int) -> tuple[int, int]:
@@ -222,7 +223,7 @@ def attack(text: str | Attack) -> Attack:
     if isinstance(text, Attack):
         return text
     spec = parse(text)
-    if spec.name.partition(".")[0] in ("foolbox", "torchattacks"):
+    if spec.name.partition(".")[0] in LIBRARIES:
         from sparring.attacks.foreign import foreign_attack  # which imports this module
 
         return foreign_attack(spec)

@@ -49,7 +49,7 @@ class CascadeAttack(Attack):
                 part.setting,
                 norm=self.norm,
                 target=self.setting.target,
-                targets=0 if self.setting.target else part.setting.targets,
+                targets=0 if self.setting.target is not None else part.setting.targets,
             )
             found.append(replace(part, setting=replace(shared, eps=self.budget)))
         return found
@@ -137,7 +137,7 @@ class AutoAttack(Cascade):
 
 @ATTACKS("cascade")
 @dataclass(frozen=True, kw_only=True)
-class Short(Cascade):
+class ShortCascade(Cascade):
     """The cheapest list of our attacks that broke what AutoAttack (arXiv:2003.01690) broke on every target measured: APGD on
     the margin, then targeted DLR on four rivals. Norms: linf, l2.
 

@@ -37,6 +37,19 @@ def rivals(q: Query, count: int) -> Callable[[Tensor, slice], Tensor]:
     return rows_of
 
 
+def nearest_boundary(q: Query, x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the ``rivals`` the one whose linearised boundary is nearest to ``x`` in the ball's norm: its normal (B,C,H,W),
+    value (B,; 0 on the boundary), the normal's dual norm (B,), and whether ``x`` has already won (B,).
+    """
+    grads, values, logits = q.jacobian(x, rivals(q, count))
+    if q.ball.mask is not None:
+        grads = grads * q.ball.mask[:, None]
+    size = distance(grads.flatten(0, 1), DUAL[q.ball.norm]).unflatten(0, values.shape).clamp_min(1e-12)
+    nearest = (values.abs() / size).argmin(1)
+    row = torch.arange(len(x), device=x.device)
+    return grads[row, nearest], values[row, nearest], size[row, nearest], q.margin(logits) > 0
+
+
 @ATTACKS("deepfool")
 @dataclass(frozen=True, kw_only=True)
 class DeepFool:
@@ -50,7 +63,7 @@ class DeepFool:
     goal: ClassVar = Goal.MINIMAL
     norms: ClassVar = ("l2", "linf")
     steps: int = 50
-    classes: int = 5
+    classes: int = 4
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
@@ -61,17 +74,11 @@ class DeepFool:
         return Rows(x=q.clean, total=torch.zeros_like(q.clean), fooled=torch.zeros_like(q.t).bool())
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        grads, values, logits = q.jacobian(s.x, rivals(q, self.classes))
-        if q.ball.mask is not None:
-            grads = grads * q.ball.mask[:, None]
-        size = distance(grads.flatten(0, 1), DUAL[q.ball.norm]).unflatten(0, values.shape).clamp_min(1e-12)
-        nearest = (values.abs() / size).argmin(1)
-        row = torch.arange(len(s.x), device=s.x.device)
-        w, gap, size = grads[row, nearest], values[row, nearest].abs(), size[row, nearest]
+        w, value, size, won = nearest_boundary(q, s.x, self.classes)
         direction = w.sign() if q.ball.norm == "linf" else w / per_row(size, w)
-        total = s.total + per_row((gap + 1e-6) / size, w) * direction
+        total = s.total + per_row((value.abs() + 1e-6) / size, w) * direction
         x = (q.clean + (1 + self.overshoot) * total).clamp(0, 1)
-        return Rows(x=x, total=total, fooled=q.margin(logits) > 0)
+        return Rows(x=x, total=total, fooled=won)
 
     def done(self, q: Query, s: Rows) -> Tensor:
         return s.fooled

@@ -143,9 +143,12 @@ class _Loop:
         count = len(batch.clean)
         blank = _unseen(batch.clean)
         self.result = blank.put(job=blank.first)
-        # until a first success is found an image's next job waits for the last one's failure
-        first = range(1) if stop == "success" and not self.minimal else range(self.jobs)
-        self.queue = deque((i, j) for j in first for i in range(count))
+        # where a first success is all that is wanted an image's next job waits for the last one's failure
+        self.in_turn = torch.full_like(blank.won, stop == "success")
+        if self.minimal:
+            self.in_turn = self.in_turn & torch.isfinite(batch.eps)
+        waits = self.in_turn.tolist()
+        self.queue = deque((i, j) for j in range(self.jobs) for i in range(count) if not (j and waits[i]))
 
     def query(self, live: _Live) -> Query:
         job, batch = live.job, self.batch
@@ -238,11 +241,11 @@ class _Loop:
             total = {k: getattr(old, k) + getattr(new, k) for k in ("forwards", "backwards", "nonfinite", "flat")}
             merged = old.where(self._prefer(new, old), new).put(**total)
             self.result = Rows(**{k: getattr(self.result, k).index_copy(0, i, getattr(merged, k)) for k in merged})
-        if self.stop == "never" or self.minimal:
-            return int((done.job + 1 == self.jobs).sum())
-        again = ~done.won & (done.job + 1 < self.jobs)
+        enough = done.won & ((done.size <= self.batch.eps[image]) | (not self.minimal))
+        last = (done.job + 1 == self.jobs) | self.in_turn[image] & enough
+        again = ~last & self.in_turn[image]
         self.queue.extend(zip(image[again].tolist(), (done.job[again] + 1).tolist(), strict=True))
-        return int((~again).sum())
+        return int(last.sum())
 
     def _prefer(self, new: Rows, old: Rows) -> Tensor:
         """(B,) is the new job's point better? Better quality first, then the lower job number: order of arrival is

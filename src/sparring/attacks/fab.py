@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sparring.attacks.deepfool import DUAL, rivals
+from sparring.attacks.deepfool import nearest_boundary
 from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row, to_hyperplane
 from sparring.core.query import Query
@@ -48,18 +48,10 @@ class FAB:
         return Rows(x=(q.clean + half) / 2)
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        grads, values, logits = q.jacobian(s.x, rivals(q, self.classes))
-        if q.ball.mask is not None:
-            grads = grads * q.ball.mask[:, None]
-        size = distance(grads.flatten(0, 1), DUAL[q.ball.norm]).unflatten(0, values.shape).clamp_min(1e-12)
-        nearest = (values.abs() / size).argmin(1)
-        row = torch.arange(len(s.x), device=s.x.device)
-        w, value = grads[row, nearest], values[row, nearest]
-        won = q.margin(logits) > 0
+        w, value, _, won = nearest_boundary(q, s.x, self.classes)
         base = torch.where(per_row(won, w), q.clean + self.beta * (s.x - q.clean), s.x)
-        gap = -(
-            value + (w * (base - s.x)).flatten(1).sum(1)
-        )  # the linear model's distance to 0 from base, and from clean
+        # what the linear model lacks to 0 at base, and at clean
+        gap = -(value + (w * (base - s.x)).flatten(1).sum(1))
         gap_clean = -(value + (w * (q.clean - s.x)).flatten(1).sum(1))
         step = to_hyperplane(base, w, gap, q.ball.norm)
         step_clean = to_hyperplane(q.clean, w, gap_clean, q.ball.norm)

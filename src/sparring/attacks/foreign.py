@@ -7,6 +7,7 @@ points are judged like any others. The Law does not hold for them: their randomn
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -22,10 +23,8 @@ from sparring.core.geometry import NORMS, Norm, distance, within
 from sparring.core.losses import success_margin
 from sparring.core.noise import Noise, word
 from sparring.core.registry import suggest
-from sparring.core.spec import Spec, number, show
+from sparring.core.spec import Spec, convert, number, show
 from sparring.core.victim import Access, Goal, Victim
-
-LIBRARIES = ("foolbox", "torchattacks")
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,20 @@ class ForeignAttack(Attack):
         **ignored: Any,
     ) -> Outcome:
         """As ``Attack.on``, ``slots`` images at a time. ``stop``, masks, starts and query caps are not theirs to obey:
-        given one they cannot keep (mask, start, queries, reparam) this raises SparringError. ``forwards`` is the mean of a batch.
+        given one they cannot keep (mask, start, queries, reparam, an eps that differs between images) this raises SparringError. ``forwards`` is
+        the mean of a batch.
         """
         for name in ("mask", "start", "queries", "reparam"):
             if ignored.get(name) is not None:
                 raise SparringError(f"{self}: an attack of another library cannot be given {name}=")
+        budget = self.setting.eps
+        if eps is not None and len(eps):
+            if float(eps.min()) != float(eps.max()):
+                raise SparringError(f"{self}: an attack of another library cannot be given an eps per image")
+            budget = float(eps[0])
         points, calls = x.clone(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         for rows in torch.arange(len(x), device=x.device).split(slots):
             network = _Source(victim, seed).eval()
-            budget = self.setting.eps if eps is None else float(eps[rows[0]])
             with torch.enable_grad():
                 found = self.method.call(network, x[rows].clone(), y[rows], budget)
             points[rows] = found.detach().to(x.dtype)
@@ -101,7 +105,7 @@ class ForeignAttack(Attack):
             logits = victim.logits(points, Noise.of(seed, "attack", keys))
         margin = success_margin(logits, y, None)
         size = distance(points - x, self.norm)
-        inside = within(points - x, torch.full_like(size, self.budget), self.norm)
+        inside = within(points - x, torch.full_like(size, math.inf if budget is None else budget), self.norm)
         zero = torch.zeros_like(calls)
         won = (margin > 0) & inside
         hit = torch.where(won, 0, -1)
@@ -136,11 +140,9 @@ def foreign_attack(spec: Spec) -> ForeignAttack:
     eps: float | None = None
     for key, text in spec.values.items():
         if key == "norm":
-            if text not in NORMS:
-                raise SparringError(f"{spec.name}: norm={text} is not one of {', '.join(NORMS)}")
-            norm = text
+            norm = convert(spec.name, key, Norm, text)
         elif key == "eps":
-            eps = number(text)
+            eps = convert(spec.name, key, float, text)
         elif key not in known:
             raise SparringError(f"{spec.name}: unknown field {key!r}{suggest(key, known)}")
         else:

@@ -38,11 +38,17 @@ def distance(delta: Tensor, norm: Norm) -> Tensor:
     return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
 
 
+def slack(eps: Tensor, norm: Norm) -> Tensor:
+    """(B,) how far beyond ``eps`` (B,) a distance may lie and still count as inside: round-off, and half a pixel for l0."""
+    if norm in ("linf", "l0"):
+        return torch.full_like(eps, EPS_SLACK if norm == "linf" else 0.5)
+    return EPS_SLACK + 10 * EPS_SLACK * eps.clamp(max=1e9)
+
+
 def within(delta: Tensor, eps: Tensor, norm: Norm) -> Tensor:
     """(B,) bool: does each row lie in its ball, up to round-off (checked in float64, PROTOCOL 2.1)?"""
     d, e = distance(delta.double(), norm), eps.double()
-    slack = EPS_SLACK if norm == "linf" else 0.5 if norm == "l0" else EPS_SLACK + 10 * EPS_SLACK * e.clamp(max=1e9)
-    return d <= e + slack
+    return d <= e + slack(e, norm)
 
 
 @dataclass(frozen=True)

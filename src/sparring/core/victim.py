@@ -200,11 +200,7 @@ class Victim:
         """Ascent gradient at ``x`` (B,C,H,W) of ``objective(logits (b,K), rows) -> (b,)``; ``rows`` says which b
         rows of B.
         """
-        self._require(Access.GRADIENT)
-        if torch.is_inference_mode_enabled():
-            raise AccessError(
-                "gradient attacks cannot run under torch.inference_mode(); use torch.no_grad() or nothing"
-            )
+        self._require_gradient()
         return Gradient(*_in_micro_batches(x, noise, self.cost, lambda u, n, i: self._gradient(u, objective, n, i)))
 
     def _gradient(self, x: Tensor, objective: Any, noise: Noise, rows: slice) -> tuple[Tensor, ...]:
@@ -226,11 +222,7 @@ class Victim:
         """Gradients (B,k,C,H,W) of k linear functions of the combined logits, their coefficients (B,k,K) as
         ``rows_of(logits (b,K), rows)`` chose them, and the logits (B,K): one forward, k backwards.
         """
-        self._require(Access.GRADIENT)
-        if torch.is_inference_mode_enabled():
-            raise AccessError(
-                "gradient attacks cannot run under torch.inference_mode(); use torch.no_grad() or nothing"
-            )
+        self._require_gradient()
 
         def call(u: Tensor, n: Noise, rows: slice) -> tuple[Tensor, ...]:
             with torch.enable_grad():
@@ -296,6 +288,13 @@ class Victim:
 
         with torch.no_grad():
             return _in_micro_batches(x, noise, self.score_cost, ask)[0]
+
+    def _require_gradient(self) -> None:
+        self._require(Access.GRADIENT)
+        if torch.is_inference_mode_enabled():
+            raise AccessError(
+                "gradient attacks cannot run under torch.inference_mode(); use torch.no_grad() or nothing"
+            )
 
     def _require(self, access: Access) -> None:
         if self.access < access:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from sparring.core.geometry import Norm, slack
 from sparring.core.spec import parse, show
 from sparring.evaluation.stats import persistent, rate_interval, rate_upper
 from sparring.threats import dominated
@@ -234,9 +236,9 @@ def pool_mask(rows: Rows, defense: str, threat: str, norm: str, eps: float) -> n
         for t, kind in kinds.items()
         if t == threat or (kind in names and kind != parse(threat).name) or (kind == "adaptive" == parse(threat).name)
     ]
-    slack = 1e-6 if norm == "linf" else 0.5 if norm == "l0" else 1e-6 + 1e-5 * min(eps, 1e9)
+    reach = eps + float(slack(torch.tensor(eps, dtype=torch.float64), cast(Norm, norm)))
     # a point made for this ball was checked in float64 by the judge; others enter by their distance
-    inside = ((rows["norm"] == norm) & (rows["eps"] == eps) & rows["feasible"]) | (rows[norm] <= eps + slack)
+    inside = ((rows["norm"] == norm) & (rows["eps"] == eps) & rows["feasible"]) | (rows[norm] <= reach)
     mask = rows.where(defense=defense) & np.isin(rows["threat"], allowed) & inside & rows["pooled"] & ~rows["averaged"]
     return mask | rows.clean(defense)
 

@@ -71,7 +71,6 @@ def train_classifier(
     best, best_loss = {k: v.clone() for k, v in network.state_dict().items()}, float("inf")
     start = time.time()
     for epoch in range(config.epochs):
-        network.train()
         total = 0.0
         for part in torch.from_numpy(rng.permutation(len(training))).split(config.batch):
             index = training[part]
