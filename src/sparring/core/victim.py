@@ -7,7 +7,7 @@ ensemble of them) with an access grade and with the rule by which draws are comb
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import Any, Literal, NamedTuple
 
@@ -51,12 +51,14 @@ class Gradient(NamedTuple):
 @dataclass(frozen=True)
 class Part:
     """One stage as an attacker sees it. ``forward(x, noise)`` is what is deployed, to the bit; ``backward`` is
-    "exact" (autograd), "identity", or a module whose Jacobian at the actual intermediate stands in (BPDA)."""
+    "exact" (autograd), "identity", or a module whose Jacobian at the actual intermediate stands in (BPDA). ``atoms``: how many equally likely
+    things a random stage does, 0: not finitely many."""
 
     name: str
     forward: Callable[[Tensor, Noise], Tensor]
     backward: Literal["exact", "identity"] | Callable[[Tensor], Tensor] = "exact"
     random: bool = False
+    atoms: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class System:
     """A chain of parts in front of a network, with a readout. ``name`` says what it is; ``id`` fingerprints it.
 
     ``frozen``: a seed that fixes all inference randomness, per image (threats fixed-w and known-w), or None.
+    ``exhaustive``: several draws go through the alternatives of a finitely random stage instead of sampling them.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -123,6 +126,7 @@ class System:
     name: str = ""
     id: str = ""
     frozen: int | None = None
+    exhaustive: bool = False
 
     @property
     def random(self) -> bool:
@@ -137,7 +141,7 @@ class System:
         for i, part in enumerate(self.parts[:first]):
             u = apply_part(part, u, noise.child(f"stage{i}"))
         if first < len(self.parts) and draws > 1:
-            u, noise = u.repeat_interleave(draws, 0), noise.repeat(draws)
+            u, noise = u.repeat_interleave(draws, 0), replace(noise.repeat(draws), exhaustive=self.exhaustive)
         for i, part in enumerate(self.parts[first:], first):
             u = apply_part(part, u, noise.child(f"stage{i}"))
         z = self.network(u).float()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import warnings
 from pathlib import Path
 
@@ -58,7 +60,7 @@ def load_data(
 @DATA("npz")
 def npz(path: str) -> ImageSet:
     """An .npz file with ``x`` (N,C,H,W) or (N,H,W,C), uint8 or float in [0,1], ``y`` (N,) and optional ``name``
-    (class names). Never unpickled.
+    (class names). Or ``jpeg`` (bytes of files one after another), ``offset`` (N+1,) and ``y``. Never unpickled.
     """
     file = Path(path)
     if not file.is_file():
@@ -68,6 +70,10 @@ def npz(path: str) -> ImageSet:
             content = {k: arrays[k] for k in arrays.files}
     except (ValueError, OSError) as error:
         raise SparringError(f"data file {path} is not a plain npz file ({error})") from None
+    if {"jpeg", "offset", "y"} <= set(content):
+        raw, offset = content["jpeg"].tobytes(), content["offset"]
+        files = (io.BytesIO(raw[a:b]) for a, b in itertools.pairwise(offset.tolist()))
+        content["x"] = np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files])
     if not {"x", "y"} <= set(content):
         raise SparringError(f"data file {path} has arrays {', '.join(content) or 'none'}; x and y are needed")
     return ImageSet.of(_channels_first(content["x"]), content["y"].astype(np.int64), name=str(path))

@@ -15,6 +15,7 @@ from sparring.core.query import Reparametrisation
 from sparring.core.registry import DEFENSES
 from sparring.core.spec import build, spec_text, split
 from sparring.core.victim import Part, Readout, System
+from sparring.models.classifier import weights_hash
 
 Backward = Literal["exact", "identity"] | nn.Module
 
@@ -24,12 +25,15 @@ class Surrogate:
     """What an attacker may use as a stage's gradient. Required of every stage: leaving it out is a TypeError.
 
     ``backward``: variants by name, the default first: "exact" (autograd is right), "identity" or a stand-in module
-    (BPDA). ``random``: fresh noise at every call (checked). ``why``: one sentence, printed in the report.
+    (BPDA). ``random``: fresh noise at every call (checked). ``why``: one sentence, printed in the report. ``atoms``:
+    a random stage does one of so many equally likely things, chosen by ``noise.choice``; an informed attacker goes through all of
+    them (PROTOCOL 1.2: at most 16). 0: not finitely many.
     """
 
     backward: Mapping[str, Backward]
     random: bool
     why: str
+    atoms: int = 0
 
     @property
     def default(self) -> str:
@@ -58,7 +62,13 @@ class Stage(nn.Module):
 
     def part(self, variant: str | None = None) -> Part:
         """The stage as an attacker sees it, with one of its declared backwards."""
-        return Part(self.name, self, self.surrogate.backward[variant or self.surrogate.default], self.surrogate.random)
+        backward = self.surrogate.backward[variant or self.surrogate.default]
+        return Part(self.name, self, backward, self.surrogate.random, self.surrogate.atoms)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the stage has learned, as a hash; empty where it holds no tensors."""
+        return weights_hash(self) if self.state_dict() else ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,8 @@ class Defended:
             declared = name in stage.surrogate.backward
             parts.append(stage.part(name) if declared else replace(stage.part(), backward=name))  # type: ignore[arg-type]
         label = "+".join(f"{s.name}[{chosen.get(i, s.surrogate.default)}]" for i, s in enumerate(self.stages)) or "none"
-        identity = hashlib.sha256(f"{self.id}|{self.name}|{label}|{self.readout}".encode()).hexdigest()
+        learned = "".join(s.fingerprint for s in self.stages)
+        identity = hashlib.sha256(f"{self.id}|{self.name}|{label}|{self.readout}{learned}".encode()).hexdigest()
         return System(self.network, tuple(parts), self.readout, label, identity)
 
     def drop(self, stages: set[int] | None = None) -> Defended:

@@ -77,8 +77,9 @@ def set_up(
     names = list(dict.fromkeys(["none", *defenses]))
     systems = {}
     for name in names:
-        system = defense(name).install(base)
-        systems[name] = system
+        systems[name] = defense(name).install(base)
+        for stage in systems[name].stages if device else ():
+            stage.to(device)
     others = [_install(load_model(s), images, device)[0] for s in sources]
     return SetUp(classifier, prepared, images, systems, others, classes, image_keys(images.ids))
 

@@ -67,6 +67,17 @@ def save_weights(module: nn.Module, path: Path, card: dict[str, Any]) -> None:
     text.replace(path.with_suffix(".json"))
 
 
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The JSON card beside a weights file. Raises SparringError where there is none."""
+    card = Path(path).with_suffix(".json")
+    if not Path(path).is_file():
+        raise SparringError(f"weights file {path} does not exist")
+    try:
+        return json.loads(card.read_text())
+    except (OSError, ValueError) as error:
+        raise SparringError(f"weights file {path} has no readable card {card} beside it ({error})") from None
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Build a network reproducibly without touching the caller's global random state."""

@@ -1,0 +1,166 @@
+"""HGD's training set (arXiv:1712.02976, sec. 4.1 and app. D): attacked copies of images, on disk in lossless shards.
+
+Members: the clean image, random noise of +-eps, FGSM on each source and on their ensemble, IFGSM of 2, 4 and 8 steps on the
+ensemble; eps is drawn per image from whole 255ths, the label attacked is the source's own prediction. Pixels are rounded to
+8 bits, which keeps every linf ball of whole 255ths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sparring.attacks.base import attack
+from sparring.core.errors import SparringError
+from sparring.core.noise import Noise, image_keys
+from sparring.core.victim import Access, System, Victim
+from sparring.data.images import ImageSet
+from sparring.models.classifier import Classifier, weights_hash
+from sparring.models.prepare import prepare
+from sparring.training.loop import Progress
+
+SHARD = 512
+
+
+@dataclass(frozen=True)
+class AttackedConfig:
+    """eps of each image: uniform over low..high, in 255ths (the paper: 1..16)."""
+
+    low: int = 1
+    high: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.low <= self.high <= 255:
+            raise SparringError(f"low={self.low}, high={self.high}: whole 255ths with 1 <= low <= high <= 255")
+
+
+class AttackedSet:
+    """Pairs (attacked, clean, label), one for each image and member. ``folder`` as ``make_attacked`` left it.
+
+    Raises SparringError where a shard is missing or damaged (never silently the clean image), or belongs to other images.
+    """
+
+    def __init__(self, folder: str | Path, images: ImageSet) -> None:
+        root = Path(folder)
+        try:
+            manifest = json.loads((root / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise SparringError(
+                f"{folder} holds no attacked set ({error}); make one with: sparring train attacked"
+            ) from None
+        if manifest["images"] != images.hash:
+            raise SparringError(f"{folder} was made from other images than {images.name}")
+        self.images, self.name, self.members = images, f"{images.name} attacked as {folder}", tuple(manifest["members"])
+        self.hash = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        self.attacked = torch.stack(
+            [torch.cat([_read(root, m, s) for s in range(_shards(len(images)))]) for m in self.members]
+        )
+
+    def __len__(self) -> int:
+        return len(self.members) * len(self.images)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(attacked (b,C,H,W), clean (b,C,H,W), label (b,)) of the pairs in ``index`` (b,)."""
+        member, image = index // len(self.images), index % len(self.images)
+        return self.attacked[member, image].float() / 255, self.images.x[image], self.images.y[image]
+
+
+def make_attacked(
+    images: ImageSet,
+    sources: Sequence[Classifier],
+    folder: str | Path,
+    config: AttackedConfig,
+    progress: Progress | None = None,
+) -> AttackedSet:
+    """Write ``folder``: manifest.json and one shard per member and 512 images; shards already there are kept.
+
+    Raises SparringError if the folder belongs to other images, sources or settings, or images are not 8-bit.
+    """
+    if not images.lattice:
+        raise SparringError(f"{images.name}: pixels are not whole 255ths; an attacked set is stored in 8 bits")
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    members = [
+        "clean",
+        "random",
+        *[f"fgsm-{i}" for i in range(len(sources))],
+        "fgsm-all",
+        "ifgsm2-all",
+        "ifgsm4-all",
+        "ifgsm8-all",
+    ]
+    if len(sources) == 1:
+        members.remove("fgsm-all")
+    manifest = {
+        "images": images.hash,
+        "members": members,
+        "sources": [{"name": s.name, "hash": weights_hash(s)} for s in sources],
+        "eps": [config.low, config.high],
+        "seed": config.seed,
+    }
+    file = root / "manifest.json"
+    if file.exists() and json.loads(file.read_text()) != manifest:
+        raise SparringError(
+            f"{folder} holds an attacked set of other images, sources or settings; choose another --out"
+        )
+    file.write_text(json.dumps(manifest, indent=1) + "\n")
+    systems = tuple(System(prepare(s, images.x[:4]).model) for s in sources)
+    total = len(members) * _shards(len(images))
+    for number in range(total):
+        member, shard = members[number // _shards(len(images))], number % _shards(len(images))
+        path = root / f"{member}-{shard:05d}.safetensors"
+        if not path.exists():
+            part = images.at(range(shard * SHARD, min((shard + 1) * SHARD, len(images))))
+            points = _points(member, systems, part, config)
+            partial = path.with_suffix(".partial")
+            save_file({"x": points}, partial)
+            partial.replace(path)
+        if progress:
+            progress(number + 1, total, f"attacked set: {member}")
+    return AttackedSet(root, images)
+
+
+def _shards(count: int) -> int:
+    return -(-count // SHARD)
+
+
+def _read(root: Path, member: str, shard: int) -> Tensor:
+    path = root / f"{member}-{shard:05d}.safetensors"
+    try:
+        return load_file(path)["x"]
+    except Exception as error:
+        raise SparringError(
+            f"attacked set: {path} is missing or damaged ({error}); make it again with: sparring train attacked"
+        ) from None
+
+
+def _points(member: str, systems: tuple[System, ...], images: ImageSet, config: AttackedConfig) -> Tensor:
+    """(n,C,H,W) uint8."""
+    keys = image_keys(images.ids)
+    noise = Noise.of(config.seed, "attacked-set", keys).child(member)
+    eps = (config.low + noise.choice("eps", config.high - config.low + 1)).float() / 255
+    if member == "clean":
+        x = images.x
+    elif member == "random":
+        sign = 2 * (noise.uniform("sign", images.x.shape[1:]) < 0.5).float() - 1
+        x = (images.x + eps[:, None, None, None] * sign).clamp(0, 1)
+    else:
+        kind, _, source = member.partition("-")
+        chosen = systems if source == "all" else (systems[int(source)],)
+        victim = Victim(chosen, Access.GRADIENT, combine="logits")
+        steps = 1 if kind == "fgsm" else int(kind.removeprefix("ifgsm"))
+        label = victim.scores(images.x, noise).argmax(1)
+        spec = f"bim:steps={steps},step_size={1 / steps},eps=1"
+        x = attack(spec).on(victim, images.x, label, keys, stop="never", seed=config.seed, eps=eps).x
+    points = (x * 255).round()
+    moved = (points - images.x * 255).abs().flatten(1).amax(1)
+    assert bool((moved <= eps * 255 + 0.01).all()), f"{member} left its ball: a bug, please report it"
+    return points.to(torch.uint8)

@@ -1,0 +1,159 @@
+"""Train a network in front of a frozen classifier: HGD's denoiser, S2SNet's autoencoder, ACE's plug-in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparring.core.errors import SparringError
+from sparring.core.registry import suggest
+from sparring.data.images import ImageSet
+from sparring.models.classifier import Classifier, weights_hash
+from sparring.training.attacked import AttackedSet
+
+Tap = Literal["pixel", "feature", "logits", "label"]
+# the last feature map before pooling, by the name of its module, for architectures we know
+FEATURES = ("layer4", "layer3", "Mixed_7c", "features", "conv_head", "conv2")
+
+
+class Tapped(nn.Module):
+    """A frozen classifier that also hands out one of its feature maps: x -> (logits, feature map of module ``name``)."""
+
+    def __init__(self, classifier: Classifier, name: str = "") -> None:
+        super().__init__()
+        self.classifier = classifier.eval().requires_grad_(False)
+        modules = dict(classifier.network.named_modules())
+        name = name or next((f for f in FEATURES if f in modules), "")
+        if name not in modules or not name:
+            raise SparringError(
+                f"feature={name!r} is not a module of {classifier.name}{suggest(name, [m for m in modules if m.count('.') < 1 and m])}"
+            )
+        self.name = name
+        self._seen: Tensor | None = None
+        modules[name].register_forward_hook(self._note)
+
+    def _note(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._seen = output
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.classifier(x)
+        seen, self._seen = self._seen, None
+        assert seen is not None, f"{self.name} was not called in the forward pass"
+        return logits, seen
+
+
+class Denoising:
+    """HGD (arXiv:1712.02976, sec. 3.2): bring the denoised image's ``tap`` near that of the clean image.
+
+    pixel: mean |x' - x| (PGD, pixel guided). feature: mean L1 of the last feature map (FGD). logits: mean L1 of the logits
+    (LGD). label: cross-entropy of the denoised image (CGD). The classifier is frozen, BatchNorm statistics included. Differs
+    from the paper: its norm is not stated, L1 means are what its code did; ``flip``: the pair is flipped together, as there.
+    """
+
+    def __init__(
+        self,
+        pairs: AttackedSet,
+        target: Classifier,
+        network: nn.Module,
+        tap: Tap,
+        card: Mapping[str, Any],
+        feature: str = "",
+        flip: bool = True,
+    ) -> None:
+        self.pairs, self.network, self.tap, self.flip = pairs, network.requires_grad_(True), tap, flip
+        self.target = Tapped(target, feature)
+        self.card = {
+            **card,
+            "tap": tap,
+            "feature": self.target.name,
+            "target": target.name,
+            "target_hash": weights_hash(target),
+            "data": pairs.name,
+        }
+
+    @property
+    def data_hash(self) -> str:
+        return self.pairs.hash
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def mode(self, network: nn.Module, train: bool) -> None:
+        network.train(train)
+
+    def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
+        noisy, clean, y = (t.to(next(self.network.parameters()).device) for t in self.pairs.batch(index))
+        if train and self.flip:
+            flip = (torch.rand(len(index)) < 0.5).to(clean.device)[:, None, None, None]
+            noisy, clean = torch.where(flip, noisy.flip(-1), noisy), torch.where(flip, clean.flip(-1), clean)
+        out = network(noisy)
+        if self.tap == "pixel":
+            return (out - clean).abs().flatten(1).mean(1), None
+        logits, features = self.target(out)
+        right = logits.argmax(1) == y
+        if self.tap == "label":
+            return F.cross_entropy(logits, y, reduction="none"), right
+        with torch.no_grad():
+            wanted = self.target(clean)
+        got, goal = (logits, wanted[0]) if self.tap == "logits" else (features, wanted[1])
+        return (got - goal).abs().flatten(1).mean(1), right
+
+
+class Reconstruction:
+    """A plain autoencoder: mean squared error per image. S2SNet's first stage, ACE's plug-in (needs no labels)."""
+
+    def __init__(self, images: ImageSet, network: nn.Module, card: Mapping[str, Any]) -> None:
+        self.images, self.network = images, network.requires_grad_(True)
+        self.card = {**card, "data": images.name, "objective": "reconstruction"}
+
+    @property
+    def data_hash(self) -> str:
+        return self.images.hash
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def mode(self, network: nn.Module, train: bool) -> None:
+        network.train(train)
+
+    def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
+        x = self.images.x[index].to(next(self.network.parameters()).device)
+        if train:
+            x = torch.where((torch.rand(len(index)) < 0.5).to(x.device)[:, None, None, None], x.flip(-1), x)
+        return (network(x) - x).square().flatten(1).mean(1), None
+
+
+class StructureToSignal(Reconstruction):
+    """S2SNet's second stage (arXiv:1803.07994, sec. 3.1): only the decoder is trained, by cross-entropy of the frozen
+    classifier on the reconstruction. The encoder stays in eval mode, BatchNorm statistics too.
+
+    Differs from the paper: it names no loss, cross-entropy with the true label is our reading.
+    """
+
+    def __init__(self, images: ImageSet, target: Classifier, network: nn.Module, card: Mapping[str, Any]) -> None:
+        super().__init__(images, network, card)
+        self.target = target.eval().requires_grad_(False)
+        encoder: nn.Module = network.encoder  # type: ignore[assignment]
+        encoder.requires_grad_(False)
+        self.card = {
+            **self.card,
+            "objective": "classifier's cross-entropy, decoder only",
+            "target": target.name,
+            "target_hash": weights_hash(target),
+        }
+
+    def mode(self, network: nn.Module, train: bool) -> None:
+        network.train(train)
+        self.network.encoder.eval()  # type: ignore[union-attr]
+
+    def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor]:
+        device = next(self.network.parameters()).device
+        x, y = self.images.x[index].to(device), self.images.y[index].to(device)
+        if train:
+            x = torch.where((torch.rand(len(index)) < 0.5).to(device)[:, None, None, None], x.flip(-1), x)
+        z = self.target(network(x))
+        return F.cross_entropy(z, y, reduction="none"), z.argmax(1) == y
