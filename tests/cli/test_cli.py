@@ -321,7 +321,10 @@ def test_pickled_code_is_never_executed(place):
         (("evaluate", MODEL, "--data", "data.npz", "--defense", "vote:samples=4"), "deterministic"),
         (("list", "attack"), "did you mean attacks"),
         (("report", "nowhere"), "run.json"),
-        (("train", "hgd", "--data", "data.npz", "--out", "x.safetensors"), "only 'classifier'"),
+        (("train", "hgd", "--target", MODEL, "--data", "data.npz", "--attacked", "nowhere", "--out", "x.safetensors"), "holds no attacked set"),
+        (("train", "hgd", "--target", MODEL, "--data", "data.npz", "--attacked", "nowhere", "--out", "x.safetensors", "--tap", "pixels"), "--tap pixels"),
+        (("train", "classifier", "--data", "data.npz", "--out", "x.safetensors", "--scale", "large"), "--scale large"),
+        (("train", "classifier", "--data", "data.npz", "--out", "x.pt"), ".safetensors"),
     ],
 )  # fmt: skip
 def test_bad_words(place, words, says):

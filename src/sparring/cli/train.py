@@ -11,7 +11,10 @@ from sparring.cli.output import Bar, emit
 from sparring.core.errors import SparringError
 
 train = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Train a classifier or a learned defense; every run resumes."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Train a classifier or a learned defense; every run resumes.",
+    epilog="Example: sparring train classifier --data mnist5k:split=train --out small_cnn.safetensors",
 )
 
 Data = Annotated[
