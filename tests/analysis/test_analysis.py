@@ -1,0 +1,123 @@
+"""Analyses against published numbers and closed forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sparring.analysis.denoising import perturbation_levels, predicted_perturbation
+from sparring.analysis.gradients import (
+    class_loss,
+    class_shares,
+    gradient_maps,
+    label_map,
+    reconstruction_loss,
+    ssim_matrix,
+    white_pixel_map,
+)
+from sparring.analysis.overlap import PUBLISHED_GAIN, bait_pixels, bait_share, gradient_overlap, top_pixels
+from sparring.core.errors import SparringError
+from sparring.models.ace import AceNet
+
+LAMBDAS = (0, 1, 2, 5, 10, 20, 100, float("inf"))
+# ACE paper, Table 2, second half: percent of 256 pixels, to one decimal
+PUBLISHED = {
+    "resnet18": (31.3, 34.4, 35.9, 44.9, 53.9, 63.3, 86.7, 100.0),
+    "vgg11": (5.1, 63.3, 64.5, 66.8, 70.7, 75.4, 93.8, 100.0),
+}
+
+
+def architecture(name: str) -> nn.Module:
+    """The CIFAR forms: a 3x3 stem without pooling; VGG's features and one linear layer."""
+    models = pytest.importorskip("torchvision.models", reason="extra models is not installed")
+    if name == "vgg11":
+        return nn.Sequential(models.vgg11().features, nn.Flatten(), nn.Linear(512, 10))
+    network = models.resnet18(num_classes=10)
+    network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    return network
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_ace_table_2_overlap_shares_are_the_published_numbers(name):
+    """All 16, from architecture alone. At lambda 0 nothing is fitted; the gain of the others is ours (see ``structural``)."""
+    network = architecture(name)
+    found = [100 * bait_share(gradient_overlap(AceNet(network, lam), gain=PUBLISHED_GAIN)) for lam in LAMBDAS]
+    assert found == pytest.approx(PUBLISHED[name], abs=0.051)
+
+
+def test_the_literal_all_ones_rule_saturates_instead():
+    network = architecture("resnet18")
+    assert bait_share(gradient_overlap(AceNet(network, 1))) > 0.97
+
+
+def test_the_overlap_of_one_convolution_counts_its_windows():
+    overlap = gradient_overlap(nn.Conv2d(3, 2, 3, padding=1), size=4)
+    assert overlap.tolist()[0] == [3 * 2 * n for n in (4, 6, 6, 4)]
+    assert overlap.tolist()[1] == [3 * 2 * n for n in (6, 9, 9, 6)]
+    assert top_pixels(torch.arange(10.0).reshape(2, 5), 0.3).sum() == 3
+    assert top_pixels(overlap, 1.0).all()
+    assert bait_pixels(5, 4).sum() == 6
+
+
+def test_a_linear_network_carries_a_perturbation_unchanged():
+    """E_l of bias-free linear layers is the input's, scaled by the matrices; of a threefold image 2."""
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(12, 7, bias=False), nn.Linear(7, 5, bias=False), nn.Linear(5, 4, bias=False)
+    )
+    x = torch.rand(6, 3, 2, 2)
+    levels = perturbation_levels(network, x, 3 * x, ["1", "2", "3"])
+    assert list(levels) == ["input", "1", "2", "3"]
+    assert list(levels.values()) == pytest.approx([2.0] * 4, rel=1e-5)
+    assert list(perturbation_levels(network, x, 3 * x)) == ["input", "1", "2", "3"]
+    with pytest.raises(SparringError, match="is not a module"):
+        perturbation_levels(network, x, x, ["layer9"])
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0, 1.3])
+def test_the_slope_is_the_share_of_noise_removed(share):
+    clean = torch.rand(5, 3, 8, 8)
+    noise = 0.1 * torch.randn(5, 3, 8, 8)
+    found = predicted_perturbation(clean, clean + noise, clean + (1 - share) * noise)
+    assert found.slope == pytest.approx(share, rel=1e-4)
+    assert int(found.histogram.sum()) == found.n == 5 * 192
+    with pytest.raises(SparringError, match="no perturbation"):
+        predicted_perturbation(clean, clean, clean)
+
+
+def test_gradient_maps_and_their_similarity():
+    torch.manual_seed(0)
+    network, x, y = nn.Sequential(nn.Flatten(), nn.Linear(3 * 144, 4)), torch.rand(6, 3, 12, 12), torch.arange(6) % 4
+    maps = gradient_maps(class_loss(network, y), x, batch=4)
+    assert torch.allclose(maps, gradient_maps(class_loss(network, y), x, batch=6), atol=1e-5)
+    assert torch.allclose(maps.flatten(1).amax(1), torch.ones(6))
+    copy = gradient_maps(reconstruction_loss(nn.Identity()), x)
+    assert copy.abs().sum() == 0, "a perfect copy has no reconstruction gradient"
+    table = ssim_matrix({"one": maps, "same": maps, "other": torch.rand_like(maps)})
+    assert table["one"]["same"] == pytest.approx(1)
+    assert table["one"]["other"] < 0.3
+
+
+def test_class_shares_sum_to_one_and_see_a_bait():
+    grad = torch.zeros(2, 3, 8, 8)
+    grad[..., ::2, ::2] = 1
+    assert class_shares(grad).tolist() == [[1, 0], [0, 0]]
+    assert float(class_shares(torch.rand(4, 3, 9, 8)).sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_white_pixels_and_label_maps_of_a_known_network():
+    """Class 1 wins once pixel (1, 2) is bright: one white pixel flips every image, and only along that axis labels change."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    with torch.no_grad():
+        network[1].weight.zero_()  # type: ignore[union-attr]
+        network[1].bias.copy_(torch.tensor([0.5, 0.0]))  # type: ignore[union-attr]
+        network[1].weight[1, 6] = 1.0  # type: ignore[index]
+    x = torch.full((3, 1, 4, 4), 0.2)
+    found = white_pixel_map(network, x, torch.zeros(3, dtype=torch.int64))
+    assert found[1, 2] == 1
+    assert found.sum() == 1
+    mask = torch.zeros(4, 4, dtype=torch.bool)
+    mask[1, 2] = True
+    labels = label_map(network, x[:1], torch.ones(1, 1, 4, 4), mask, 1.0, 11)
+    assert (labels == labels[0]).all()
+    assert labels[0].tolist() == [0] * 7 + [1] * 4  # 0.2 + j > 0.5 first at j = 0.4
