@@ -245,6 +245,8 @@ class NoiseStage(ChannelStage):
             unit = noise.normal("channel", shape)
         elif self.law == "uniform":
             unit = math.sqrt(3) * (2 * noise.uniform("channel", shape) - 1)
+        elif self.law == "sign":
+            unit = 2 * (noise.uniform("channel", shape) < 0.5).float() - 1
         else:
             unit = noise.laplace("channel", shape) / math.sqrt(2)
         return x + self.std * unit.to(x)
@@ -296,3 +298,12 @@ class Laplace(AdditiveNoise):
 
     def std_of(self, eps: float) -> float:
         return eps * math.sqrt(2 / 3)
+
+
+@DEFENSES("sign")
+@dataclass(frozen=True)
+class Sign(AdditiveNoise):
+    """Sign noise, +-std with equal chance: the third noise that S2SNet puts before its network (sec. 4.2). ``eps``: the same."""
+
+    def std_of(self, eps: float) -> float:
+        return eps

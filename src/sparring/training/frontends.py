@@ -13,6 +13,7 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import suggest
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
+from sparring.models.prepare import prepare
 from sparring.training.attacked import AttackedSet
 
 Tap = Literal["pixel", "feature", "logits", "label"]
@@ -66,6 +67,8 @@ class Denoising:
     ) -> None:
         self.pairs, self.network, self.tap, self.flip = pairs, network.requires_grad_(True), tap, flip
         self.target = Tapped(target, feature)
+        # where no feature map is needed the folded copy gives the same logits faster
+        self.logits = prepare(target, pairs.images.x[:2]).model
         self.card = {
             **card,
             "tap": tap,
@@ -86,21 +89,28 @@ class Denoising:
         network.train(train)
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
-        noisy, clean, y = (t.to(next(self.network.parameters()).device) for t in self.pairs.batch(index))
+        device = next(self.network.parameters()).device
+        noisy, clean, y = (t.to(device) for t in self.pairs.batch(index))
+        self.target.to(device)
+        self.logits.to(device)
         if train and self.flip:
             flip = (torch.rand(len(index)) < 0.5).to(clean.device)[:, None, None, None]
             noisy, clean = torch.where(flip, noisy.flip(-1), noisy), torch.where(flip, clean.flip(-1), clean)
         out = network(noisy)
         if self.tap == "pixel":
             return (out - clean).abs().flatten(1).mean(1), None
-        logits, features = self.target(out)
+        if self.tap == "feature":
+            logits, features = self.target(out)
+            with torch.no_grad():
+                _, wanted = self.target(clean)
+            return (features - wanted).abs().flatten(1).mean(1), logits.argmax(1) == y
+        logits = self.logits(out)
         right = logits.argmax(1) == y
         if self.tap == "label":
             return F.cross_entropy(logits, y, reduction="none"), right
         with torch.no_grad():
-            wanted = self.target(clean)
-        got, goal = (logits, wanted[0]) if self.tap == "logits" else (features, wanted[1])
-        return (got - goal).abs().flatten(1).mean(1), right
+            wanted = self.logits(clean)
+        return (logits - wanted).abs().mean(1), right
 
 
 class Reconstruction:
@@ -136,7 +146,7 @@ class StructureToSignal(Reconstruction):
 
     def __init__(self, images: ImageSet, target: Classifier, network: nn.Module, card: Mapping[str, Any]) -> None:
         super().__init__(images, network, card)
-        self.target = target.eval().requires_grad_(False)
+        self.target = prepare(target, images.x[:2]).model
         encoder: nn.Module = network.encoder  # type: ignore[assignment]
         encoder.requires_grad_(False)
         self.card = {
@@ -155,5 +165,5 @@ class StructureToSignal(Reconstruction):
         x, y = self.images.x[index].to(device), self.images.y[index].to(device)
         if train:
             x = torch.where((torch.rand(len(index)) < 0.5).to(device)[:, None, None, None], x.flip(-1), x)
-        z = self.target(network(x))
+        z = self.target.to(device)(network(x))
         return F.cross_entropy(z, y, reduction="none"), z.argmax(1) == y
