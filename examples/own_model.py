@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import sparring
-from sparring.training.classifier import ClassifierConfig, train_classifier
+from sparring.training.classifier import train_classifier
+from sparring.training.loop import LoopConfig
 
 weights = Path("small_cnn.safetensors")
 if not weights.exists():
-    train_classifier(sparring.load_data("mnist5k:split=train"), ClassifierConfig(epochs=2), weights)
+    train_classifier(sparring.load_data("mnist5k:split=train"), LoopConfig(epochs=2), weights)
 
 result = sparring.evaluate(
     f"small_cnn:weights={weights}",

@@ -334,3 +334,29 @@ def test_bad_words(place, words, says):
 def test_an_output_folder_of_another_configuration(place):
     run(place, *BASE, "--out", "run", "--json")
     bad(place, "holds another configuration (differs in seed)", *BASE, "--out", "run", "--seed", "1")
+
+
+def test_analyze_prints_and_draws(place):
+    """Every analysis runs on a model and images as a user has them, and its numbers are in range."""
+    share = json.loads(
+        run(place, "analyze", "overlap", "ace_resnet:depth=8,lam=inf", "--png", "o.png", "--json").stdout
+    )
+    assert share["share"] == 1.0, "at lambda inf only bait pixels are tied to anything"
+    common = (MODEL, "--data", "data.npz", "--limit", "6", "--json")
+    found = json.loads(run(place, "analyze", "pixels", *common, "--png", "p.png").stdout)
+    assert 0 <= found["mean"] <= found["max"] <= 1
+    assert sum(found["class_shares"]) == pytest.approx(1, abs=1e-4)
+    found = json.loads(run(place, "analyze", "layers", *common, "--defense", "cd:values=4").stdout)
+    assert found["adversarial"]["input"] > 0
+    assert set(found) == {"adversarial", "random noise", "adversarial behind cd:values=4"}
+    found = json.loads(run(place, "analyze", "noise", *common, "--defense", "hgd", "--png", "n.png").stdout)
+    assert found["n"] == 6 * 3 * 8 * 8
+    run(place, "analyze", "labels", MODEL, "--data", "data.npz", "--png", "l.png", "--points", "5")
+    for name in "opnl":
+        assert (place / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert (
+        "has"
+        in run(
+            place, "analyze", "labels", MODEL, "--data", "data.npz", "--png", "l.png", "--image", "999", code=2
+        ).stderr
+    )

@@ -17,8 +17,8 @@ def perturbation_levels(
     network: nn.Module, clean: Tensor, other: Tensor, layers: Sequence[str] = ()
 ) -> dict[str, float]:
     """E_l = mean over images of |f_l(other) - f_l(clean)|_1 / |f_l(clean)|_1 for each named layer, in the order they run;
-    "input" first. clean, other (N,C,H,W) in [0,1]. ``layers``: module names; default: the children of the innermost
-    network that has at least three.
+    "input" first. clean, other (N,C,H,W) in [0,1]. ``layers``: module names; default: the children of the outermost
+    network that has at least two.
 
     Differs from the paper: its formula is lost in our copy; l1 is our reading. Raises SparringError for an unknown layer.
     """
@@ -50,9 +50,9 @@ def perturbation_levels(
 def _blocks(network: nn.Module) -> list[str]:
     for name, module in network.named_modules():
         children = [n for n, c in module.named_children() if any(True for _ in c.parameters())]
-        if len(children) >= 3:
+        if len(children) >= 2:
             return [f"{name}.{c}" if name else c for c in children]
-    raise SparringError("the network has no module with three children; name the layers")
+    return [n for n, m in network.named_modules() if n and next(m.parameters(recurse=False), None) is not None]
 
 
 @dataclass(frozen=True)

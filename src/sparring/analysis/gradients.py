@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
 
+Map = Callable[[Tensor], Tensor]
 
-def gradient_maps(loss: Callable[[Tensor], Tensor], x: Tensor, batch: int = 64) -> Tensor:
+
+def gradient_maps(loss: Map, x: Tensor, batch: int = 64) -> Tensor:
     """(N,H,W) magnitudes of d loss / d x, largest over channels, each image's scaled to a maximum of 1.
 
     ``loss``: images (b,C,H,W) -> (b,).
@@ -26,7 +28,7 @@ def gradient_maps(loss: Callable[[Tensor], Tensor], x: Tensor, batch: int = 64) 
     return maps / maps.flatten(1).amax(1).clamp_min(1e-30)[:, None, None]
 
 
-def class_loss(network: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:
+def class_loss(network: Map, y: Tensor) -> Map:
     """Cross-entropy (b,) of a classifier for labels y (N,), to be called on the images in order."""
     position = 0
 
@@ -39,7 +41,7 @@ def class_loss(network: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:
     return loss
 
 
-def reconstruction_loss(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def reconstruction_loss(network: Map) -> Map:
     """Mean squared error (b,) of an autoencoder to the image itself, which is held constant."""
     return lambda x: (network(x) - x.detach()).square().flatten(1).mean(1)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sparring.cli.analyze import analyze
 from sparring.cli.output import Bar, emit, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
@@ -22,6 +23,7 @@ app = typer.Typer(
     help="Put a defended image classifier in the ring: honest, adaptive robustness evaluation.",
 )
 app.add_typer(train, name="train")
+app.add_typer(analyze, name="analyze")
 
 Model = Annotated[
     str,

@@ -1,0 +1,42 @@
+"""Pictures of arrays: heatmaps of pixels, label maps, histograms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from torch import Tensor
+
+mpl.use("Agg")
+
+
+def save_map(
+    values: Tensor, path: Path, title: str, x: str = "", y: str = "", extent: float = 0.0, colors: str = "viridis"
+) -> None:
+    """A PNG of (H,W) values with a color bar, or of (H,W) integer labels with one color each.
+
+    ``extent``: axes run over [-extent, extent] instead of pixel numbers. ``x``, ``y``: names of the axes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 4.0), layout="constrained")
+    axes = figure.subplots()
+    array = values.detach().cpu().numpy()
+    box = (-extent, extent, extent, -extent) if extent else None
+    whole = np.issubdtype(array.dtype, np.integer)
+    shown = axes.imshow(
+        array,
+        cmap="tab10" if whole else colors,
+        vmin=0 if whole else None,
+        vmax=9 if whole else None,
+        extent=box,
+        interpolation="nearest",
+    )
+    figure.colorbar(shown, ax=axes, shrink=0.85)
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
