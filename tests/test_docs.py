@@ -40,6 +40,14 @@ def test_every_threat_has_its_line_in_the_docs():
         assert f"| `{name}`" in text
 
 
+def test_every_defense_and_surrogate_is_in_the_docs():
+    from sparring.core.registry import DEFENSES
+
+    text = (ROOT / "docs" / "defenses.md").read_text()
+    for name in DEFENSES:
+        assert f"`{name}`" in text
+
+
 @pytest.mark.parametrize("maker", ["attacks", "checks"])
 def test_made_pages_are_up_to_date(maker, tmp_path):
     """The page says what the docstrings say."""
