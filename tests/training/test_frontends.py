@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -229,3 +230,30 @@ def test_joint_ace_trains_and_loads_by_its_spec(tmp_path):
     loaded = sparring.load_model(spec)
     with torch.no_grad():
         assert torch.allclose(loaded(x.x), made(x.x), atol=1e-5)
+
+
+def test_two_processes_share_each_batch_and_reach_the_same_curve(tmp_path):
+    """Data-parallel through Accelerate: gradients are averaged over processes, so the curve is one process's."""
+    script = tmp_path / "go.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from tests.training.test_frontends import images\n"
+        "from sparring.training.classifier import train_classifier\n"
+        "from sparring.training.loop import LoopConfig\n"
+        "train_classifier(images(44), LoopConfig(epochs=2, batch=8), sys.argv[1])\n"
+    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for words in (["one.safetensors"], ["two.safetensors"]):
+        launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if words == ["two.safetensors"] else []
+        subprocess.run(
+            [sys.executable, *launch, str(script), *words],
+            check=True,
+            cwd=tmp_path,
+            env=env,
+            timeout=300,
+            capture_output=True,
+        )
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text())["curve"] for n in ("one", "two"))
+    assert [r["validation_loss"] for r in one] == pytest.approx([r["validation_loss"] for r in two], rel=1e-4)
+    assert [r["loss"] for r in one] == pytest.approx([r["loss"] for r in two], rel=1e-4)

@@ -158,7 +158,7 @@ class _Loop:
             if point.dim() == 5:
                 point, margin = self.best_of(point, margin, job.clean)
             won = (margin > 0) & (margin >= self.kappa)
-            size = distance(point - job.clean, batch.norm)
+            size = distance(point - job.clean, batch.norm) if self.minimal else best.size
             if self.minimal:
                 better = torch.where(best.won, won & (size < best.size), won | (margin > best.margin))
             elif self.stop == "success":

@@ -57,10 +57,9 @@ class Square:
         return area.sqrt().round().clamp(least, max(least, min(height, width) - 1)).long()
 
     @staticmethod
-    def _window(noise: Noise, tag: str, side: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A random square: (B,1,H,W) bool mask, and the (B,1,H,W) row and column within it."""
+    def _window(u: Tensor, side: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The square that two uniform numbers u (B,2) place: (B,1,H,W) bool mask, and the row and column within it."""
         height, width = like.shape[2:]
-        u = noise.uniform(tag, (2,))
         top = (u[:, 0] * (height - side + 1).clamp_min(1)).long()
         left = (u[:, 1] * (width - side + 1).clamp_min(1)).long()
         row = torch.arange(height, device=like.device)[None, None, :, None] - per_row(top, like)
@@ -73,10 +72,11 @@ class Square:
         return q.project(q.clean + per_row(q.ball.eps, q.clean) * _signs(q.noise("stripes"), (channels, 1, width)))
 
     def _linf(self, q: Query, x: Tensor) -> Tensor:
-        noise = q.noise("square")
-        mask, _, _ = self._window(noise, "place", self._side(q, 1), x)
+        u = q.noise("square").uniform("place and sign", (2 + x.shape[1],))  # one call: at small batches it is the cost
+        mask, _, _ = self._window(u[:, :2], self._side(q, 1), x)
+        sign = 2 * (u[:, 2:, None, None] < 0.5).to(x.dtype) - 1
         # the authors add 2 eps to the best point and clip: the square ends at +-eps where the image allows it
-        change = 2 * per_row(q.ball.eps, x) * _signs(noise, (x.shape[1], 1, 1))
+        change = 2 * per_row(q.ball.eps, x) * sign
         return q.project(torch.where(mask, x + change, x))
 
     def _tiles(self, q: Query) -> Tensor:
@@ -93,8 +93,8 @@ class Square:
 
     def _l2(self, q: Query, x: Tensor) -> Tensor:
         noise, delta, side = q.noise("square"), x - q.clean, self._side(q, 3)
-        here, row, column = self._window(noise, "place", side, x)
-        there, _, _ = self._window(noise, "other", side, x)
+        here, row, column = self._window(noise.uniform("place", (2,)), side, x)
+        there, _, _ = self._window(noise.uniform("other", (2,)), side, x)
         flip = noise.uniform("flip", (1,))[:, 0] < 0.5
         bump = two_bumps(row, column, per_row(side, x), flip) * here * _signs(noise, (x.shape[1], 1, 1))
         old = delta * here

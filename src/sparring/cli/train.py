@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ Json = Annotated[bool, typer.Option("--json", help="the card on stdout")]
 
 
 def _show(out: Path, card: dict[str, Any], spec: str, json_out: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        return
     kept = (
         card["curve"][-1]
         if card["selected_by"] == "last epoch"
