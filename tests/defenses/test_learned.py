@@ -210,3 +210,37 @@ def test_white_identity_of_hgd_sees_the_classifier_at_the_denoised_point():
     u = system.stages[0](x, noise).detach().requires_grad_(True)
     (expected,) = torch.autograd.grad(-system.network(u).gather(1, y[:, None]).sum(), u)
     assert torch.allclose(grad, expected, atol=1e-6)
+
+
+def test_the_five_wirings_of_hgds_appendix_c(tmp_path):
+    """Each wiring's logits are its formula; who is oblivious sees the models without denoisers."""
+    config = {"kind": "dunet", "width": 0.1, "levels": 3}
+    for n in (1, 2):
+        net = build_network(config)
+        nn.init.normal_(net.final.weight, 0, 0.5 * n)  # type: ignore[union-attr]
+        save_weights(net, tmp_path / f"d{n}.safetensors", {"network": config})
+    d1, d2 = f"{tmp_path}/d1.safetensors", f"{tmp_path}/d2.safetensors"
+    a, b = "cifar_resnet20", "ace_resnet:depth=8,lam=0"
+    first, second = (sparring.defense(f"hgd:weights={d}").install(ace_system()).stages[0].network for d in (d1, d2))  # type: ignore[union-attr]
+    f, g = sparring.load_model(a), sparring.load_model(b)
+    both = lambda u: (f(u) + g(u)) / 2  # noqa: E731
+    file = tmp_path / "wiring.toml"
+    wirings = {
+        "A&B": ([([], [a, b])], lambda x: both(x)),
+        "1>A&B": ([([d1], [a, b])], lambda x: both(first(x))),
+        "(1>A&B)&(2>A&B)": ([([d1], [a, b]), ([d2], [a, b])], lambda x: (both(first(x)) + both(second(x))) / 2),
+        "1&2>A&B": ([([d1, d2], [a, b])], lambda x: both((first(x) + second(x)) / 2)),
+        "(1>A)&(2>B)": ([([d1], [a]), ([d2], [b])], lambda x: (f(first(x)) + g(second(x))) / 2),
+    }
+    x, noise = torch.rand(2, 3, 32, 32), Noise.of(0, "t", image_keys(["a", "b"]))
+    for name, (members, formula) in wirings.items():
+        file.write_text(
+            "".join(f"[[member]]\ndenoisers = {json.dumps(d)}\nmodels = {json.dumps(m)}\n" for d, m in members)
+        )
+        system = sparring.defense(f"hgd-ensemble:file={file}").install(Defended(f))
+        with torch.no_grad():
+            assert torch.allclose(system.system().scores(x, noise), formula(x), atol=1e-5), name
+            assert torch.allclose(system.drop().system().scores(x, noise), both(x), atol=1e-5), name
+    file.write_text("[[member]]\nmodel = 3\n")
+    with pytest.raises(SparringError, match=r"a \[\[member\]\] has models"):
+        sparring.defense(f"hgd-ensemble:file={file}").install(Defended(f))

@@ -82,13 +82,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Defended:
-    """A classifier behind stages, with its deployed readout: what is evaluated. ``id`` fingerprints the classifier."""
+    """A classifier behind stages, with its deployed readout: what is evaluated. ``id`` fingerprints the classifier.
+    ``bare``: the classifier without a defense that is built into ``network``, where there is one.
+    """
 
     network: nn.Module
     stages: tuple[Stage, ...] = ()
     readout: Readout = field(default_factory=Readout)
     name: str = "none"
     id: str = ""
+    bare: nn.Module | None = None
 
     @property
     def random(self) -> bool:
@@ -114,6 +117,8 @@ class Defended:
     def drop(self, stages: set[int] | None = None) -> Defended:
         """drop(D,R): the same classifier without some stages (default: without all of them, and a plain readout)."""
         if stages is None:
+            if self.bare is not None:
+                return Defended(self.bare, id=weights_hash(self.bare))
             return Defended(self.network, id=self.id)
         kept = tuple(s for i, s in enumerate(self.stages) if i not in stages)
         name = "+".join(s.name for s in kept) or "none"
@@ -148,7 +153,7 @@ class InputDefense:
         raise NotImplementedError
 
     def install(self, system: Defended) -> Defended:
-        return replace(system, stages=(*system.stages, self.stage()), name=_joined(system.name, spec_text(self)))
+        return replace(system, stages=(*system.stages, self.stage()), name=joined(system.name, spec_text(self)))
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,8 @@ def defense(text: str | Composition | Defense) -> Any:
     return Composition(tuple(parts))
 
 
-def _joined(before: str, name: str) -> str:
+def joined(before: str, name: str) -> str:
+    """The name of a system after one more defense."""
     return name if before == "none" else f"{before}+{name}"
 
 
@@ -206,7 +212,7 @@ class ReadoutDefense:
         if not system.random:
             raise SparringError(f"{type(self).spec_name}: {system.name} is deterministic, there is nothing to average")  # type: ignore[attr-defined]
         rule: Any = type(self).spec_name  # type: ignore[attr-defined]
-        return replace(system, readout=Readout(rule, self.samples), name=_joined(system.name, spec_text(self)))
+        return replace(system, readout=Readout(rule, self.samples), name=joined(system.name, spec_text(self)))
 
 
 def _readout(name: str, doc: str) -> Callable[..., Any]:
