@@ -58,11 +58,13 @@ def _blocks(network: nn.Module) -> list[str]:
 @dataclass(frozen=True)
 class Prediction:
     """``slope`` of the least-squares line through the origin of predicted on true perturbation values; ``histogram``
-    (bins,bins) counts, rows true, columns predicted, both over [-reach, reach]; ``n`` values."""
+    (bins,bins) counts, rows true over [-reach, reach], columns predicted over [-predicted_reach, predicted_reach] (what lies
+    outside is in the outermost column); ``n`` values."""
 
     slope: float
     histogram: Tensor
     reach: float
+    predicted_reach: float
     n: int
 
 
@@ -75,6 +77,8 @@ def predicted_perturbation(clean: Tensor, noisy: Tensor, denoised: Tensor, bins:
     if not bool((true != 0).any()):
         raise SparringError("noisy and clean images are the same: there is no perturbation to predict")
     reach = float(true.abs().max())
-    cells = lambda t: ((t / reach + 1) / 2 * bins).long().clamp(0, bins - 1)  # noqa: E731
-    histogram = torch.bincount(cells(true) * bins + cells(guess), minlength=bins * bins).reshape(bins, bins)
-    return Prediction(float((true * guess).sum() / true.square().sum()), histogram, reach, len(true))
+    wide = max(reach, float(guess.abs().sort().values[int(0.99 * (len(guess) - 1))]))
+    row = ((true / reach + 1) / 2 * bins).long().clamp(0, bins - 1)
+    column = ((guess / wide + 1) / 2 * bins).long().clamp(0, bins - 1)
+    histogram = torch.bincount(row * bins + column, minlength=bins * bins).reshape(bins, bins)
+    return Prediction(float((true * guess).sum() / true.square().sum()), histogram, reach, wide, len(true))

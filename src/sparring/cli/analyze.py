@@ -144,7 +144,7 @@ def noise(
             f"slope {found.slope:.2f}, log counts",
             "predicted",
             "true",
-            found.reach,
+            (found.predicted_reach, found.reach),
         )
     emit(
         {"slope": found.slope, "n": found.n, "attack": attack},
@@ -252,7 +252,7 @@ def labels(
         f"labels around {made.images.ids[image]}",
         "along the gradient on bait pixels",
         "off bait pixels",
-        reach,
+        (reach, reach),
     )
     kept = float((found == found[points // 2, points // 2]).double().mean())
     emit(

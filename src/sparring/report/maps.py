@@ -12,18 +12,24 @@ mpl.use("Agg")
 
 
 def save_map(
-    values: Tensor, path: Path, title: str, x: str = "", y: str = "", extent: float = 0.0, colors: str = "viridis"
+    values: Tensor,
+    path: Path,
+    title: str,
+    x: str = "",
+    y: str = "",
+    extent: tuple[float, float] | None = None,
+    colors: str = "viridis",
 ) -> None:
     """A PNG of (H,W) values with a color bar, or of (H,W) integer labels with one color each.
 
-    ``extent``: axes run over [-extent, extent] instead of pixel numbers. ``x``, ``y``: names of the axes.
+    ``extent`` (across, down): axes run over [-across, across] and [-down, down] instead of pixel numbers. ``x``, ``y``: names of the axes.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6, 4.0), layout="constrained")
     axes = figure.subplots()
     array = values.detach().cpu().numpy()
-    box = (-extent, extent, extent, -extent) if extent else None
+    box = (-extent[0], extent[0], extent[1], -extent[1]) if extent else None
     whole = np.issubdtype(array.dtype, np.integer)
     shown = axes.imshow(
         array,
@@ -32,6 +38,7 @@ def save_map(
         vmax=9 if whole else None,
         extent=box,
         interpolation="nearest",
+        aspect="auto",
     )
     figure.colorbar(shown, ax=axes, shrink=0.85)
     axes.set_title(title, fontsize=9)
