@@ -10,6 +10,7 @@ from sparring.analysis.denoising import perturbation_levels, predicted_perturbat
 from sparring.analysis.gradients import (
     class_loss,
     class_shares,
+    gradient_heatmap,
     gradient_maps,
     label_map,
     reconstruction_loss,
@@ -121,3 +122,17 @@ def test_white_pixels_and_label_maps_of_a_known_network():
     labels = label_map(network, x[:1], torch.ones(1, 1, 4, 4), mask, 1.0, 11)
     assert (labels == labels[0]).all()
     assert labels[0].tolist() == [0] * 7 + [1] * 4  # 0.2 + j > 0.5 first at j = 0.4
+
+
+def test_a_heatmap_of_a_linear_network_is_its_weights():
+    """Two classes with opposite weights: |d CE / d x| is proportional to |w| for every image."""
+    network = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(16, 2))
+    with torch.no_grad():
+        network[2].weight[1] = -network[2].weight[0]  # type: ignore[index]
+    x, y = torch.rand(5, 1, 4, 4), torch.zeros(5, dtype=torch.int64)
+    found = gradient_heatmap(network, x, y)
+    weights = network[2].weight[0].detach().abs().reshape(4, 4)  # type: ignore[index]
+    assert torch.allclose(found / found.max(), weights / weights.max(), atol=1e-5)
+    assert torch.equal(gradient_heatmap(network, x, y, "0"), found)
+    with pytest.raises(SparringError, match="not a map of pixels"):
+        gradient_heatmap(network, x, y, "1")

@@ -352,7 +352,13 @@ def test_analyze_prints_and_draws(place):
     found = json.loads(run(place, "analyze", "noise", *common, "--defense", "hgd", "--png", "n.png").stdout)
     assert found["n"] == 6 * 3 * 8 * 8
     run(place, "analyze", "labels", MODEL, "--data", "data.npz", "--png", "l.png", "--points", "5")
-    for name in "opnl":
+    heat = ("analyze", "heatmap", MODEL, "--data", "data.npz", "--json")
+    found = json.loads(run(place, *heat, "--png", "h.png", "--attack", "fgsm:eps=8/255").stdout)
+    assert found["class_shares"] == pytest.approx([0.25] * 4, abs=0.02), (
+        "a sign step moves all pixels alike, but at the box"
+    )
+    assert "is not a module" in run(place, *heat, "--png", "h.png", "--layer", "layer7", code=2).stderr
+    for name in "opnlh":
         assert (place / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     assert (
         "has"

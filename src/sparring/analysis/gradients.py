@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,26 @@ def class_shares(grad: Tensor, period: int = 2) -> Tensor:
         [(size[:, r::period, c::period].flatten(1).sum(1) / total).mean() for c in range(period)] for r in range(period)
     ]
     return torch.tensor(each)
+
+
+def gradient_heatmap(network: nn.Module, x: Tensor, y: Tensor, layer: str = "") -> Tensor:
+    """(H,W): sum over images and channels of |d CE / d a|, a the image or the output of module ``layer`` (ACE, app. B)."""
+    seen: list[Any] = []
+    modules = dict(network.named_modules())
+    if layer and layer not in modules:
+        raise SparringError(f"layer {layer!r} is not a module of the network")
+    hook = modules[layer].register_forward_hook(lambda module, inputs, output: seen.append(output)) if layer else None
+    try:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_(True)
+            loss = nn.functional.cross_entropy(network(leaf), y, reduction="sum")
+            (grad,) = torch.autograd.grad(loss, seen[0] if layer else leaf)
+    finally:
+        if hook:
+            hook.remove()
+    if grad.dim() != 4:
+        raise SparringError(f"layer {layer!r} gives {tuple(grad.shape)}, not a map of pixels")
+    return grad.abs().sum((0, 1))
 
 
 def white_pixel_map(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:

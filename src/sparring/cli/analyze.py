@@ -260,3 +260,31 @@ def labels(
         f"{png}: {100 * kept:.1f} % of the map keeps the label at its centre",
         json_out,
     )
+
+
+@analyze.command(
+    epilog="Example: sparring analyze heatmap ace_resnet:weights=W,lam=10 --data test.npz --attack pgd:eps=8/255 --png heat.png"
+)
+def heatmap(
+    model: Model,
+    data: Data,
+    png: Annotated[Path, typer.Option(help="write the picture here")],
+    attack: Annotated[str, typer.Option(help="draw mean |x_adv - x| of this attack instead of gradients")] = "",
+    layer: Annotated[str, typer.Option(help="gradients at the output of this module instead of the image")] = "",
+    limit: Limit = 100,
+    json_out: Json = False,
+) -> None:
+    """Where the gradients are (ACE, Fig. 3, 6, 7), or where an attack's perturbation goes (Fig. 10, 11), pixel by pixel."""
+    from sparring.analysis.gradients import class_shares, gradient_heatmap
+    from sparring.report.maps import save_map
+
+    made = _given(model, data, limit)
+    x, y = made.images.x, made.images.y
+    if attack:
+        found, what = (_points(made, attack) - x).abs().mean((0, 1)), f"mean |x_adv - x| of {attack}"
+    else:
+        found, what = gradient_heatmap(made.model, x, y, layer), f"sum of |gradient| at {layer or 'the image'}"
+    save_map(found, png, f"{what}, n={len(x)}")
+    shares = class_shares(found[None, None]).flatten().tolist()
+    text = f"{what}: shares of (even row, even column), (even, odd), (odd, even), (odd, odd): "
+    emit({"class_shares": shares, "n": len(x)}, text + ", ".join(f"{100 * s:.1f} %" for s in shares), json_out)
