@@ -21,6 +21,7 @@ def test_attack_specs_round_trip(text):
 
 def test_fractions_and_numbers():
     assert sparring.attack("pgd:eps=8/255").setting.eps == 8 / 255
+    assert sparring.attack("pgd:eps=0.5/255").setting.eps == 0.5 / 255
     assert show(8 / 255) == "8/255"
     assert show(0.5) == "0.5"
     assert show(31 / 1000) == "0.031"

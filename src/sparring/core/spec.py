@@ -11,7 +11,6 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from fractions import Fraction
 from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -87,8 +86,9 @@ def signature(target: Callable[..., Any], skip: tuple[str, ...] = ()) -> dict[st
 
 
 def number(text: str) -> float:
-    """'8/255', '0.03', 'inf' -> float."""
-    return float(Fraction(text)) if "/" in text else float(text)
+    """'8/255', '0.5/255', '0.03', 'inf' -> float."""
+    above, slash, below = text.partition("/")
+    return float(above) / float(below) if slash else float(above)
 
 
 def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
