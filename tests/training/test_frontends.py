@@ -139,7 +139,9 @@ def test_an_autoencoder_learns_to_copy(tmp_path):
         Reconstruction(images(60), build_network(SEGNET), {"network": SEGNET}),
         LoopConfig(epochs=10, batch=8, lr=0.01),
         tmp_path / "a.safetensors",
+        log=tmp_path / "board",
     )
+    assert list((tmp_path / "board").glob("events*")), "TensorBoard"
     losses = [row["loss"] for row in card["curve"]]
     assert losses[-1] < 0.75 * losses[0]
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
@@ -206,7 +208,7 @@ def test_the_kept_epoch_is_the_one_with_the_least_validation_loss(tmp_path):
     task = Reconstruction(images(), build_network(SEGNET), {"network": SEGNET})
     card = train(task, LoopConfig(epochs=5, batch=8, lr=0.02), tmp_path / "a.safetensors")
     best = min(row["validation_loss"] for row in card["curve"])
-    order = torch.from_numpy(np.random.default_rng(0).permutation(40))[:4]
+    order = torch.from_numpy(np.random.default_rng(0).permutation(40))[:4].sort().values
     with torch.no_grad():
         kept = task.losses(task.network, order, 0, False)[0].double().mean()
     assert float(kept) == pytest.approx(best, rel=1e-5)
@@ -257,3 +259,14 @@ def test_two_processes_share_each_batch_and_reach_the_same_curve(tmp_path):
     one, two = (json.loads((tmp_path / f"{n}.json").read_text())["curve"] for n in ("one", "two"))
     assert [r["validation_loss"] for r in one] == pytest.approx([r["validation_loss"] for r in two], rel=1e-4)
     assert [r["loss"] for r in one] == pytest.approx([r["loss"] for r in two], rel=1e-4)
+
+
+def test_no_image_is_both_trained_on_and_held_out(attacked, tmp_path):
+    from sparring.training.loop import _Training
+
+    task = Denoising(attacked, target(), build_network(NET), "pixel", {"network": NET})
+    made = _Training(task, LoopConfig(epochs=1), tmp_path / "d.safetensors", None, None)
+    held, rest = {int(i) % 40 for i in made.held}, {int(i) % 40 for i in made.rest}
+    assert not held & rest
+    assert len(made.held) == 8 * 4
+    assert len(made.held) + len(made.rest) == len(task)

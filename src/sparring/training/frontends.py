@@ -82,6 +82,11 @@ class Denoising:
     def data_hash(self) -> str:
         return self.pairs.hash
 
+    @property
+    def groups(self) -> Tensor:
+        """Which image each pair is made of: no image is both trained on and held out."""
+        return torch.arange(len(self.pairs)) % len(self.pairs.images)
+
     def __len__(self) -> int:
         return len(self.pairs)
 

@@ -58,7 +58,8 @@ class LoopConfig:
 class Task(Protocol):
     """What is trained on what. ``network`` is trained, everything else it uses is frozen by the task itself.
 
-    ``network`` may be called only through the argument of ``losses`` (it may be wrapped for several processes).
+    Optional ``groups`` (len,) int: examples of one group are copies of one image. ``network`` may be called only through
+    the argument of ``losses`` (it may be wrapped for several processes).
     """
 
     network: nn.Module
@@ -102,22 +103,19 @@ class _Training:
         self, task: Task, config: LoopConfig, path: Path, progress: Progress | None, log: str | Path | None
     ) -> None:
         self.task, self.config, self.path, self.progress = task, config, path, progress
-        # Accelerate keeps one state per process, also its precision: forget an earlier training's
-        state = need("accelerate.state", "train")
-        state.AcceleratorState._reset_state()
-        self.accelerator = need("accelerate", "train").Accelerator(
-            mixed_precision=config.precision, cpu=not torch.cuda.is_available()
-        )
+        accelerate = need("accelerate", "train")
+        try:
+            self.accelerator = accelerate.Accelerator(
+                mixed_precision=config.precision, cpu=not torch.cuda.is_available()
+            )
+        except ValueError as error:  # Accelerate keeps one state per process
+            raise SparringError(f"precision={config.precision}: {str(error).splitlines()[0]}") from None
         self.writer = (
             need("torch.utils.tensorboard", "train").SummaryWriter(str(log))
             if log and self.accelerator.is_main_process
             else None
         )
-        order = np.random.default_rng(config.seed).permutation(len(task))
-        held = max(1, int(config.validation * len(task)))
-        if held >= len(task):
-            raise SparringError(f"{len(task)} images are too few to hold {held} of them out")
-        self.held, self.rest = torch.from_numpy(order[:held]), torch.from_numpy(order[held:])
+        self.held, self.rest = self._split()
         self.batches = -(-len(self.rest) // config.batch)
         trained = [p for p in task.network.parameters() if p.requires_grad]
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.SGD
@@ -128,6 +126,17 @@ class _Training:
         self.curve: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.seconds = 0.0
+
+    def _split(self) -> tuple[Tensor, Tensor]:
+        """Examples held out and examples trained on. Copies of one image (one ``group``) stay on one side."""
+        group = torch.as_tensor(getattr(self.task, "groups", np.arange(len(self.task))))
+        count = int(group.max()) + 1
+        order = np.random.default_rng(self.config.seed).permutation(count)
+        held = max(1, int(self.config.validation * count))
+        if held >= count:
+            raise SparringError(f"{count} images are too few to hold {held} of them out")
+        out = torch.isin(group, torch.from_numpy(order[:held]))
+        return out.nonzero()[:, 0], (~out).nonzero()[:, 0]
 
     @property
     def identity(self) -> str:
@@ -179,9 +188,8 @@ class _Training:
 
     def _rate(self, epoch: int, batch: int) -> float:
         config = self.config
-        if (
-            config.schedule == "onecycle"
-        ):  # cosines: from a 25th up to the peak in three tenths of the time, then down to nothing
+        if config.schedule == "onecycle":
+            # cosines: from a 25th up to the peak in three tenths of the time, then down to nothing
             done = (epoch * self.batches + batch) / max(1, config.epochs * self.batches - 1)
             share = done / 0.3 if done < 0.3 else (1 - done) / 0.7
             low = 1 / 25 if done < 0.3 else 0.0
@@ -291,7 +299,8 @@ class _Training:
             )
         self.task.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average, self.best = state["average"], state["best"]
+        self.average = {k: v.to(self.accelerator.device) for k, v in state["average"].items()}
+        self.best = state["best"]
         self.curve, self.seconds = state["curve"], state["seconds"]
 
     def _card(self) -> dict[str, Any]:
