@@ -30,7 +30,7 @@ Rate = Annotated[float | None, typer.Option(help="learning rate; default: the sc
 Ema = Annotated[float | None, typer.Option(help="decay of a moving average of the weights; 0: off")]
 Precision = Annotated[str, typer.Option(help="no, bf16 or fp16 (Accelerate's mixed precision)")]
 Log = Annotated[Path | None, typer.Option(help="TensorBoard folder")]
-Limit = Annotated[int | None, typer.Option(help="use only the first N images")]
+Limit = Annotated[int | None, typer.Option(help="draw so many of the images, by --seed")]
 Seed = Annotated[int, typer.Option(help="seed of all randomness")]
 Json = Annotated[bool, typer.Option("--json", help="the card on stdout")]
 
@@ -100,7 +100,7 @@ def classifier(
         "keep": "last",
     }
     config = _config(scale, {}, paper, epochs=epochs, batch=batch, lr=lr, ema=ema, precision=precision, seed=seed)
-    images = load_data(data, limit=limit)
+    images = load_data(data, limit=limit, seed=seed)
     with Bar() as bar:
         trained = train_classifier(
             images, config, out, bar, model=model, hardening=attack, augment=augment or scale == "paper", log=log
@@ -152,7 +152,7 @@ def attacked(
 
     with Bar() as bar:
         made = make_attacked(
-            load_data(data, limit=limit), [load_model(s) for s in source], out, AttackedConfig(low, high, seed), bar
+            load_data(data, limit=limit, seed=seed), [load_model(s) for s in source], out, AttackedConfig(low, high, seed), bar
         )
     emit(
         {"members": list(made.members), "pairs": len(made)},
@@ -211,7 +211,7 @@ def hgd(
         precision=precision,
         seed=seed,
     )
-    images = load_data(data, limit=limit)
+    images = load_data(data, limit=limit, seed=seed)
     deep = levels or (4 if images.x.shape[-1] <= 32 else 5)
     thin = width or (0.25 if scale == "small" else 1.0)
     network = {"kind": "dunet", "channels": images.x.shape[1], "width": thin, "levels": deep, "lateral": not dae}
@@ -254,7 +254,7 @@ def s2snet(
     from sparring.training.frontends import Reconstruction, StructureToSignal
     from sparring.training.loop import train as run
 
-    images = load_data(data, limit=limit)
+    images = load_data(data, limit=limit, seed=seed)
     stages = SegNet.FULL if scale == "paper" else ((32, 32), (64, 64), (128, 128))
     network: dict[str, Any] = {"kind": "segnet", "channels": images.x.shape[1], "stages": [list(s) for s in stages]}
     small = {"epochs": 8, "batch": 64, "lr": 0.002}
@@ -310,7 +310,7 @@ def ace(
     from sparring.training.frontends import Reconstruction
     from sparring.training.loop import train as run
 
-    images = load_data(data, limit=limit)
+    images = load_data(data, limit=limit, seed=seed)
     widths = [32, 64, 128, 256] if scale == "paper" else [16, 32, 64]
     network = {"kind": "caged_unet", "channels": images.x.shape[1], "widths": widths}
     config = _config(
