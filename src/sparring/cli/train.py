@@ -152,7 +152,11 @@ def attacked(
 
     with Bar() as bar:
         made = make_attacked(
-            load_data(data, limit=limit, seed=seed), [load_model(s) for s in source], out, AttackedConfig(low, high, seed), bar
+            load_data(data, limit=limit, seed=seed),
+            [load_model(s) for s in source],
+            out,
+            AttackedConfig(low, high, seed),
+            bar,
         )
     emit(
         {"members": list(made.members), "pairs": len(made)},
