@@ -22,7 +22,7 @@ from sparring.defenses.base import Defended
 from sparring.defenses.learned import build_network
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.weights import read_weights
-from sparring.training.attacked import AttackedConfig, AttackedSet, make_attacked
+from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet, make_attacked
 from sparring.training.classifier import augmented, train_classifier
 from sparring.training.frontends import Denoising, Reconstruction, StructureToSignal, Tapped
 from sparring.training.loop import LoopConfig, train
@@ -270,3 +270,11 @@ def test_no_image_is_both_trained_on_and_held_out(attacked, tmp_path):
     assert not held & rest
     assert len(made.held) == 8 * 4
     assert len(made.held) + len(made.rest) == len(task)
+
+
+def test_pairs_made_online_are_those_on_disk(attacked):
+    online = OnlineSet(images(), [target(0), target(1)], AttackedConfig())
+    index = torch.arange(0, len(attacked), 7)
+    for mine, theirs in zip(online.batch(index), attacked.batch(index), strict=True):
+        assert torch.equal(mine, theirs)
+    assert online.hash == attacked.hash

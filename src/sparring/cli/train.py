@@ -171,8 +171,13 @@ def attacked(
 def hgd(
     target: Target,
     data: Data,
-    attacked: Annotated[Path, typer.Option(help="folder of ``train attacked``, made from the same images")],
     out: Out,
+    attacked: Annotated[
+        Path | None, typer.Option(help="folder of ``train attacked``, made from the same images")
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="instead of --attacked: make the pairs online from these")
+    ] = None,
     tap: Annotated[
         str, typer.Option(help="what guides it: pixel (PGD), feature (FGD), logits (LGD), label (CGD)")
     ] = "logits",
@@ -197,12 +202,14 @@ def hgd(
     from sparring.data.sources import load_data
     from sparring.defenses.learned import build_network
     from sparring.models.load import load_model
-    from sparring.training.attacked import AttackedSet
+    from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet
     from sparring.training.frontends import Denoising
     from sparring.training.loop import train as run
 
     if tap not in ("pixel", "feature", "logits", "label"):
         raise SparringError(f"--tap {tap} is not one of pixel, feature, logits, label")
+    if (attacked is None) == (not source):
+        raise SparringError("give --attacked FOLDER (from: sparring train attacked) or --source MODEL, one of the two")
     paper = {"epochs": 30, "batch": 60, "lr": 0.001, "schedule": "plateau"}
     config = _config(
         scale,
@@ -219,9 +226,12 @@ def hgd(
     deep = levels or (4 if images.x.shape[-1] <= 32 else 5)
     thin = width or (0.25 if scale == "small" else 1.0)
     network = {"kind": "dunet", "channels": images.x.shape[1], "width": thin, "levels": deep, "lateral": not dae}
-    task = Denoising(
-        AttackedSet(attacked, images), load_model(target), build_network(network), tap, {"network": network}, feature
-    )  # type: ignore[arg-type]
+    pairs = (
+        AttackedSet(attacked, images)
+        if attacked
+        else OnlineSet(images, [load_model(m) for m in source or []], AttackedConfig(seed=seed))
+    )
+    task = Denoising(pairs, load_model(target), build_network(network), tap, {"network": network}, feature)  # type: ignore[arg-type]
     with Bar() as bar:
         card = run(task, config, out, bar, log)
     _show(out, card, f"hgd:weights={out}", json_out)

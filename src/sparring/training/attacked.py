@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -73,6 +74,46 @@ class AttackedSet:
         return self.attacked[member, image].float() / 255, self.images.x[image], self.images.y[image]
 
 
+class OnlineSet:
+    """The pairs of an ``AttackedSet`` made when they are asked for: nothing on disk, the same pixels at every epoch."""
+
+    def __init__(self, images: ImageSet, sources: Sequence[Classifier], config: AttackedConfig) -> None:
+        manifest = _manifest(images, sources, config)
+        self.images, self.name, self.members = images, f"{images.name} attacked online", tuple(manifest["members"])
+        self.hash = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        self.systems = tuple(System(prepare(s, images.x[:4]).model) for s in sources)
+        self.config = config
+
+    def __len__(self) -> int:
+        return len(self.members) * len(self.images)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``AttackedSet.batch``."""
+        member, image = index // len(self.images), index % len(self.images)
+        clean = self.images.x[image]
+        noisy = torch.empty_like(clean)
+        for number in member.unique().tolist():
+            rows = (member == number).nonzero()[:, 0]
+            ids = [self.images.ids[i] for i in image[rows].tolist()]
+            noisy[rows] = _points(self.members[number], self.systems, clean[rows], ids, self.config).float() / 255
+        return noisy, clean, self.images.y[image]
+
+
+def _manifest(images: ImageSet, sources: Sequence[Classifier], config: AttackedConfig) -> dict[str, Any]:
+    """What decides the pairs. Raises SparringError where pixels are not 8-bit."""
+    if not images.lattice:
+        raise SparringError(f"{images.name}: pixels are not whole 255ths; attacked images are stored in 8 bits")
+    single = [f"fgsm-{i}" for i in range(len(sources))]
+    together = ["fgsm-all"] if len(sources) > 1 else []
+    return {
+        "images": images.hash,
+        "members": ["clean", "random", *single, *together, "ifgsm2-all", "ifgsm4-all", "ifgsm8-all"],
+        "sources": [{"name": s.name, "hash": weights_hash(s)} for s in sources],
+        "eps": [config.low, config.high],
+        "seed": config.seed,
+    }
+
+
 def make_attacked(
     images: ImageSet,
     sources: Sequence[Classifier],
@@ -84,28 +125,10 @@ def make_attacked(
 
     Raises SparringError if the folder belongs to other images, sources or settings, or images are not 8-bit.
     """
-    if not images.lattice:
-        raise SparringError(f"{images.name}: pixels are not whole 255ths; an attacked set is stored in 8 bits")
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
-    members = [
-        "clean",
-        "random",
-        *[f"fgsm-{i}" for i in range(len(sources))],
-        "fgsm-all",
-        "ifgsm2-all",
-        "ifgsm4-all",
-        "ifgsm8-all",
-    ]
-    if len(sources) == 1:
-        members.remove("fgsm-all")
-    manifest = {
-        "images": images.hash,
-        "members": members,
-        "sources": [{"name": s.name, "hash": weights_hash(s)} for s in sources],
-        "eps": [config.low, config.high],
-        "seed": config.seed,
-    }
+    manifest = _manifest(images, sources, config)
+    members = manifest["members"]
     file = root / "manifest.json"
     if file.exists() and json.loads(file.read_text()) != manifest:
         raise SparringError(
@@ -119,7 +142,7 @@ def make_attacked(
         path = root / f"{member}-{shard:05d}.safetensors"
         if not path.exists():
             part = images.at(range(shard * SHARD, min((shard + 1) * SHARD, len(images))))
-            points = _points(member, systems, part, config)
+            points = _points(member, systems, part.x, part.ids, config)
             partial = path.with_suffix(".partial")
             save_file({"x": points}, partial)
             partial.replace(path)
@@ -142,25 +165,27 @@ def _read(root: Path, member: str, shard: int) -> Tensor:
         ) from None
 
 
-def _points(member: str, systems: tuple[System, ...], images: ImageSet, config: AttackedConfig) -> Tensor:
+def _points(
+    member: str, systems: tuple[System, ...], clean: Tensor, ids: Sequence[str], config: AttackedConfig
+) -> Tensor:
     """(n,C,H,W) uint8."""
-    keys = image_keys(images.ids)
+    keys = image_keys(ids)
     noise = Noise.of(config.seed, "attacked-set", keys).child(member)
     eps = (config.low + noise.choice("eps", config.high - config.low + 1)).float() / 255
     if member == "clean":
-        x = images.x
+        x = clean
     elif member == "random":
-        sign = 2 * (noise.uniform("sign", images.x.shape[1:]) < 0.5).float() - 1
-        x = (images.x + eps[:, None, None, None] * sign).clamp(0, 1)
+        sign = 2 * (noise.uniform("sign", clean.shape[1:]) < 0.5).float() - 1
+        x = (clean + eps[:, None, None, None] * sign).clamp(0, 1)
     else:
         kind, _, source = member.partition("-")
         chosen = systems if source == "all" else (systems[int(source)],)
         victim = Victim(chosen, Access.GRADIENT, combine="logits")
         steps = 1 if kind == "fgsm" else int(kind.removeprefix("ifgsm"))
-        label = victim.scores(images.x, noise).argmax(1)
+        label = victim.scores(clean, noise).argmax(1)
         spec = f"bim:steps={steps},step_size={1 / steps},eps=1"
-        x = attack(spec).on(victim, images.x, label, keys, stop="never", seed=config.seed, eps=eps).x
+        x = attack(spec).on(victim, clean, label, keys, stop="never", seed=config.seed, eps=eps).x
     points = (x * 255).round()
-    moved = (points - images.x * 255).abs().flatten(1).amax(1)
+    moved = (points - clean * 255).abs().flatten(1).amax(1)
     assert bool((moved <= eps * 255 + 0.01).all()), f"{member} left its ball: a bug, please report it"
     return points.to(torch.uint8)

@@ -14,7 +14,7 @@ from sparring.core.registry import suggest
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.prepare import prepare
-from sparring.training.attacked import AttackedSet
+from sparring.training.attacked import AttackedSet, OnlineSet
 
 Tap = Literal["pixel", "feature", "logits", "label"]
 # the last feature map before pooling, by the name of its module, for architectures we know
@@ -57,7 +57,7 @@ class Denoising:
 
     def __init__(
         self,
-        pairs: AttackedSet,
+        pairs: AttackedSet | OnlineSet,
         target: Classifier,
         network: nn.Module,
         tap: Tap,
