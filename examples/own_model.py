@@ -1,4 +1,4 @@
-"""Train the small CNN on the embedded digits, defend it with colour depth, and evaluate it: about a minute."""
+"""Train the small CNN on the embedded digits, defend it with color depth, and evaluate it: about a minute."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ SPECS = {
     "mean-prob": ["gauss:std=0.1+mean-prob:samples=3"], "mean-logit": ["gauss:std=0.1+mean-logit:samples=3"],
 }  # fmt: skip
 ALL = [(n, s) for n in DEFENSES for s in SPECS.get(n, [n])]
-COLOR = ("hgd", "s2snet", "ace")  # networks for colour images, untrained here
+COLOR = ("hgd", "s2snet", "ace")  # networks for color images, untrained here
 
 
 def net(channels: int = 3) -> nn.Module:

@@ -37,7 +37,7 @@ def test_a_foreign_attack_is_judged_in_an_oblivious_seat(case, spec):
 
 
 def test_it_sees_the_defense_where_the_seat_shows_it(case):
-    """Adaptive: gradients through the colour-depth stage's declared backward, so that it falls as the bare one does."""
+    """Adaptive: gradients through the color-depth stage's declared backward, so that it falls as the bare one does."""
     model, x, y = case
     spec = "foolbox.LinfPGD:eps=4/255,rel_stepsize=0.25,steps=10"
     cell = next(

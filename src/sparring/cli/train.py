@@ -51,18 +51,13 @@ def _show(out: Path, card: dict[str, Any], spec: str, json_out: bool) -> None:
 
 
 def _config(scale: str, small: dict[str, Any], paper: dict[str, Any], **given: Any) -> Any:
-    from pydantic import ValidationError
-
     from sparring.training.loop import LoopConfig, scaled
 
     if scale not in ("small", "paper"):
         raise SparringError(f"--scale {scale} is not one of small, paper")
     if given.get("precision") not in ("no", "bf16", "fp16"):
         raise SparringError(f"--precision {given.get('precision')} is not one of no, bf16, fp16")
-    try:
-        return scaled(LoopConfig(**(small if scale == "small" else paper)), **given)
-    except ValidationError as error:
-        raise SparringError(str(error)) from None
+    return scaled(LoopConfig(**(small if scale == "small" else paper)), **given)
 
 
 @train.command(epilog="Example: sparring train classifier --data mnist5k:split=train --out small_cnn.safetensors")

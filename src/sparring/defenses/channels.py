@@ -68,7 +68,7 @@ class FCStage(ChannelStage):
 @DEFENSES("fc")
 @dataclass(frozen=True)
 class FC(InputDefense):
-    """Frequency compression: drop high 2-D frequencies per colour channel (app. B.1; mask as in the authors' code).
+    """Frequency compression: drop high 2-D frequencies per color channel (app. B.1; mask as in the authors' code).
 
     ``rate``: the paper's c/100. The kept share is larger than 1-rate at small rates (0.915 of a 32x32 image at
     0.01).
@@ -159,7 +159,7 @@ class CDStage(ChannelStage):
 @DEFENSES("cd")
 @dataclass(frozen=True)
 class CD(InputDefense):
-    """Colour-depth reduction: round(v (values-1)) / (values-1), half to even (sec. 3.1). Give ``values`` or
+    """Color-depth reduction: round(v (values-1)) / (values-1), half to even (sec. 3.1). Give ``values`` or
     ``bits``.
 
     The authors' code calls the number of *values* its parameter: "CD 32" is 5 bits.
@@ -216,7 +216,7 @@ class SVDStage(ChannelStage):
 @DEFENSES("svd")
 @dataclass(frozen=True)
 class SVD(InputDefense):
-    """Keep the int((1-rate) H) largest singular values of each colour channel (authors' code, svd2d).
+    """Keep the int((1-rate) H) largest singular values of each color channel (authors' code, svd2d).
 
     ``rate`` counts singular values, not storage. Differs from the code: pixels, not normalised values (SVD does not
     commute).

@@ -21,7 +21,7 @@ def _depth(bits: int) -> Context:
 def active_stage(c: Context) -> list[Answer]:
     """Raised if: a stage changes fewer than 1 % of the inputs it sees.
 
-    Why: a result for the defense would be a result for its absence (colour depth of 8 bits on 8-bit images).
+    Why: a result for the defense would be a result for its absence (color depth of 8 bits on 8-bit images).
 
     What to do: check the stage's strength and its place in the chain.
     """
