@@ -269,7 +269,7 @@ def test_no_image_is_both_trained_on_and_held_out(attacked, tmp_path):
     held, rest = {int(i) % 40 for i in made.held}, {int(i) % 40 for i in made.rest}
     assert not held & rest
     assert len(made.held) == 8 * 4
-    assert len(made.held) + len(made.rest) == len(task)
+    assert len(made.held) + len(made.rest) == len(attacked)
 
 
 def test_pairs_made_online_are_those_on_disk(attacked):

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row
-from sparring.core.noise import Noise
 from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
@@ -69,7 +68,7 @@ class Square:
 
     def _stripes(self, q: Query) -> Tensor:
         channels, _, width = q.clean.shape[1:]
-        return q.project(q.clean + per_row(q.ball.eps, q.clean) * _signs(q.noise("stripes"), (channels, 1, width)))
+        return q.project(q.clean + per_row(q.ball.eps, q.clean) * q.noise("stripes").sign("sign", (channels, 1, width)))
 
     def _linf(self, q: Query, x: Tensor) -> Tensor:
         u = q.noise("square").uniform("place and sign", (2 + x.shape[1],))  # one call: at small batches it is the cost
@@ -87,7 +86,7 @@ class Square:
         sides = torch.full_like(q.t, side)
         bump = two_bumps(row, column, per_row(sides, q.clean), torch.zeros_like(q.t).bool())
         tiles = -(-height // side), -(-width // side)
-        sign = _signs(q.noise("tiles"), (q.clean.shape[1], *tiles))
+        sign = q.noise("tiles").sign("sign", (q.clean.shape[1], *tiles))
         sign = sign.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :height, :width]
         return self._on_sphere(q, bump * sign)
 
@@ -96,7 +95,7 @@ class Square:
         here, row, column = self._window(noise.uniform("place", (2,)), side, x)
         there, _, _ = self._window(noise.uniform("other", (2,)), side, x)
         flip = noise.uniform("flip", (1,))[:, 0] < 0.5
-        bump = two_bumps(row, column, per_row(side, x), flip) * here * _signs(noise, (x.shape[1], 1, 1))
+        bump = two_bumps(row, column, per_row(side, x), flip) * here * noise.sign("sign", (x.shape[1], 1, 1))
         old = delta * here
         per_channel = lambda v: v.square().sum((2, 3), keepdim=True).sqrt()  # noqa: E731
         unit = lambda v: v / per_channel(v).clamp_min(1e-12)  # noqa: E731
@@ -112,10 +111,6 @@ class Square:
         if q.ball.mask is not None:
             delta = delta * q.ball.mask
         return q.project(q.clean + delta * per_row(q.ball.eps / distance(delta, "l2").clamp_min(1e-12), delta))
-
-
-def _signs(noise: Noise, shape: tuple[int, ...]) -> Tensor:
-    return 2 * (noise.uniform("sign", shape) < 0.5).float() - 1
 
 
 def two_bumps(row: Tensor, column: Tensor, side: Tensor, flip: Tensor) -> Tensor:

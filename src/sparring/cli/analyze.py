@@ -93,7 +93,7 @@ def layers(
     made = _given(model, data, limit, defense)
     clean, adversarial = made.images.x, _points(made, attack)
     noise = Noise.of(0, "layers", made.keys)
-    sign = 2 * (noise.uniform("sign", clean.shape[1:]) < 0.5).float() - 1
+    sign = noise.sign("sign", clean.shape[1:])
     shown = {"adversarial": adversarial, "random noise": (clean + make(attack).budget * sign).clamp(0, 1)}
     if defense != "none":
         out = adversarial

@@ -35,9 +35,12 @@ Seed = Annotated[int, typer.Option(help="seed of all randomness")]
 Json = Annotated[bool, typer.Option("--json", help="the card on stdout")]
 
 
-def _show(out: Path, card: dict[str, Any], spec: str, json_out: bool) -> None:
+def _show(out: Path, spec: str, json_out: bool) -> None:
+    from sparring.models.weights import read_card
+
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return
+    card = read_card(out)
     kept = (
         card["curve"][-1]
         if card["selected_by"] == "last epoch"
@@ -100,7 +103,7 @@ def classifier(
         trained = train_classifier(
             images, config, out, bar, model=model, hardening=attack, augment=augment or scale == "paper", log=log
         )
-    _show(out, _card(out), trained.name.replace(out.name, str(out)), json_out)
+    _show(out, trained.name.replace(out.name, str(out)), json_out)
 
 
 @train.command(
@@ -228,8 +231,8 @@ def hgd(
     )
     task = Denoising(pairs, load_model(target), build_network(network), tap, {"network": network}, feature)  # type: ignore[arg-type]
     with Bar() as bar:
-        card = run(task, config, out, bar, log)
-    _show(out, card, f"hgd:weights={out}", json_out)
+        run(task, config, out, bar, log)
+    _show(out, f"hgd:weights={out}", json_out)
 
 
 @train.command(
@@ -295,8 +298,7 @@ def s2snet(
             )
             task = StructureToSignal(images, load_model(target), net, {"network": network, "start": first.name})
             run(task, tuning, out, bar, log)
-    card = _card(out)
-    _show(out, card, f"s2snet:weights={out}", json_out)
+    _show(out, f"s2snet:weights={out}", json_out)
 
 
 @train.command(epilog="Example: sparring train ace --data train.npz --out ace.safetensors")
@@ -333,11 +335,5 @@ def ace(
         seed=seed,
     )
     with Bar() as bar:
-        card = run(Reconstruction(images, build_network(network), {"network": network}), config, out, bar, log)
-    _show(out, card, f"shift+ace:weights={out}", json_out)
-
-
-def _card(out: Path) -> dict[str, Any]:
-    from sparring.models.weights import read_card
-
-    return read_card(out)
+        run(Reconstruction(images, build_network(network), {"network": network}), config, out, bar, log)
+    _show(out, f"shift+ace:weights={out}", json_out)

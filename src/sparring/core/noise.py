@@ -143,6 +143,10 @@ class Noise:
         u = ((self.bits(tag, count) >> 8).float() + 0.5) * 2**-24 - 0.5
         return (-u.sign() * torch.log1p(-2 * u.abs())).reshape(-1, *shape)
 
+    def sign(self, tag: str, shape: Sequence[int]) -> Tensor:
+        """(B,*shape) float32, -1 or 1 with equal chance."""
+        return 2 * (self.uniform(tag, shape) < 0.5).float() - 1
+
     def choice(self, tag: str, count: int) -> Tensor:
         """(B,) int64, one of ``count`` alternatives, uniform; or, where draws are exhaustive, the draw's number modulo count."""
         if self.exhaustive:

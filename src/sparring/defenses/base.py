@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Stage(nn.Module):
         backward = self.surrogate.backward[variant or self.surrogate.default]
         return Part(self.name, self, backward, self.surrogate.random, self.surrogate.atoms)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """What the stage has learned, as a hash; empty where it holds no tensors."""
         return weights_hash(self) if self.state_dict() else ""

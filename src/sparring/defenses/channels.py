@@ -246,7 +246,7 @@ class NoiseStage(ChannelStage):
         elif self.law == "uniform":
             unit = math.sqrt(3) * (2 * noise.uniform("channel", shape) - 1)
         elif self.law == "sign":
-            unit = 2 * (noise.uniform("channel", shape) < 0.5).float() - 1
+            unit = noise.sign("channel", shape)
         else:
             unit = noise.laplace("channel", shape) / math.sqrt(2)
         return x + self.std * unit.to(x)

@@ -111,7 +111,7 @@ class Idle(Backward):
 
 class PerClass(Backward):
     """The exact gradient, each class of pixel coordinates modulo ``period`` at l2 length 1 (card A6): a bait on one class
-    no longer outshouts the others.
+    no longer outshouts the others. Without ``function`` the identity's gradient is treated so.
     """
 
     def __init__(self, function: Map | None = None, period: int = 2) -> None:

@@ -78,8 +78,8 @@ def set_up(
     systems = {}
     for name in names:
         systems[name] = defense(name).install(base)
-        for stage in systems[name].stages if device else ():
-            stage.to(device)
+        for part in (systems[name].network, *systems[name].stages) if device else ():
+            part.to(device)
     others = [_install(load_model(s), images, device)[0] for s in sources]
     return SetUp(classifier, prepared, images, systems, others, classes, image_keys(images.ids))
 

@@ -43,8 +43,31 @@ class AttackedConfig:
             raise SparringError(f"low={self.low}, high={self.high}: whole 255ths with 1 <= low <= high <= 255")
 
 
-class AttackedSet:
-    """Pairs (attacked, clean, label), one for each image and member. ``folder`` as ``make_attacked`` left it.
+class _Pairs:
+    """(attacked, clean, label) of every member of every image, member by member. ``groups``: which image a pair is of."""
+
+    def __init__(self, images: ImageSet, manifest: dict[str, Any], how: str) -> None:
+        self.images, self.members, self.name = images, tuple(manifest["members"]), f"{images.name} attacked {how}"
+        self.hash = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.members) * len(self.images)
+
+    @property
+    def groups(self) -> Tensor:
+        return torch.arange(len(self)) % len(self.images)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(attacked (b,C,H,W), clean (b,C,H,W), label (b,)) of the pairs in ``index`` (b,)."""
+        member, image = index // len(self.images), index % len(self.images)
+        return self.noisy(member, image), self.images.x[image], self.images.y[image]
+
+    def noisy(self, member: Tensor, image: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class AttackedSet(_Pairs):
+    """Pairs on disk. ``folder`` as ``make_attacked`` left it.
 
     Raises SparringError where a shard is missing or damaged (never silently the clean image), or belongs to other images.
     """
@@ -59,44 +82,30 @@ class AttackedSet:
             ) from None
         if manifest["images"] != images.hash:
             raise SparringError(f"{folder} was made from other images than {images.name}")
-        self.images, self.name, self.members = images, f"{images.name} attacked as {folder}", tuple(manifest["members"])
-        self.hash = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-        self.attacked = torch.stack(
-            [torch.cat([_read(root, m, s) for s in range(_shards(len(images)))]) for m in self.members]
-        )
+        super().__init__(images, manifest, f"as {folder}")
+        shards = range(_shards(len(images)))
+        self.attacked = torch.stack([torch.cat([_read(root, m, s) for s in shards]) for m in self.members])
 
-    def __len__(self) -> int:
-        return len(self.members) * len(self.images)
-
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(attacked (b,C,H,W), clean (b,C,H,W), label (b,)) of the pairs in ``index`` (b,)."""
-        member, image = index // len(self.images), index % len(self.images)
-        return self.attacked[member, image].float() / 255, self.images.x[image], self.images.y[image]
+    def noisy(self, member: Tensor, image: Tensor) -> Tensor:
+        return self.attacked[member, image].float() / 255
 
 
-class OnlineSet:
+class OnlineSet(_Pairs):
     """The pairs of an ``AttackedSet`` made when they are asked for: nothing on disk, the same pixels at every epoch."""
 
     def __init__(self, images: ImageSet, sources: Sequence[Classifier], config: AttackedConfig) -> None:
-        manifest = _manifest(images, sources, config)
-        self.images, self.name, self.members = images, f"{images.name} attacked online", tuple(manifest["members"])
-        self.hash = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        super().__init__(images, _manifest(images, sources, config), "online")
         self.systems = tuple(System(prepare(s, images.x[:4]).model) for s in sources)
         self.config = config
 
-    def __len__(self) -> int:
-        return len(self.members) * len(self.images)
-
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``AttackedSet.batch``."""
-        member, image = index // len(self.images), index % len(self.images)
+    def noisy(self, member: Tensor, image: Tensor) -> Tensor:
         clean = self.images.x[image]
-        noisy = torch.empty_like(clean)
+        found = torch.empty_like(clean)
         for number in member.unique().tolist():
             rows = (member == number).nonzero()[:, 0]
             ids = [self.images.ids[i] for i in image[rows].tolist()]
-            noisy[rows] = _points(self.members[number], self.systems, clean[rows], ids, self.config).float() / 255
-        return noisy, clean, self.images.y[image]
+            found[rows] = _points(self.members[number], self.systems, clean[rows], ids, self.config).float() / 255
+        return found
 
 
 def _manifest(images: ImageSet, sources: Sequence[Classifier], config: AttackedConfig) -> dict[str, Any]:
@@ -175,8 +184,7 @@ def _points(
     if member == "clean":
         x = clean
     elif member == "random":
-        sign = 2 * (noise.uniform("sign", clean.shape[1:]) < 0.5).float() - 1
-        x = (clean + eps[:, None, None, None] * sign).clamp(0, 1)
+        x = (clean + eps[:, None, None, None] * noise.sign("sign", clean.shape[1:])).clamp(0, 1)
     else:
         kind, _, source = member.partition("-")
         chosen = systems if source == "all" else (systems[int(source)],)

@@ -17,10 +17,10 @@ from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 from sparring.models.weights import seeded
-from sparring.training.loop import LoopConfig, Progress, train
+from sparring.training.loop import LoopConfig, Progress, Task, train
 
 
-class Classification:
+class Classification(Task):
     """Cross-entropy of a classifier on labeled images.
 
     ``hardening``: spec of the attack whose points replace the images, also those held out, run to its end on the network of
@@ -36,29 +36,12 @@ class Classification:
         augment: bool = False,
         seed: int = 0,
     ) -> None:
-        self.images, self.classifier, self.hardening, self.augment, self.seed = (
-            images,
-            classifier,
-            hardening,
-            augment,
-            seed,
-        )
-        self.network = classifier.network.requires_grad_(True)
-        self.card = {**card, "data": images.name, "hardening": hardening, "augment": augment}
-
-    @property
-    def data_hash(self) -> str:
-        return self.images.hash
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def mode(self, network: nn.Module, train: bool) -> None:
-        network.train(train)
+        super().__init__(classifier.network, images, {**card, "hardening": hardening, "augment": augment})
+        self.images, self.classifier = images, classifier
+        self.hardening, self.augment, self.seed = hardening, augment, seed
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor]:
-        device = next(self.network.parameters()).device
-        x, y = self.images.x[index].to(device), self.images.y[index].to(device)
+        x, y = self.images.x[index].to(self.device), self.images.y[index].to(self.device)
         if train and self.augment:
             x = augmented(x)
         if self.hardening:

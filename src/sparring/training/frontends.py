@@ -15,6 +15,7 @@ from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.prepare import prepare
 from sparring.training.attacked import AttackedSet, OnlineSet
+from sparring.training.loop import Task
 
 Tap = Literal["pixel", "feature", "logits", "label"]
 # the last feature map before pooling, by the name of its module, for architectures we know
@@ -47,7 +48,13 @@ class Tapped(nn.Module):
         return logits, seen
 
 
-class Denoising:
+def flipped(*images: Tensor) -> list[Tensor]:
+    """Each row of the images (b,C,H,W) flipped by chance, the same rows of all, from the loop's own seeded generator."""
+    flip = (torch.rand(len(images[0])) < 0.5).to(images[0].device)[:, None, None, None]
+    return [torch.where(flip, x.flip(-1), x) for x in images]
+
+
+class Denoising(Task):
     """HGD (arXiv:1712.02976, sec. 3.2): bring the denoised image's ``tap`` near that of the clean image.
 
     pixel: mean |x' - x| (PGD, pixel guided). feature: mean L1 of the last feature map (FGD). logits: mean L1 of the logits
@@ -65,42 +72,24 @@ class Denoising:
         feature: str = "",
         flip: bool = True,
     ) -> None:
-        self.pairs, self.network, self.tap, self.flip = pairs, network.requires_grad_(True), tap, flip
+        super().__init__(network, pairs, card)
+        self.pairs, self.tap, self.flip = pairs, tap, flip
         self.target = Tapped(target, feature)
         # where no feature map is needed the folded copy gives the same logits faster
         self.logits = prepare(target, pairs.images.x[:2]).model
-        self.card = {
-            **card,
+        self.card |= {
             "tap": tap,
             "feature": self.target.name,
             "target": target.name,
             "target_hash": weights_hash(target),
-            "data": pairs.name,
         }
 
-    @property
-    def data_hash(self) -> str:
-        return self.pairs.hash
-
-    @property
-    def groups(self) -> Tensor:
-        """Which image each pair is made of: no image is both trained on and held out."""
-        return torch.arange(len(self.pairs)) % len(self.pairs.images)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def mode(self, network: nn.Module, train: bool) -> None:
-        network.train(train)
-
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
-        device = next(self.network.parameters()).device
-        noisy, clean, y = (t.to(device) for t in self.pairs.batch(index))
-        self.target.to(device)
-        self.logits.to(device)
+        noisy, clean, y = (t.to(self.device) for t in self.pairs.batch(index))
+        self.target.to(self.device)
+        self.logits.to(self.device)
         if train and self.flip:
-            flip = (torch.rand(len(index)) < 0.5).to(clean.device)[:, None, None, None]
-            noisy, clean = torch.where(flip, noisy.flip(-1), noisy), torch.where(flip, clean.flip(-1), clean)
+            noisy, clean = flipped(noisy, clean)
         out = network(noisy)
         if self.tap == "pixel":
             return (out - clean).abs().flatten(1).mean(1), None
@@ -118,27 +107,17 @@ class Denoising:
         return (logits - wanted).abs().mean(1), right
 
 
-class Reconstruction:
+class Reconstruction(Task):
     """A plain autoencoder: mean squared error per image. S2SNet's first stage, ACE's plug-in (needs no labels)."""
 
     def __init__(self, images: ImageSet, network: nn.Module, card: Mapping[str, Any]) -> None:
-        self.images, self.network = images, network.requires_grad_(True)
-        self.card = {**card, "data": images.name, "objective": "reconstruction"}
-
-    @property
-    def data_hash(self) -> str:
-        return self.images.hash
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def mode(self, network: nn.Module, train: bool) -> None:
-        network.train(train)
+        super().__init__(network, images, {**card, "objective": "reconstruction"})
+        self.images = images
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
-        x = self.images.x[index].to(next(self.network.parameters()).device)
+        x = self.images.x[index].to(self.device)
         if train:
-            x = torch.where((torch.rand(len(index)) < 0.5).to(x.device)[:, None, None, None], x.flip(-1), x)
+            (x,) = flipped(x)
         return (network(x) - x).square().flatten(1).mean(1), None
 
 
@@ -154,21 +133,19 @@ class StructureToSignal(Reconstruction):
         self.target = prepare(target, images.x[:2]).model
         encoder: nn.Module = network.encoder  # type: ignore[assignment]
         encoder.requires_grad_(False)
-        self.card = {
-            **self.card,
+        self.card |= {
             "objective": "classifier's cross-entropy, decoder only",
             "target": target.name,
             "target_hash": weights_hash(target),
         }
 
     def mode(self, network: nn.Module, train: bool) -> None:
-        network.train(train)
+        super().mode(network, train)
         self.network.encoder.eval()  # type: ignore[union-attr]
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor]:
-        device = next(self.network.parameters()).device
-        x, y = self.images.x[index].to(device), self.images.y[index].to(device)
+        x, y = self.images.x[index].to(self.device), self.images.y[index].to(self.device)
         if train:
-            x = torch.where((torch.rand(len(index)) < 0.5).to(device)[:, None, None, None], x.flip(-1), x)
-        z = self.target.to(device)(network(x))
+            (x,) = flipped(x)
+        z = self.target.to(self.device)(network(x))
         return F.cross_entropy(z, y, reduction="none"), z.argmax(1) == y

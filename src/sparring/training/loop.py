@@ -55,30 +55,40 @@ class LoopConfig:
             raise SparringError("ema must be in [0,1), weight_decay not negative")
 
 
-class Task(Protocol):
-    """What is trained on what. ``network`` is trained, everything else it uses is frozen by the task itself.
+class Examples(Protocol):
+    """What is trained on: a number of examples with a name and a content hash."""
 
-    Optional ``groups`` (len,) int: examples of one group are copies of one image. ``network`` may be called only through
-    the argument of ``losses`` (it may be wrapped for several processes).
+    @property
+    def name(self) -> str: ...
+    @property
+    def hash(self) -> str: ...
+    def __len__(self) -> int: ...
+
+
+class Task:
+    """What is trained on what. ``network`` is trained, everything else a task uses it freezes itself. Subclasses write
+    ``losses``.
+
+    ``card``: written into the weights' card, with the examples' name. Where the examples have ``groups`` (len,) int, those of one
+    group are copies of one image. ``network`` may be called only through the argument of ``losses`` (it may be wrapped for
+    several processes).
     """
 
-    network: nn.Module
+    def __init__(self, network: nn.Module, examples: Examples, card: Mapping[str, Any]) -> None:
+        self.network, self.examples = network.requires_grad_(True), examples
+        self.card: dict[str, Any] = {**card, "data": examples.name}
 
     @property
-    def card(self) -> Mapping[str, Any]:
-        """Written into the weights' card: the data and what the network is."""
-        ...
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
-    @property
-    def data_hash(self) -> str: ...
-    def __len__(self) -> int: ...
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
         """Loss (b,) of the examples in ``index`` (b,), and whether each is right (b,) where that means something."""
-        ...
+        raise NotImplementedError
 
     def mode(self, network: nn.Module, train: bool) -> None:
         """Put the network in train or eval mode; a task that freezes part of it keeps that part in eval."""
-        ...
+        network.train(train)
 
 
 def train(
@@ -129,7 +139,7 @@ class _Training:
 
     def _split(self) -> tuple[Tensor, Tensor]:
         """Examples held out and examples trained on. Copies of one image (one ``group``) stay on one side."""
-        group = torch.as_tensor(getattr(self.task, "groups", np.arange(len(self.task))))
+        group = torch.as_tensor(getattr(self.task.examples, "groups", np.arange(len(self.task.examples))))
         count = int(group.max()) + 1
         order = np.random.default_rng(self.config.seed).permutation(count)
         held = max(1, int(self.config.validation * count))
@@ -141,7 +151,7 @@ class _Training:
     @property
     def identity(self) -> str:
         """Everything that decides the curve, but for the number of processes."""
-        settings = {**asdict(self.config), "data": self.task.data_hash, "card": dict(self.task.card)}
+        settings = {**asdict(self.config), "data": self.task.examples.hash, "card": dict(self.task.card)}
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
@@ -308,7 +318,7 @@ class _Training:
 
         return {
             **self.task.card,
-            "data_hash": self.task.data_hash,
+            "data_hash": self.task.examples.hash,
             "config": asdict(self.config),
             "selected_by": "validation loss" if self.config.keep == "best" else "last epoch",
             "curve": self.curve,
