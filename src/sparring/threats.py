@@ -245,7 +245,7 @@ def _exhaustive(system: System, draws: int) -> tuple[System, int]:
     if len(finite) != 1 or draws < 2:
         return system, draws
     atoms = finite[0].atoms
-    rounds = 1 if len(random) == 1 and system.readout.rule == "single" else -(-draws // atoms)
+    rounds = 1 if len(random) == 1 and not system.noisy and system.readout.rule == "single" else -(-draws // atoms)
     return replace(system, exhaustive=True), rounds * atoms
 
 

@@ -118,19 +118,26 @@ class System:
 
     ``frozen``: a seed that fixes all inference randomness, per image (threats fixed-w and known-w), or None.
     ``exhaustive``: several draws go through the alternatives of a finitely random stage instead of sampling them.
+    ``noisy``: the network itself draws, it is called as network(x, noise).
     """
 
-    network: Callable[[Tensor], Tensor]
+    network: Callable[..., Tensor]
     parts: tuple[Part, ...] = ()
     readout: Readout = field(default_factory=Readout)
     name: str = ""
     id: str = ""
     frozen: int | None = None
     exhaustive: bool = False
+    noisy: bool = False
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether anything draws, be it frozen."""
+        return self.noisy or any(p.random for p in self.parts)
 
     @property
     def random(self) -> bool:
-        return self.frozen is None and any(p.random for p in self.parts)
+        return self.frozen is None and self.has_noise
 
     def logits(self, x: Tensor, noise: Noise, draws: int) -> Tensor:
         """(B,draws,K): ``draws`` joint draws of all stages. A deterministic prefix runs once per image."""
@@ -140,12 +147,12 @@ class System:
         u = x
         for i, part in enumerate(self.parts[:first]):
             u = apply_part(part, u, noise.child(f"stage{i}"))
-        if first < len(self.parts) and draws > 1:
+        if self.has_noise and draws > 1:
             u, noise = u.repeat_interleave(draws, 0), replace(noise.repeat(draws), exhaustive=self.exhaustive)
         for i, part in enumerate(self.parts[first:], first):
             u = apply_part(part, u, noise.child(f"stage{i}"))
-        z = self.network(u).float()
-        if first == len(self.parts):  # nothing random: every draw is the same draw
+        z = (self.network(u, noise.child("network")) if self.noisy else self.network(u)).float()
+        if not self.has_noise:  # nothing random: every draw is the same draw
             return z[:, None].expand(-1, draws, -1)
         return z.reshape(len(x), draws, -1)
 
@@ -156,7 +163,7 @@ class System:
     @property
     def forwards_per_call(self) -> int:
         """Network forwards that one deployed answer costs."""
-        return self.readout.samples if any(p.random for p in self.parts) else 1
+        return self.readout.samples if self.has_noise else 1
 
 
 def log_mean_prob(logits: Tensor) -> Tensor:

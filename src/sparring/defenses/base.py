@@ -84,7 +84,8 @@ class Variant:
 @dataclass(frozen=True)
 class Defended:
     """A classifier behind stages, with its deployed readout: what is evaluated. ``id`` fingerprints the classifier.
-    ``bare``: the classifier without a defense that is built into ``network``, where there is one.
+    ``bare``: the classifier without a defense that is built into ``network``, where there is one. ``noisy``: the network itself
+    draws, it is called as network(x, noise).
     """
 
     network: nn.Module
@@ -93,10 +94,11 @@ class Defended:
     name: str = "none"
     id: str = ""
     bare: nn.Module | None = None
+    noisy: bool = False
 
     @property
     def random(self) -> bool:
-        return any(s.surrogate.random for s in self.stages)
+        return self.noisy or any(s.surrogate.random for s in self.stages)
 
     def system(self, variants: Mapping[int, str] | None = None) -> System:
         """The system with each stage's default backward, except for stage numbers in ``variants``.
@@ -113,7 +115,7 @@ class Defended:
         label = "+".join(f"{s.name}[{chosen.get(i, s.surrogate.default)}]" for i, s in enumerate(self.stages)) or "none"
         learned = "".join(s.fingerprint for s in self.stages)
         identity = hashlib.sha256(f"{self.id}|{self.name}|{label}|{self.readout}{learned}".encode()).hexdigest()
-        return System(self.network, tuple(parts), self.readout, label, identity)
+        return System(self.network, tuple(parts), self.readout, label, identity, noisy=self.noisy)
 
     def drop(self, stages: set[int] | None = None) -> Defended:
         """drop(D,R): the same classifier without some stages (default: without all of them, and a plain readout)."""
@@ -127,7 +129,7 @@ class Defended:
             self,
             stages=kept,
             name=f"{name}/{self.readout.rule}",
-            readout=self.readout if any(s.surrogate.random for s in kept) else Readout(),
+            readout=self.readout if self.noisy or any(s.surrogate.random for s in kept) else Readout(),
         )
 
     def variants(self) -> list[Variant]:

@@ -17,6 +17,7 @@ from sparring.defenses.base import Defended, joined
 from sparring.defenses.learned import load_network
 from sparring.models.classifier import weights_hash
 from sparring.models.load import load_model
+from sparring.models.trained import MeanLogits
 
 
 class Member(nn.Module):
@@ -29,17 +30,6 @@ class Member(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         u = torch.stack([d(x) for d in self.denoisers]).mean(0) if len(self.denoisers) else x
         return torch.stack([m(u) for m in self.models]).mean(0)
-
-
-class Joined(nn.Module):
-    """Mean logits of the members."""
-
-    def __init__(self, members: list[Member]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([m(x) for m in self.members]).mean(0)
 
 
 @DEFENSES("hgd-ensemble")
@@ -63,13 +53,13 @@ class HGDEnsemble:
         for member in members:
             for spec in member["models"]:
                 models.setdefault(spec, load_model(spec).requires_grad_(False))
-        network = Joined(
+        network = MeanLogits(
             [
                 Member([load_network(d, "dunet") for d in m.get("denoisers", [])], [models[s] for s in m["models"]])
                 for m in members
             ]
         ).eval()
-        bare = Joined([Member([], [models[s] for s in m["models"]]) for m in members]).eval()
+        bare = MeanLogits([Member([], [models[s] for s in m["models"]]) for m in members]).eval()
         return replace(
             system, network=network, bare=bare, id=weights_hash(network), name=joined(system.name, spec_text(self))
         )

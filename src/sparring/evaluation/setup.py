@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparring.attacks.base import Attack
 from sparring.core.errors import SparringError
-from sparring.core.noise import image_keys
+from sparring.core.noise import Noise, image_keys
 from sparring.data.images import ImageSet
 from sparring.data.sources import check_against, load_data
 from sparring.defenses.base import Defended, defense
@@ -77,11 +77,29 @@ def set_up(
     names = list(dict.fromkeys(["none", *defenses]))
     systems = {}
     for name in names:
-        systems[name] = defense(name).install(base)
+        systems[name] = _quick(defense(name).install(base), base, images.x[:4])
         for part in (systems[name].network, *systems[name].stages) if device else ():
             part.to(device)
     others = [_install(load_model(s), images, device)[0] for s in sources]
     return SetUp(classifier, prepared, images, systems, others, classes, image_keys(images.ids))
+
+
+def _quick(system: Defended, base: Defended, example: Tensor) -> Defended:
+    """A network that a defense put in the classifier's place, prepared like it. A noisy one is left alone: tracing would lose
+    its noise.
+    """
+    if system.network is base.network or system.noisy:
+        return system
+    noise = Noise.of(0, "prepare", torch.zeros(len(example), dtype=torch.int64))
+    with torch.no_grad():
+        for stage in system.stages:
+            example = stage(example, noise)
+        try:
+            system.network(example)
+        except RuntimeError as error:
+            shape, reason = tuple(example.shape[1:]), str(error).splitlines()[0]
+            raise SparringError(f"{system.name} cannot take images of shape {shape}: {reason}") from None
+    return replace(system, network=prepare(system.network, example).model)
 
 
 def _install(classifier: Classifier, images: ImageSet, device: str | None) -> tuple[Defended, Prepared, int]:

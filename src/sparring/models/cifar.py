@@ -5,6 +5,7 @@ shortcuts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +36,14 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet of depth 6n+2 for 32x32 images already normalised; logits (B,classes)."""
+    """ResNet of depth 6n+2 for 32x32 images already normalised; logits (B,classes). ``places``: see ``models.defective``."""
+
+    places: ClassVar = {
+        "bottom": ["bn1", "layer1.*.bn*"],
+        "top": ["layer3.*.bn*"],
+        "bottom/activation": ["bn1", "layer1.*.bn1", "layer1.*"],
+        "top/activation": ["layer3.*.bn1", "layer3.*"],
+    }
 
     def __init__(self, depth: int, classes: int = 10) -> None:
         super().__init__()

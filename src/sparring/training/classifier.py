@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparring.attacks.base import attack
 from sparring.core.errors import SparringError
-from sparring.core.spec import parse
+from sparring.core.spec import Spec, parse
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
@@ -24,7 +24,9 @@ class Classification(Task):
     """Cross-entropy of a classifier on labeled images.
 
     ``hardening``: spec of the attack whose points replace the images, also those held out, run to its end on the network of
-    the moment in eval mode; empty: none. ``augment``: random crop after padding by 4 and horizontal flip.
+    the moment in eval mode; empty: none. ``augment``: random crop after padding by 4 and horizontal flip. ``smoothing``: the
+    true class gets 1 - smoothing and the others share the rest (Szegedy et al., arXiv:1512.00567, sec. 7; the defective paper
+    shares among the K-1 others, as here).
     """
 
     def __init__(
@@ -34,11 +36,15 @@ class Classification(Task):
         card: Mapping[str, Any],
         hardening: str = "",
         augment: bool = False,
+        smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(classifier.network, images, {**card, "hardening": hardening, "augment": augment})
+        if not 0 <= smoothing < 1:
+            raise SparringError(f"smoothing={smoothing:g} must be in [0,1)")
+        how = {"hardening": hardening, "augment": augment, "smoothing": smoothing}
+        super().__init__(classifier.network, images, {**card, **how})
         self.images, self.classifier = images, classifier
-        self.hardening, self.augment, self.seed = hardening, augment, seed
+        self.hardening, self.augment, self.smoothing, self.seed = hardening, augment, smoothing, seed
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor]:
         x, y = self.images.x[index].to(self.device), self.images.y[index].to(self.device)
@@ -52,7 +58,12 @@ class Classification(Task):
             self.mode(network, train)
             x = found.x.detach()
         z = network((x - self.classifier.mean) / self.classifier.std)
-        return F.cross_entropy(z, y, reduction="none"), z.argmax(1) == y
+        loss = F.cross_entropy(z, y, reduction="none")
+        if train and self.smoothing:
+            log = z.log_softmax(1)
+            others = (log.sum(1) - log.gather(1, y[:, None])[:, 0]) / (z.shape[1] - 1)
+            loss = (1 - self.smoothing) * loss - self.smoothing * others
+        return loss, z.argmax(1) == y
 
 
 def augmented(x: Tensor) -> Tensor:
@@ -80,6 +91,7 @@ def train_classifier(
     model: str = "small_cnn",
     hardening: str = "",
     augment: bool = False,
+    smoothing: float = 0.0,
     log: str | Path | None = None,
 ) -> Classifier:
     """Train ``model`` (spec text without weights; its initial weights are drawn by the seed) on ``images``; see ``loop.train``."""
@@ -87,14 +99,15 @@ def train_classifier(
     if "weights" in spec.values:
         raise SparringError(f"{model}: a model to be trained has no weights= yet")
     sizes = {"channels": images.x.shape[1]} if spec.name == "small_cnn" else {}
-    fields = {**spec.values, "classes": int(images.y.max()) + 1, **sizes}
-    text = f"{spec.name}:{','.join(f'{k}={v}' for k, v in fields.items())}"
+    fields = {**spec.values, "classes": str(int(images.y.max()) + 1), **{k: str(v) for k, v in sizes.items()}}
+    text = str(Spec(spec.name, fields))
     classifier = load_model(text)
     with seeded(config.seed):
         for module in classifier.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
     card = {"model": text.replace(":", f":weights={Path(out).name},", 1)}
-    train(Classification(images, classifier, card, hardening, augment, config.seed), config, out, progress, log)
+    task = Classification(images, classifier, card, hardening, augment, smoothing, config.seed)
+    train(task, config, out, progress, log)
     classifier.name = card["model"]
     return classifier.eval().requires_grad_(False)

@@ -1,0 +1,113 @@
+"""Defective networks (Luo et al., "Defective Convolutional Networks", arXiv:1911.08432): fixed random masks over feature maps."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparring.core.errors import SparringError
+from sparring.core.registry import MODELS
+from sparring.models.attach import attach, base_model, by_resolution, output_shapes, select
+from sparring.models.classifier import Classifier
+from sparring.models.weights import load_weights
+
+Law = Literal["exact", "bernoulli"]
+
+
+class Mask(nn.Module):
+    """z' = M * z (eq. 5): one mask (1,C,H,W) of zeros and ones for every image, a buffer of the network's weights."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask.to(x.dtype)
+
+
+def draw_mask(
+    shape: tuple[int, ...], keep: float, seed: int, number: int, law: Law, shared: bool, channels: bool
+) -> Tensor:
+    """(1,C,H,W) of zeros and ones for layer ``number``. exact: int((1-keep) N) of the N units are dropped, without replacement
+    (the code); bernoulli: each is kept with probability ``keep`` (eq. 3). ``shared``: one (H,W) mask for all channels of a
+    layer (SM); ``channels``: whole channels. Never rescaled.
+    """
+    drawn = (shape[0], 1, 1) if channels else (1, *shape[1:]) if shared else shape
+    count = math.prod(drawn)
+    rng = np.random.default_rng((seed, number))
+    if law == "bernoulli":
+        kept = rng.random(count) < keep
+    else:
+        kept = np.ones(count, bool)
+        kept[rng.permutation(count)[: int((1 - keep) * count)]] = False
+    return torch.from_numpy(kept.reshape(drawn)).float().expand(shape)[None].clone()
+
+
+@MODELS("defective")
+def defective(
+    model: str,
+    keep: float = 0.5,
+    position: Literal["bottom", "top", "both"] = "bottom",
+    place: Literal["branch", "activation"] = "branch",
+    law: Law = "exact",
+    shared: bool = False,
+    channels: bool = False,
+    at: str = "",
+    mask_seed: int = 0,
+    size: int = 0,
+    weights: str | None = None,
+    classes: int = 10,
+) -> Classifier:
+    """A network with defective layers: ``model`` is its spec without weights (``resnet18``, ``timm:NAME``, inner fields by ;).
+
+    ``keep``: share of units that work. ``place``: branch (the authors' code: behind BatchNorm, before ReLU and the residual
+    sum) or activation (eq. 4: behind the activation, so that a block's output is masked too); the two agree where ReLU
+    follows directly. ``law``: exact count (code) or bernoulli (paper). ``shared``: the same mask for all channels (SM).
+    ``channels``: whole channels. ``at``: module-name patterns joined by ; instead of the architecture's places. ``size``: side
+    of the images (default: the model's own). Masks are drawn by ``mask_seed``, kept in the weights file, and trained with:
+    ``sparring train classifier --model defective:...``. The paper's DC is a narrow network without masks, ``resnet18:bottom=0.1``;
+    its x2 is ``defective:model=resnet18:bottom=2,keep=0.5``.
+    """
+    if not 0 < keep <= 1:
+        raise SparringError(f"keep={keep:g} must be in (0,1]")
+    if shared and channels:
+        raise SparringError("shared and channels exclude each other")
+    made = base_model(model, classes)
+    side = size or made.size
+    if not side:
+        raise SparringError(f"{model} takes images of any size, but masks have one: give size=")
+    network = made.network
+    shapes = output_shapes(network, made.channels or 3, side)
+    positions = ("bottom", "top") if position == "both" else (position,)
+    names = select(network, at.split(";")) if at else _places(network, positions, place, shapes)
+    attach(network, names, lambda n, shape: Mask(draw_mask(shape, keep, mask_seed, n, law, shared, channels)), shapes)
+    if weights:
+        load_weights(network, weights)
+    made.size, made.name = side, f"defective:model={model},keep={keep:g}"
+    return made.eval()
+
+
+def _places(
+    network: nn.Module, positions: tuple[str, ...], place: str, shapes: dict[str, tuple[int, ...]]
+) -> list[str]:
+    """The architecture's own places, else by resolution."""
+    own = getattr(network, "places", None)
+    if own is None and place == "activation":
+        raise SparringError("this network has no known activations; name the modules to be masked with at=")
+    patterns = [
+        p for position in positions for p in (own or {}).get(position + "/activation" * (place == "activation"), [])
+    ]
+    if own is not None:
+        return select(network, patterns)
+    return [n for position in positions for n in by_resolution(shapes, network, position)]
+
+
+def masks(network: nn.Module) -> dict[str, Tensor]:
+    """The masks of a network by name."""
+    return {n: b for n, b in network.named_buffers() if n.rpartition(".")[2] == "mask"}
