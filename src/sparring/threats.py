@@ -18,6 +18,8 @@ from sparring.core.registry import THREATS, suggest
 from sparring.core.spec import Spec, check_fields, parse, signature
 from sparring.core.victim import Access, Combine, System, Victim
 from sparring.defenses.base import Defended
+from sparring.models.defective import masks
+from sparring.models.regularized import ghosted
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Seat:
 
     ``pooled``: its points join the closed pool of stronger threats. ``averaged``: the *mean* accuracy over its draws (the
     part of a view's name before "/") is reported, worst view within a draw; ``repeats``: how often an attack is drawn
-    anew. ``judge``: the deployed system unless the threat says otherwise. ``queries``: what an image may cost.
+    anew. ``judge``: the deployed system unless the threat says otherwise. ``queries``: what an image may cost. ``warm``: name
+    of the threat whose points decision attacks begin at.
     """
 
     threat: str
@@ -59,6 +62,7 @@ class Seat:
     averaged: bool = False
     repeats: int = 1
     queries: int | None = None
+    warm: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,9 +181,12 @@ def transfer(
     options: Options,
     source: int | None = None,
     mode: Literal["logits", "probs", "loss"] = "logits",
+    ghost: float = 1.0,
+    draws: int | None = None,
 ) -> Seat:
     """T3: gradients of other models only. source=N takes the N-th of --sources alone; else all, combined by
-    ``mode``.
+    ``mode``. ``ghost``: below 1, units of their early feature maps are kept with this probability, anew in each of ``draws``
+    draws per gradient: standard models that imitate defective ones (PROTOCOL 4.2, D3).
     """
     if not others:
         raise SparringError(
@@ -191,9 +198,16 @@ def transfer(
     if any(o.id == defended.id for o in chosen):
         raise SparringError("transfer: a source has the same weights as the target; that is the oblivious threat")
     combine: Combine = mode
-    victim = Victim(tuple(o.system() for o in chosen), Access.GRADIENT, combine=combine, amp=options.amp)
-    name = f"{len(chosen)} other model(s), {mode}"
+    systems, eot = tuple(o.system() for o in chosen), 1
+    if ghost != 1:
+        systems, eot = tuple(_ghost(s, ghost) for s in systems), draws or options.draws
+    victim = Victim(systems, Access.GRADIENT, eot, combine, options.amp)
+    name = f"{len(chosen)} other model(s), {mode}" + (f", units kept {ghost:g}" if ghost != 1 else "")
     return Seat("", (View("default", victim),), Access.GRADIENT, "never", defended.system(), name)
+
+
+def _ghost(system: System, keep: float) -> System:
+    return replace(system, network=ghosted(system.network, keep), noisy=True, id=f"{system.id}/ghost{keep:g}")  # type: ignore[arg-type]
 
 
 @THREATS("white-exact")
@@ -320,8 +334,8 @@ def _shape(network: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _masks(network: nn.Module) -> dict[str, bytes]:
-    """Install-time masks: buffers named ...mask."""
-    return {n: b.cpu().numpy().tobytes() for n, b in network.named_buffers() if n.endswith("mask")}
+    """Install-time masks, as bytes."""
+    return {n: b.cpu().numpy().tobytes() for n, b in masks(network).items()}
 
 
 @THREATS("score")
@@ -336,12 +350,18 @@ def score(
 
 @THREATS("decision")
 def decision(
-    defended: Defended, others: Sequence[Defended], options: Options, queries: int = 1000, answers: int = 5
+    defended: Defended,
+    others: Sequence[Defended],
+    options: Options,
+    queries: int = 1000,
+    answers: int = 5,
+    warm: str = "",
 ) -> Seat:
     """T12: labels of the deployed system, at most ``queries`` draws of it per image. ``answers``: draws of a random system
-    whose majority is believed, so that no point rests on one lucky draw.
+    whose majority is believed, so that no point rests on one lucky draw. ``warm``: a threat of the same evaluation, such as
+    transfer: attacks begin at the points of its first attack where these fool the target (PROTOCOL 4.2, D6).
     """
-    return _black_box(defended, Access.LABEL, queries, answers)
+    return replace(_black_box(defended, Access.LABEL, queries, answers), warm=warm)
 
 
 def _black_box(defended: Defended, access: Access, queries: int, answers: int) -> Seat:

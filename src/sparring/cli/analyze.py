@@ -39,7 +39,7 @@ def _points(made: Any, attack: str) -> Any:
     )
 
 
-def _table(title: str, head: list[str], rows: list[list[str]]) -> Any:
+def table_of(title: str, head: list[str], rows: list[list[str]]) -> Any:
     from rich.table import Table
 
     table = Table(title=title)
@@ -106,7 +106,7 @@ def layers(
     }
     names = list(next(iter(levels.values())))
     rows = [[n, *(f"{levels[k][n]:.3f}" for k in levels)] for n in names]
-    emit(levels, _table(f"E_l of {attack} on {model}, mean of n={len(clean)}", ["layer", *levels], rows), json_out)
+    emit(levels, table_of(f"E_l of {attack} on {model}, mean of n={len(clean)}", ["layer", *levels], rows), json_out)
 
 
 def made_in(model: Any, x: Any) -> Any:
@@ -185,7 +185,7 @@ def similarity(
     between = {k: ssim_matrix({"true": a, "other": b})["true"]["other"] for k, (a, b) in labels.items()}
     names = list(maps)
     rows = [[f"{i + 1} {a}", *(f"{found[a][b]:.3f}" for b in names)] for i, a in enumerate(names)]
-    table = _table(
+    table = table_of(
         f"mean SSIM of gradient magnitudes, n={len(x)}", ["source", *(str(i + 1) for i in range(len(names)))], rows
     )
     emit({"ssim": found, "true_against_other_label": between}, table, json_out)

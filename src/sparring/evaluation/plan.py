@@ -52,7 +52,9 @@ DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
 
 @dataclass(frozen=True)
 class Run:
-    """One attack on one source: what makes points. ``id`` hashes everything that can change them."""
+    """One attack on one source: what makes points. ``id`` hashes everything that can change them. ``warm``: the run whose points
+    a decision attack begins at.
+    """
 
     id: str
     view: View
@@ -61,6 +63,7 @@ class Run:
     seed: int
     white: bool
     queries: int | None = None
+    warm: Run | None = None
 
     def cost(self, classes: int) -> tuple[int, int]:
         """(forwards, backwards) of an image that survives everything."""
@@ -151,7 +154,6 @@ def make_plan(
     """The product. ``attacks`` have their budgets; ``defenses`` by spec text."""
     cells: list[Cell] = []
     skipped: list[Skipped] = []
-    runs: dict[str, Run] = {}
     for name, defended in defenses.items():
         for text in threats:
             kind = threat(text)
@@ -161,14 +163,27 @@ def make_plan(
                 if reason:
                     skipped.append(Skipped(name, text, str(attack), reason))
                     continue
-                mine = _runs(seat, attack, seed, data_hash)
-                for run in mine:
-                    runs.setdefault(run.id, run)
-                cells.append(Cell(name, kind, attack, seat, tuple(mine)))
+                cells.append(Cell(name, kind, attack, seat, tuple(_runs(seat, attack, seed, data_hash))))
+    cells = [_warmed(c, cells) if c.seat.warm else c for c in cells]
+    runs = {r.id: r for c in cells for r in c.runs}
     if not cells:
         reasons = sorted({s.reason for s in skipped}) or ["no defense, threat or attack was given"]
         raise SparringError(f"nothing to run: {'; '.join(reasons)}")
     return Plan(tuple(cells), tuple(skipped), runs, judge, classes)
+
+
+def _warmed(cell: Cell, cells: Sequence[Cell]) -> Cell:
+    """A cell of the decision threat whose attacks begin at another threat's points against the same defense."""
+    if cell.attack.method.needs is not Access.LABEL:
+        return cell
+    found = [c for c in cells if c.defense == cell.defense and c.threat.name == cell.seat.warm]
+    if not found:
+        raise SparringError(f"{cell.threat}: no attack of the threat {cell.seat.warm} is in this evaluation; add it")
+    source = found[0].runs[0]
+    runs = (
+        replace(r, warm=source, id=hashlib.sha256(f"{r.id}/{source.id}".encode()).hexdigest()[:20]) for r in cell.runs
+    )
+    return replace(cell, runs=tuple(runs))
 
 
 def _ruled_out(attack: Attack, seat: Seat) -> str:

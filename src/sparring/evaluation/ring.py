@@ -120,6 +120,7 @@ class Ring:
             self._say(settled * weight, text)
 
         live = ~skip
+        start = self._attack(run.warm, number, rows, text)["x"].to(x.device)[live] if run.warm else None
         outcome = run.attack.on(
             run.view.victim,
             x[live],
@@ -130,6 +131,7 @@ class Ring:
             seed=run.seed,
             reparam=run.view.reparam,
             queries=run.queries,
+            start=start,
             progress=advance,
         )
         self._say((count - done) * weight, text)

@@ -12,7 +12,7 @@ from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.registry import MODELS
 from sparring.models.attach import attach, base_model, by_resolution, output_shapes, select
-from sparring.models.classifier import Classifier
+from sparring.models.classifier import Classifier, private_copy
 from sparring.models.weights import load_weights
 
 
@@ -54,22 +54,53 @@ class NoiseLayer(nn.Module):
         return x + self.std * self.source.normal("layer", x.shape[1:]).to(x.dtype)
 
 
+class GhostLayer(nn.Module):
+    """Each unit of a feature map at least half as wide as the image is kept with probability ``keep`` and scaled by 1/keep, by
+    draws of ``source``; elsewhere, and without a source, nothing happens.
+    """
+
+    def __init__(self, keep: float) -> None:
+        super().__init__()
+        self.keep, self.side = keep, 0
+        self.source: Noise | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.source is None or 2 * x.shape[-1] < self.side:
+            return x
+        return x * (self.source.uniform("ghost", x.shape[1:]) < self.keep).to(x.dtype) / self.keep
+
+
 class NoisyNetwork(nn.Module):
     """A network whose noise layers draw: ``forward(x, noise)``; without noise, the network alone."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.layers = [m for m in network.modules() if isinstance(m, NoiseLayer)]
+        self.layers = [m for m in network.modules() if isinstance(m, NoiseLayer | GhostLayer)]
 
     def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         for number, layer in enumerate(self.layers):
             layer.source = noise and noise.child(f"layer{number}")
+            if isinstance(layer, GhostLayer):
+                layer.side = x.shape[-1]
         try:
             return self.network(x)
         finally:
             for layer in self.layers:
                 layer.source = None
+
+
+def ghosted(network: nn.Module, keep: float) -> NoisyNetwork:
+    """A copy of a trained network in which early units come and go: a ghost of a defective network (PROTOCOL 4.2, D3).
+
+    Differs from defective networks: kept units are scaled by 1/keep, as this one was not trained without them.
+    """
+    if not 0 < keep <= 1:
+        raise SparringError(f"ghost={keep:g} must be in (0,1]")
+    copy = private_copy(network)
+    names = [n for n, m in copy.named_modules() if isinstance(m, nn.Conv2d)]
+    attach(copy, names, lambda _n, _s: GhostLayer(keep), dict.fromkeys(names, ()))
+    return NoisyNetwork(copy).eval()
 
 
 def _made(

@@ -47,3 +47,25 @@ def save_map(
     axes.tick_params(labelsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
+
+
+def save_sheet(rows: dict[str, Tensor], path: Path, title: str) -> None:
+    """A PNG of images in [0,1], one named row (N,C,H,W) under the other."""
+    from matplotlib.figure import Figure
+
+    count = max(len(r) for r in rows.values())
+    figure = Figure(figsize=(1.2 * count + 1.4, 1.25 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for i, axis in enumerate(line):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for side in axis.spines.values():
+                side.set_visible(False)
+            if i < len(images):
+                image = images[i].detach().cpu().permute(1, 2, 0).numpy()
+                axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        line[0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
+    figure.suptitle(title, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
