@@ -18,8 +18,7 @@ from sparring.core.registry import THREATS, suggest
 from sparring.core.spec import Spec, check_fields, parse, signature
 from sparring.core.victim import Access, Combine, System, Victim
 from sparring.defenses.base import Defended
-from sparring.models.defective import masks
-from sparring.models.regularized import ghosted
+from sparring.defenses.retrained import ghosts, install_masks
 
 
 @dataclass(frozen=True)
@@ -200,14 +199,10 @@ def transfer(
     combine: Combine = mode
     systems, eot = tuple(o.system() for o in chosen), 1
     if ghost != 1:
-        systems, eot = tuple(_ghost(s, ghost) for s in systems), draws or options.draws
+        systems, eot = tuple(ghosts(s, ghost) for s in systems), draws or options.draws
     victim = Victim(systems, Access.GRADIENT, eot, combine, options.amp)
     name = f"{len(chosen)} other model(s), {mode}" + (f", units kept {ghost:g}" if ghost != 1 else "")
     return Seat("", (View("default", victim),), Access.GRADIENT, "never", defended.system(), name)
-
-
-def _ghost(system: System, keep: float) -> System:
-    return replace(system, network=ghosted(system.network, keep), noisy=True, id=f"{system.id}/ghost{keep:g}")  # type: ignore[arg-type]
 
 
 @THREATS("white-exact")
@@ -317,8 +312,8 @@ def twin(
             raise SparringError("twin: a source has the same weights as the target; that is the adaptive threat")
         if _shape(other.network) != shape:
             raise SparringError("twin: a source has another architecture than the target; that is the transfer threat")
-    masks = _masks(defended.network)
-    chosen = [o for o in others if (_masks(o.network) == masks) == (phi == "same" or not masks)]
+    masks = install_masks(defended.network)
+    chosen = [o for o in others if (install_masks(o.network) == masks) == (phi == "same" or not masks)]
     if not chosen:
         kept = "other masks than" if phi == "same" else "the same masks as"
         raise SparringError(f"twin:phi={phi}: every source has {kept} the target")
@@ -331,11 +326,6 @@ def twin(
 
 def _shape(network: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
     return [(name, tuple(p.shape)) for name, p in network.named_parameters()]
-
-
-def _masks(network: nn.Module) -> dict[str, bytes]:
-    """Install-time masks, as bytes."""
-    return {n: b.cpu().numpy().tobytes() for n, b in masks(network).items()}
 
 
 @THREATS("score")

@@ -17,6 +17,9 @@ SPECS = {
     "uniform": ["uniform:std=0.1"], "laplace": ["laplace:eps=0.1,clip=true"], "vote": ["gauss:std=0.1+vote:samples=3"],
     "hgd": ["hgd", "hgd:strength=2"], "s2snet": ["s2snet"], "ace": ["ace:lam=0.5"], "sign": ["sign:std=0.1"],
     "hgd-ensemble": [],  # needs a file: tests/defenses/test_learned.py
+    # need trained networks: tests/defenses/test_defective.py
+    "defective": [], "spatial-dropout": [], "dropblock": [], "band-limited": [], "label-smoothing": [],
+    "adversarial-training": [], "thermometer": [], "rse": [],
     "resize-pad": ["resize-pad:scale=0.5"], "shift": ["shift", "shift:side=random", "shift:size=2,side=up"],
     "mean-prob": ["gauss:std=0.1+mean-prob:samples=3"], "mean-logit": ["gauss:std=0.1+mean-logit:samples=3"],
 }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+import sparring.cli.shape  # noqa: F401 (its commands join analyze)
 from sparring.cli.analyze import analyze
 from sparring.cli.output import Bar, emit, print_evaluation
 from sparring.cli.train import train

@@ -16,11 +16,13 @@ from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.registry import DEFENSES
 from sparring.core.spec import parse, spec_text
+from sparring.core.victim import System
 from sparring.defenses.base import Defended, Stage, Surrogate, joined
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.coded import Levels
+from sparring.models.defective import masks
 from sparring.models.load import load_model
-from sparring.models.regularized import NoisyNetwork
+from sparring.models.regularized import NoisyNetwork, ghosted
 from sparring.models.trained import card_spec
 from sparring.models.weights import read_card
 
@@ -150,3 +152,14 @@ class RSE(Retrained):
 
     def edit(self, system: Defended, classifier: Classifier) -> Defended:
         return replace(system, network=NoisyNetwork(classifier).eval(), noisy=True)
+
+
+def ghosts(system: System, keep: float) -> System:
+    """A source of transfer whose early units come and go (PROTOCOL 4.2, D3): see ``models.regularized.ghosted``."""
+    network: Any = system.network
+    return replace(system, network=ghosted(network, keep), noisy=True, id=f"{system.id}/ghost{keep:g}")
+
+
+def install_masks(network: nn.Module) -> dict[str, bytes]:
+    """What was drawn when a network was made and tells twins apart: its masks, as bytes."""
+    return {n: b.cpu().numpy().tobytes() for n, b in masks(network).items()}
