@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_the_other_positions_of_resnet18():
     counts = {p: masks(load_model(f"defective:model=resnet18,position={p}").network) for p in ("bottom", "top", "both")}
     assert [len(m) for m in counts.values()] == [10, 10, 20]
     assert {tuple(m.shape[1:]) for m in counts["top"].values()} == {(256, 8, 8), (512, 4, 4)}
-    narrow = load_model("resnet18:bottom=0.1").network
+    narrow: Any = load_model("resnet18:bottom=0.1").network
     assert [m.conv1.out_channels for m in (narrow.layer1[0], narrow.layer2[0], narrow.layer3[0])] == [7, 13, 256]
     wide = masks(load_model("defective:model=resnet18:bottom=2,keep=0.5").network)
     assert {m.shape[1] for m in wide.values()} == {64, 128, 256}
@@ -96,11 +97,12 @@ def test_masks_before_and_after_relu_agree_but_not_around_a_sum():
     vgg = [load_model(f"defective:model=vgg19,keep=0.3,place={p}") for p in ("branch", "activation")]
     x = torch.rand(2, 3, 32, 32)
     assert torch.allclose(vgg[0](x), vgg[1](x), atol=1e-6)
-    paper = load_model("defective:model=resnet10,keep=0.3,place=activation").network
+    paper: Any = load_model("defective:model=resnet10,keep=0.3,place=activation").network
     block = paper.layer1[0]
     out = block(torch.rand(1, 16, 32, 32))
     assert bool((out[block[1].mask == 0] == 0).all()), "the block's own output is defective"
-    code = load_model("defective:model=resnet10,keep=0.3").network.layer1[0]
+    code: Any = load_model("defective:model=resnet10,keep=0.3").network
+    code = code.layer1[0]
     assert float((code(torch.rand(1, 16, 32, 32)) > 0).float().mean()) > 0.3, "only its branch is"
 
 
@@ -114,7 +116,8 @@ def test_any_network_can_be_masked():
         def forward(self, x):
             return self.linear(self.c(self.b(self.a(x))).mean((2, 3)))
 
-    shapes = output_shapes(net := Mine().eval(), 3, 32)
+    net: Any = Mine().eval()
+    shapes = output_shapes(net, 3, 32)
     assert shapes == {"a": (4, 16, 16), "b": (4, 8, 8), "c": (4, 4, 4)}
     attach(net, select(net, ["[ab]"]), lambda n, s: nn.Hardtanh(0, n + 0.5), shapes)
     assert (net.a[1].max_val, net.b[1].max_val) == (0.5, 1.5)
