@@ -12,10 +12,12 @@ from torch import nn
 
 import sparring
 from sparring.attacks.base import Attack
+from sparring.attacks.turns import Turns
 from sparring.core.errors import AccessError, SparringError
 from sparring.core.geometry import distance, within
 from sparring.core.noise import image_keys
 from sparring.core.registry import ATTACKS
+from sparring.core.rows import Rows
 from sparring.core.spec import signature
 from sparring.core.victim import Access, Goal, System, Victim
 from sparring.evaluation.checks.controls import linear_layer
@@ -285,6 +287,46 @@ def test_restarts_and_targets_obey_the_law_too():
             assert torch.allclose(a.x, b.x, atol=1e-6)
             assert torch.equal(a.job, b.job)
             assert torch.equal(a.forwards, b.forwards)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "apgd:eps=0.01,steps=16,targets=3,loss=dlr",
+        "pgd:eps=0.01,steps=12,restarts=6",
+        "fab:norm=linf,eps=0.01,steps=12,targets=3",
+    ],
+)
+def test_jobs_that_run_ahead_of_their_turn_change_nothing(text):
+    """With one slot jobs strictly wait for one another; with many, idle slots run later ones ahead. Same points, jobs and costs."""
+    model, x = NoProducts(), images(12)
+    y = labels(model, x)
+    strict, ahead = (sparring.attack(text).run(model, x, y, slots=s) for s in (1, 64))
+    assert 0 < int(strict.success.sum()) < len(x), "some images fall, some survive"
+    if text.startswith("pgd"):
+        assert int(strict.job[strict.success].max()) > 0, "one falls to a later job"
+    for column in ("x", "success", "job", "forwards", "backwards", "first_hit", "margin"):
+        assert torch.equal(getattr(strict, column), getattr(ahead, column)), column
+
+
+def test_turns_count_finished_jobs_in_order_only():
+    """Image 0 of 1, three jobs: job 2 ends first and waits, job 0 fails, job 1 succeeds: job 2 is thrown away."""
+    turns = Turns(1, 3, [True], ahead=True)
+    row = lambda job: Rows(image=torch.tensor([0]), job=torch.tensor([job]))  # noqa: E731
+    none = row(0).keep(torch.zeros(0, dtype=torch.int64))
+    assert turns.take(5) == [(0, 0)]
+    turns.look_ahead([(0, 0)], 5)
+    assert turns.take(5) == [(0, 1), (0, 2)]
+    assert turns.waves(row(2)) == []
+    assert [w.job.tolist() for w in turns.waves(row(0))] == [[0]]
+    turns.passed(0, 0, settled=False)
+    assert turns.waves(none) == []
+    assert [w.job.tolist() for w in turns.waves(row(1))] == [[1]]
+    turns.passed(0, 1, settled=True)
+    assert turns.is_settled(0)
+    assert turns.waves(none) == []
+    assert not turns.early
+    assert not len(turns)
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES)

@@ -2,12 +2,11 @@
 
 ``slots`` rows are live; a free slot is refilled from the queue. **The Law**: an image's answer does not depend on
 slots, order, neighbours, sharding or resume: noise is keyed by image, every step is row-wise, and the choice among
-an image's jobs is by (quality, job number), never by arrival.
+an image's jobs is by (quality, job number), never by arrival. Jobs that ran ahead of their turn count as if they had waited.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sparring.attacks.turns import Turns
 from sparring.core.geometry import Ball, Norm, distance, within
 from sparring.core.noise import Noise
 from sparring.core.query import Ledger, Method, Query, Reparametrisation
@@ -22,6 +22,7 @@ from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal, Victim
 
 Stop = Literal["success", "never"]
+AHEAD_AFTER = 4  # a job that has had a quarter of its steps will probably fail: its image's next jobs may begin
 CUDA_POLL = 4  # on a GPU, look for finished rows every few steps: each look is a device sync
 
 
@@ -147,8 +148,9 @@ class _Loop:
         self.in_turn = torch.full_like(blank.won, stop == "success")
         if self.minimal:
             self.in_turn = self.in_turn & torch.isfinite(batch.eps)
-        waits = self.in_turn.tolist()
-        self.queue = deque((i, j) for j in range(self.jobs) for i in range(count) if not (j and waits[i]))
+        # a query is paid for whether it was needed or not: only gradients are taken ahead of their turn
+        free = victim.access is method.needs is Access.GRADIENT and self.purse is None and self.jobs > 1
+        self.turns = Turns(count, self.jobs, self.in_turn.tolist(), free)
 
     def query(self, live: _Live) -> Query:
         job, batch = live.job, self.batch
@@ -210,10 +212,15 @@ class _Loop:
         return points[index], margin[index]
 
     def refill(self, live: _Live, slots: int) -> None:
-        room = min(slots - len(live), len(self.queue))
-        if room <= 0:
+        room = slots - len(live)
+        if self.turns.ahead and room > len(self.turns) and len(live):
+            late = live.job.keep((live.job.t >= self.total // AHEAD_AFTER).nonzero()[:, 0])
+            running = list(zip(late.image.tolist(), late.number.tolist(), strict=True))
+            self.turns.look_ahead(running, room - len(self.turns))
+        taken = self.turns.take(room)
+        if not taken:
             return
-        jobs = torch.tensor([self.queue.popleft() for _ in range(room)], device=self.batch.clean.device)
+        jobs = torch.tensor(taken, device=self.batch.clean.device)
         new = _Live(self.batch, jobs[:, 0], jobs[:, 1])
         new.state = self.method.init(self.query(new))
         live.join(new)
@@ -233,18 +240,26 @@ class _Loop:
 
     def retire(self, live: _Live, index: Tensor) -> int:
         """Write finished rows into their images' results; returns how many images are settled."""
-        done = live.best.keep(index).put(job=live.job.number[index])
-        image = live.job.image[index]
-        for wave in _waves(image):  # rows of different images at a time: an image may have several jobs here
-            i, new = image[wave], done.keep(wave)
-            old = self.result.keep(i)
-            total = {k: getattr(old, k) + getattr(new, k) for k in ("forwards", "backwards", "nonfinite", "flat")}
-            merged = old.where(self._prefer(new, old), new).put(**total)
-            self.result = Rows(**{k: getattr(self.result, k).index_copy(0, i, getattr(merged, k)) for k in merged})
-        enough = done.won & ((done.size <= self.batch.eps[image]) | (not self.minimal))
-        last = (done.job + 1 == self.jobs) | self.in_turn[image] & enough
-        again = ~last & self.in_turn[image]
-        self.queue.extend(zip(image[again].tolist(), (done.job[again] + 1).tolist(), strict=True))
+        done = live.best.keep(index).put(job=live.job.number[index], image=live.job.image[index])
+        settled = 0
+        while waves := self.turns.waves(done):
+            settled += sum(self.settle(wave) for wave in waves)
+            done = done.keep(done.image[:0])
+        return settled
+
+    def settle(self, done: Rows) -> int:
+        """Merge one finished job each of different images; returns how many images are through."""
+        i = done.image
+        new = Rows(**{k: getattr(done, k) for k in done if k != "image"})
+        old = self.result.keep(i)
+        total = {k: getattr(old, k) + getattr(new, k) for k in ("forwards", "backwards", "nonfinite", "flat")}
+        merged = old.where(self._prefer(new, old), new).put(**total)
+        self.result = Rows(**{k: getattr(self.result, k).index_copy(0, i, getattr(merged, k)) for k in merged})
+        enough = new.won & ((new.size <= self.batch.eps[i]) | (not self.minimal))
+        last = (new.job + 1 == self.jobs) | self.in_turn[i] & enough
+        turn = self.in_turn[i]
+        for image, job, through in zip(i[turn].tolist(), new.job[turn].tolist(), last[turn].tolist(), strict=True):
+            self.turns.passed(image, job, through)
         return int(last.sum())
 
     def _prefer(self, new: Rows, old: Rows) -> Tensor:
@@ -264,7 +279,7 @@ class _Loop:
         live = _Live(self.batch, *(torch.zeros(0, dtype=torch.int64, device=self.batch.clean.device),) * 2)
         poll = CUDA_POLL if self.batch.clean.device.type == "cuda" else 1
         tick, asks_first = 0, bool(getattr(self.method, "settled", False)) or not self.total
-        while len(live) or self.queue:
+        while len(live) or self.turns:
             room = len(live)
             self.refill(live, slots)
             if asks_first and len(live) > room:  # the first point may have been enough
@@ -298,6 +313,9 @@ class _Loop:
             settled = self.retire(live, out.nonzero()[:, 0])
             if progress:
                 progress(settled)
+            if self.turns.ahead:  # jobs that ran ahead for nothing
+                needless = [self.turns.is_settled(i) for i in live.job.image.tolist()]
+                out = out | torch.tensor(needless, device=out.device)
             live.keep((~out).nonzero()[:, 0])
 
     def outcome(self) -> Outcome:
@@ -319,16 +337,6 @@ class _Loop:
             nonfinite_gradients=r.nonfinite,
             zero_gradients=r.flat,
         )
-
-
-def _waves(image: Tensor) -> list[Tensor]:
-    """Positions grouped so that no image occurs twice in a group: the k-th occurrence of each image is in group k."""
-    order = image.argsort(stable=True)
-    ordered = image[order]
-    position = torch.arange(len(image), device=image.device)
-    starts = torch.where(torch.diff(ordered, prepend=ordered[:1] - 1) != 0, position, 0).cummax(0).values
-    rank = torch.empty_like(position).index_copy(0, order, position - starts)
-    return [(rank == k).nonzero()[:, 0] for k in range(int(rank.max()) + 1)]
 
 
 def run(
