@@ -106,6 +106,12 @@ def test_masks_before_and_after_relu_agree_but_not_around_a_sum():
     assert float((code(torch.rand(1, 16, 32, 32)) > 0).float().mean()) > 0.3, "only its branch is"
 
 
+def mine() -> nn.Module:
+    """A user's own network, found by python:module:factory."""
+    body = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(8, 10)).eval()
+
+
 def test_any_network_can_be_masked():
     class Mine(nn.Module):
         def __init__(self):
@@ -123,6 +129,8 @@ def test_any_network_can_be_masked():
     assert (net.a[1].max_val, net.b[1].max_val) == (0.5, 1.5)
     with pytest.raises(SparringError, match="no module matches 'layer9'"):
         select(net, ["layer9"])
+    own = load_model("defective:model=python:tests.defenses.test_defective:mine,keep=0.5,size=32")
+    assert [tuple(m.shape[1:]) for m in masks(own.network).values()] == [(8, 16, 16)]
     timm = load_model("defective:model=timm:resnet18,keep=0.5,size=32")
     assert {m.shape[-1] for m in masks(timm.network).values()} == {16, 8}, "the finer half of its resolutions"
     named = load_model("defective:model=timm:resnet18,keep=0.5,size=32,at=act1;layer1.*.act2")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
-from sparring.core.registry import suggest
-from sparring.core.spec import Spec, parse
+from sparring.core.registry import MODELS, suggest
+from sparring.core.spec import Spec, parse, signature
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 
@@ -20,8 +20,10 @@ Make = Callable[[int, tuple[int, ...]], nn.Module]
 def base_model(model: str, classes: int) -> Classifier:
     """The untrained network inside another spec: ``resnet18``, ``timm:NAME``, ``resnet10:width=32;bottom=2`` (fields by ;)."""
     spec = parse(model.replace(";", ","))
-    fields = {**spec.values, "classes": str(classes)}
-    return load_model(str(Spec(spec.name, fields)))
+    if spec.name == "python":  # it knows its own classes
+        return load_model(str(spec))
+    own = {"classes": str(classes)} if "classes" in signature(MODELS[spec.name]) else {}
+    return load_model(str(Spec(spec.name, {**spec.values, **own})))
 
 
 def output_shapes(network: nn.Module, channels: int, size: int) -> dict[str, tuple[int, ...]]:
