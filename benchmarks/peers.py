@@ -179,6 +179,25 @@ def entries() -> list[Entry]:
         Entry("C&W, 5x60 from c=.02", "cw:steps=60,searches=5,c=0.02", carlini, "l2", True, goal=1.5),
         Entry("DDN-60 beside C&W", "ddn:steps=60", carlini, "l2", True),
         Entry("DDN-30", "ddn:steps=30", {"foolbox": foolbox("DDNAttack", steps=30)}, "l2", True, goal=1.5),
+        Entry(
+            "DDN-20 beside DDN-30", "ddn:steps=20", {"foolbox": foolbox("DDNAttack", steps=30)}, "l2", True, goal=1.5
+        ),
+        Entry(
+            "FMN-20 l2 beside FMN-30",
+            "fmn:norm=l2,steps=20",
+            {"foolbox": foolbox("L2FMNAttack", steps=30)},
+            "l2",
+            True,
+            goal=1.5,
+        ),
+        Entry(
+            "FMN-20 linf beside FMN-30",
+            "fmn:norm=linf,steps=20",
+            {"foolbox": foolbox("LInfFMNAttack", steps=30)},
+            "linf",
+            True,
+            goal=1.5,
+        ),
         Entry("FMN-30 l2", "fmn:norm=l2,steps=30", {"foolbox": foolbox("L2FMNAttack", steps=30)}, "l2", True, goal=1.5),
         Entry(
             "FMN-30 linf",
