@@ -277,7 +277,7 @@ def entries() -> list[Entry]:
         Entry("AutoAttack standard", "autoattack", {"torchattacks": autoattack_port(100)}, share=0.5, goal=1.6),
     ]
     # the same with bfloat16 gradients (--bf16 of evaluate): points that look won are re-scored in float32
-    half = ("PGD-40", "DeepFool l2", "DeepFool linf", "C&W 9x100", "DDN-30", "FMN-30 l2", "FMN-30 linf")
+    half = ("PGD-40", "C&W 9x100", "DDN-30", "FMN-30 l2", "FMN-30 linf", "FAB-T 9x20", "AutoAttack standard")
     return found + [replace(e, name=f"{e.name}, bf16 gradients", amp=True) for e in found if e.name in half]
 
 
