@@ -3,7 +3,8 @@
 ``python benchmarks/peers.py [--only deepfool,cw] [--target easy|resnet44|hard] [--limit 100] [--repeats 1]``
 The peers get the user's network with frozen parameters, ours the prepared copy that every evaluation uses (BatchNorm
 folded, channels_last): ratios are of the whole tools. Budget attacks: share of images that stay right, re-scored on the
-user's network. OMP_NUM_THREADS=1 measures processor time instead of the wall's. Minimum-norm attacks: median distance over all images (a failure counts as infinite). "easy" is
+user's network. OMP_NUM_THREADS=1 measures processor time instead of the wall's.
+Minimum-norm attacks: median distance over all images (a failure counts as infinite). "easy" is
 cifar_resnet20 (resnet44: the deeper net with the same budgets), "hard" the adversarially trained small_cnn of
 docs/measured.md (--hard-weights). Rows go to --out as JSON.
 """
