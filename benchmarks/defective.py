@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sparring.analysis.shape import patch_shuffle
@@ -88,12 +89,17 @@ class Bench:
             ).numpy()
 
     def points(self, name: str, nets: list[nn.Module]) -> dict[str, Tensor]:
-        """Points made on the mean logits of ``nets``, run to the end."""
+        """Points made on the mean logits of ``nets``, run to the end; kept in FOLDER/points."""
+        file = self.store.parent / "points" / f"{name.replace('/', '_s').replace(' ', '_')}_{len(self.x)}.safetensors"
+        if name not in self.made and file.exists():
+            self.made[name] = load_file(file)
         if name not in self.made:
             victim = Victim(tuple(System(n) for n in nets), Access.GRADIENT, combine="logits")
             self.made[name] = {
                 k: attack(spec).on(victim, self.x, self.y, self.keys, stop="never").x for k, spec in POINTS.items()
             }
+            file.parent.mkdir(exist_ok=True)
+            save_file(self.made[name], file)
         return self.made[name]
 
     def judged(self, net: nn.Module, name: str, nets: list[nn.Module]) -> dict[str, float]:
