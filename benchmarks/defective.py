@@ -181,7 +181,7 @@ class Bench:
             if seed >= 10 and part not in ("clean",):
                 continue
             entry = self.found.setdefault(f"{variant}/{seed}", {})
-            if part in entry or (part == "decision" and (variant[0] not in "sk" or seed > 2)):
+            if part in entry or (part == "decision" and (variant not in ("std", "k1", "k3", "k5") or seed > 2)):
                 continue
             if part in ("twin", "patches") and self.args.partial:
                 continue

@@ -62,6 +62,17 @@ def run(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess
     return subprocess.CompletedProcess(words, found, out.getvalue(), err.getvalue())
 
 
+def test_sources_may_be_joined_by_commas(place):
+    (place / "mine.py").write_text(
+        FACTORIES + "\n\ndef other():\n    net = plain()\n    net[1].bias.data += 1\n    return net\n"
+    )
+    words = ("evaluate", MODEL, "--data", "data.npz", "--threat", "transfer", "--attack", "fgsm:eps=0.1", "--json")
+    found = run(place, *words, "--sources", "python:mine:other,python:mine:other")
+    assert json.loads(found.stdout)["cells"]
+    with pytest.raises(AssertionError, match="source=1, but there are 1 sources"):
+        run(place, *words[:5], "transfer:source=1", *words[6:], "--sources", "python:mine:other")
+
+
 def test_the_installed_command_itself(tmp_path):
     command = Path(sys.executable).with_name("sparring")
     done = subprocess.run([command, "list", "attack"], cwd=tmp_path, capture_output=True, text=True)

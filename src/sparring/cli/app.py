@@ -72,7 +72,9 @@ def evaluate(
     ] = "",
     source: Annotated[
         list[str] | None,
-        typer.Option("--source", "--sources", help="other models for the transfer threat, may be repeated"),
+        typer.Option(
+            "--source", "--sources", help="other models for the transfer and twin threats, comma-separated or repeated"
+        ),
     ] = None,
     tier: Annotated[str, typer.Option(help="quick, standard or thorough")] = "quick",
     out: Annotated[
@@ -108,7 +110,7 @@ def evaluate(
             _many(threat) or ["oblivious", "adaptive"],
             _many(attack),
             eps=budgets,
-            sources=source or [],
+            sources=_many(source),
             tier=tier,
             out=out,
             seed=seed,
