@@ -178,12 +178,10 @@ class Bench:
         parts = self.args.part.split(",")
         todo = [(k, p) for k in sorted(self.files, key=lambda f: f[1]) for p in ["clean", *parts]]
         for (variant, seed), part in todo:
-            if seed >= 10 and part not in ("clean",):
+            if seed >= 10 and part != "clean":
                 continue
             entry = self.found.setdefault(f"{variant}/{seed}", {})
             if part in entry or (part == "decision" and (variant not in ("std", "k1", "k3", "k5") or seed > 2)):
-                continue
-            if part in ("twin", "patches") and self.args.partial:
                 continue
             todo_part: Callable[[str, int], dict[str, float]] = getattr(self, part)
             entry[part] = todo_part(variant, seed)
@@ -219,6 +217,32 @@ class Bench:
                     cells.append(f"{100 * np.mean(values):.1f} ({low:.0f}-{high:.0f})")
             table.add_row(key, *cells)
         Console(width=220).print(table)
+        self.differences(names, list(dict.fromkeys(k for v in variants.values() for k in v)))
+
+    def differences(self, names: list[str], keys: list[str]) -> None:
+        """Each variant minus the standard network of the same seed; patches: minus the standard network on the same images."""
+
+        def value(variant: str, seed: int, key: str) -> float | None:
+            entry = self.found.get(f"{variant}/{seed}", {})
+            return next((part[key] for part in entry.values() if key in part), None)
+
+        table = Table(title="points more than the standard network of the same seed: mean (lowest to highest, seeds)")
+        others = [n for n in names if n != "std"]
+        for name in ("measure", *others):
+            table.add_column(name, justify="right")
+        for key in keys:
+            if key.startswith("S(M)") or key.endswith((" n", " std")):
+                continue
+            cells = []
+            for name in others:
+                beside = (name, f"{key} std") if key.startswith("patches") else ("std", key)
+                pairs = [(value(name, s, key), value(beside[0], s, beside[1])) for s in range(10)]
+                gaps = [100 * (a - b) for a, b in pairs if a is not None and b is not None]
+                cells.append(
+                    f"{np.mean(gaps):+.1f} ({min(gaps):+.1f} to {max(gaps):+.1f}, {len(gaps)})" if gaps else ""
+                )
+            table.add_row(key, *cells)
+        Console(width=220).print(table)
 
 
 class _Blind(nn.Module):
@@ -241,9 +265,6 @@ def main() -> None:
     parser.add_argument("--white", type=int, default=200)
     parser.add_argument("--decision", type=int, default=40)
     parser.add_argument("--part", default=",".join(PARTS))
-    parser.add_argument(
-        "--partial", action="store_true", help="not all networks are there yet: leave out what compares them"
-    )
     args = parser.parse_args()
     bench = Bench(args)
     bench.run()

@@ -65,7 +65,7 @@ class Defective(Retrained):
     defective:model=resnet18,keep=0.1 --scale paper``.
 
     Deterministic and differentiable: its adaptive attack is autograd (PROTOCOL 4.2, D1). Its claims are about attackers
-    without its mask: ``twin:phi=new`` (D2), ``ghost`` (D3), ``transfer`` (D4), ``decision`` (D6).
+    without its mask: ``twin:phi=new`` (D2), ``transfer:ghost=0.3`` (D3), ``transfer`` (D4), ``decision:warm=transfer`` (D6).
     """
 
     kind: ClassVar[str] = "defective"

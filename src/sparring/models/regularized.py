@@ -103,13 +103,17 @@ def ghosted(network: nn.Module, keep: float) -> NoisyNetwork:
     return NoisyNetwork(copy).eval()
 
 
+def _shaped(model: str, size: int, classes: int) -> tuple[Classifier, dict[str, tuple[int, ...]]]:
+    """An untrained network and the shapes (C,H,W) of its feature maps for images of side ``size`` (0: its own, else 32)."""
+    made = base_model(model, classes)
+    return made, output_shapes(made.network, made.channels or 3, size or made.size or 32)
+
+
 def _made(
     model: str, make: Callable[[], nn.Module], at: str, size: int, weights: str | None, classes: int
 ) -> Classifier:
     """``make()`` behind the first BatchNorm of each block in the last two stages, or behind the modules of ``at``."""
-    made = base_model(model, classes)
-    side = size or made.size or 32
-    shapes = output_shapes(made.network, made.channels or 3, side)
+    made, shapes = _shaped(model, size, classes)
     if at:
         names = select(made.network, at.split(";"))
     elif hasattr(made.network, "layer4"):
@@ -168,9 +172,7 @@ def noisy(
     """
     if first < 0 or inner < 0:
         raise SparringError("first and inner must not be negative")
-    made = base_model(model, classes)
-    side = size or made.size or 32
-    shapes = output_shapes(made.network, made.channels or 3, side)
+    made, shapes = _shaped(model, size, classes)
     names = [n for n, m in made.network.named_modules() if isinstance(m, nn.Conv2d) and n in shapes]
     attach(made.network, names, lambda n, _s: NoiseLayer(inner if n else first), shapes, before=True)
     if weights:
