@@ -88,6 +88,49 @@ def test_a_shared_convolution_is_not_folded():
     assert torch.allclose(prepared.model(x), model(x), atol=1e-5)
 
 
+def test_prepare_works_in_place_where_nobody_else_reads():
+    """The bits of the folded network, and a tensor with two readers is not written over."""
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(8, 3)
+
+        def forward(self, x):
+            stem = self.stem(x)
+            twice = torch.cat([torch.relu(stem), stem], 1)  # the first reader may not write over what the second reads
+            stem = torch.relu(self.stem(x))
+            return self.linear(twice.mean((2, 3))) + (torch.relu(self.conv(stem) + stem)).mean((1, 2, 3))[:, None]
+
+    torch.manual_seed(0)
+    model, x = Residual().eval(), torch.randn(5, 3, 8, 8)
+    found = []
+    for m in (model, prepare(model, x, channels_last=False).model):
+        leaf = x.clone().requires_grad_(True)
+        logits = m(leaf)
+        found.append((logits.detach(), torch.autograd.grad(logits[:, 0].sum(), leaf)[0]))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    code = prepare(model, x, channels_last=False).model.code
+    assert code.count("inplace = True") == 2, "of three ReLUs one reads what another layer reads too"
+    assert code.count(" += ") == 2, "the residual sum and the last one"
+
+
+def test_prepare_writes_over_nothing_where_that_would_change_bits():
+    class Aliased(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            z = self.conv(x)
+            view = z.flatten(1)
+            return torch.stack([torch.relu(z.mul_(2.0)).sum((1, 2, 3)), view.sum(1)], 1)  # view sees what is done to z
+
+    torch.manual_seed(0)
+    model, x = Aliased().eval(), torch.randn(2, 3, 6, 6)
+    assert torch.equal(prepare(model, x, channels_last=False).model(x), model(x))
+
+
 def test_mean_and_std_live_inside():
     inner = nn.Flatten().eval()
     model = sparring.load_model(inner, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4))

@@ -19,16 +19,20 @@ Law = Literal["exact", "bernoulli"]
 
 
 class Mask(nn.Module):
-    """z' = M * z (eq. 5): one mask (1,C,H,W) of zeros and ones for every image, a buffer of the network's weights."""
+    """z' = M * z (eq. 5): one mask (1,C,H,W) of zeros and ones for every image, a buffer of the network's weights. ``inplace``:
+    z is overwritten, right where its maker does not need it for the gradient.
+    """
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, inplace: bool = False) -> None:
         super().__init__()
         self.register_buffer("mask", mask)
+        self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.mask.to(x.dtype)
+        mask = self.mask.to(x.dtype)
+        return x.mul_(mask) if self.inplace else x * mask
 
 
 def draw_mask(
@@ -86,7 +90,13 @@ def defective(
     shapes = output_shapes(network, made.channels or 3, side)
     positions = ("bottom", "top") if position == "both" else (position,)
     names = select(network, at.split(";")) if at else _places(network, positions, place, shapes)
-    attach(network, names, lambda n, shape: Mask(draw_mask(shape, keep, mask_seed, n, law, shared, channels)), shapes)
+
+    def mask(number: int, shape: tuple[int, ...]) -> Mask:
+        behind = network.get_submodule(names[number])
+        drawn = draw_mask(shape, keep, mask_seed, number, law, shared, channels)
+        return Mask(drawn, inplace=isinstance(behind, nn.Conv2d | nn.BatchNorm2d))
+
+    attach(network, names, mask, shapes)
     if weights:
         load_weights(network, weights)
     made.size, made.name = side, f"defective:model={model},keep={keep:g}"
