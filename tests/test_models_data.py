@@ -110,7 +110,7 @@ def test_prepare_works_in_place_where_nobody_else_reads():
         logits = m(leaf)
         found.append((logits.detach(), torch.autograd.grad(logits[:, 0].sum(), leaf)[0]))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-    code = prepare(model, x, channels_last=False).model.code
+    code = str(prepare(model, x, channels_last=False).model.code)
     assert code.count("inplace = True") == 2, "of three ReLUs one reads what another layer reads too"
     assert code.count(" += ") == 2, "the residual sum and the last one"
 

@@ -26,6 +26,7 @@ from sparring.models.defective import draw_mask, masks
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
 from sparring.models.regularized import DropBlock, GhostLayer, NoiseLayer, NoisyNetwork, ghosted
+from sparring.models.weights import save_weights
 from sparring.threats import Options, threat
 from sparring.training.classifier import Classification, train_classifier
 from sparring.training.loop import LoopConfig
@@ -54,6 +55,30 @@ def test_architectures_have_the_published_parameters_and_masks(name):
     x = torch.rand(2, 3, 32, 32)
     assert made(x).shape == (2, 10)
     assert not torch.equal(made(x), load_model(name)(x))
+
+
+def test_fresh_masks_change_with_every_batch_and_then_follow_the_seed(tmp_path):
+    """A network trained for any mask wears the mask it is asked for (PROTOCOL 4.2, D2), each with the law's count."""
+    made = load_model("defective:model=resnet10,keep=0.3,fresh=true,mask_seed=1").train()
+    torch.manual_seed(0)
+    x, worn = torch.rand(2, 3, 32, 32), []
+    stem: Any = made.network.bn1
+    stem[1].register_forward_hook(lambda m, i, out: worn.append(out.detach() != 0))
+    for _ in range(2):
+        made(x)
+    assert not torch.equal(*worn)
+    assert all(int(w.flatten(1).any(0).sum()) <= w[0].numel() - int(0.7 * w[0].numel()) for w in worn)
+    file = tmp_path / "fresh.safetensors"
+    save_weights(made.network, file, {})
+    one, two = (
+        load_model(f"defective:model=resnet10,keep=0.3,fresh=true,mask_seed={s},weights={file}") for s in (1, 2)
+    )
+    kept = load_model(f"defective:model=resnet10,keep=0.3,mask_seed=2,weights={file}")
+    assert all(torch.equal(a, b) for a, b in zip(masks(one).values(), masks(kept).values(), strict=True))
+    drawn = load_model("defective:model=resnet10,keep=0.3,mask_seed=2")
+    assert all(torch.equal(a, b) for a, b in zip(masks(two).values(), masks(drawn).values(), strict=True))
+    assert torch.equal(one(x), one(x)), "nothing is drawn once it is trained"
+    assert not torch.equal(one(x), two(x))
 
 
 def test_the_other_positions_of_resnet18():

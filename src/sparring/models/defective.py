@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -19,19 +20,28 @@ Law = Literal["exact", "bernoulli"]
 
 
 class Mask(nn.Module):
-    """z' = M * z (eq. 5): one mask (1,C,H,W) of zeros and ones for every image, a buffer of the network's weights. ``inplace``:
-    z is overwritten, right where its maker does not need it for the gradient.
+    """z' = M * z (eq. 5): one mask (1,C,H,W) of zeros and ones for every image, a buffer of the network's weights.
+
+    ``draw``: a mask from a seed. ``fresh``: in training another mask for every batch. ``inplace``: z is overwritten, right where
+    its maker does not need it for the gradient.
     """
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor, inplace: bool = False) -> None:
+    def __init__(self, draw: Callable[[int], Tensor], seed: int, fresh: bool = False, inplace: bool = False) -> None:
         super().__init__()
-        self.register_buffer("mask", mask)
-        self.inplace = inplace
+        self.draw, self.seed, self.fresh, self.inplace = draw, seed, fresh, inplace
+        self.register_buffer("mask", draw(seed))
+
+    def reset(self) -> None:
+        """The mask of the seed again, whatever was loaded."""
+        self.mask.copy_(self.draw(self.seed))
 
     def forward(self, x: Tensor) -> Tensor:
-        mask = self.mask.to(x.dtype)
+        mask = self.mask
+        if self.training and self.fresh:
+            mask = self.draw(int(torch.randint(2**31, (), device="cpu"))).to(x.device)
+        mask = mask.to(x.dtype)
         return x.mul_(mask) if self.inplace else x * mask
 
 
@@ -64,6 +74,7 @@ def defective(
     channels: bool = False,
     at: str = "",
     mask_seed: int = 0,
+    fresh: bool = False,
     size: int = 0,
     weights: str | None = None,
     classes: int = 10,
@@ -75,8 +86,9 @@ def defective(
     follows directly. ``law``: exact count (code) or bernoulli (paper). ``shared``: the same mask for all channels (SM).
     ``channels``: whole channels. ``at``: module-name patterns joined by ; instead of the architecture's places. ``size``: side
     of the images (default: the model's own). Masks are drawn by ``mask_seed``, kept in the weights file, and trained with:
-    ``sparring train classifier --model defective:...``. The paper's DC is a narrow network without masks, ``resnet18:bottom=0.1``;
-    its x2 is ``defective:model=resnet18:bottom=2,keep=0.5``.
+    ``sparring train classifier --model defective:...``. ``fresh``: trained with another mask for every batch, a network for any
+    mask: it wears that of ``mask_seed``, also where weights are loaded (an attacker's network, PROTOCOL 4.2, D2). The paper's
+    DC is a narrow network without masks, ``resnet18:bottom=0.1``; its x2 is ``defective:model=resnet18:bottom=2,keep=0.5``.
     """
     if not 0 < keep <= 1:
         raise SparringError(f"keep={keep:g} must be in (0,1]")
@@ -92,13 +104,15 @@ def defective(
     names = select(network, at.split(";")) if at else _places(network, positions, place, shapes)
 
     def mask(number: int, shape: tuple[int, ...]) -> Mask:
-        behind = network.get_submodule(names[number])
-        drawn = draw_mask(shape, keep, mask_seed, number, law, shared, channels)
-        return Mask(drawn, inplace=isinstance(behind, nn.Conv2d | nn.BatchNorm2d))
+        inplace = isinstance(network.get_submodule(names[number]), nn.Conv2d | nn.BatchNorm2d)
+        return Mask(lambda seed: draw_mask(shape, keep, seed, number, law, shared, channels), mask_seed, fresh, inplace)
 
     attach(network, names, mask, shapes)
     if weights:
         load_weights(network, weights)
+    for layer in network.modules():
+        if fresh and isinstance(layer, Mask):
+            layer.reset()
     made.size, made.name = side, f"defective:model={model},keep={keep:g}"
     return made.eval()
 
