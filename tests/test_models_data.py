@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,17 @@ def test_prepare_works_in_place_where_nobody_else_reads():
     code = str(prepare(model, x, channels_last=False).model.code)
     assert code.count("inplace = True") == 2, "of three ReLUs one reads what another layer reads too"
     assert code.count(" += ") == 2, "the residual sum and the last one"
+
+
+def test_prepare_orders_the_maps_of_one_channel_images():
+    """Twice as fast where there is pooling; the order of a one-channel image itself is ambiguous."""
+    model, x, seen = sparring.load_model("small_cnn").eval(), torch.rand(3, 1, 28, 28), []
+    prepared = prepare(model, x).model
+    layers: Any = dict(prepared.named_modules())
+    layers["network.network.conv2"].register_forward_pre_hook(lambda m, i: seen.append(i[0]))
+    assert torch.allclose(prepared(x), model(x), atol=1e-6)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert not seen[0].is_contiguous()
 
 
 def test_prepare_writes_over_nothing_where_that_would_change_bits():

@@ -42,9 +42,12 @@ def prepare(model: nn.Module, example: Tensor, *, fold: bool = True, channels_la
     result, folded, note = own, 0, "BatchNorm folding off"
     if fold:
         result, folded, note = _fold(own)
-    if isinstance(result, fx.GraphModule):
+    traced = isinstance(result, fx.GraphModule)
+    if traced:
+        if channels_last:
+            _order_behind_one_channel(result)
         result = _in_place(result, example[:1])
-    if channels_last and example.shape[1] > 1:
+    if channels_last and (traced or example.shape[1] > 1):
         result = _ChannelsLast(result)
     with torch.no_grad():
         difference = float((result(example) - before).abs().max())
@@ -64,6 +67,18 @@ class _ChannelsLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x.contiguous(memory_format=torch.channels_last))
+
+
+def _order_behind_one_channel(graph: fx.GraphModule) -> None:
+    """A tensor of one channel has no order, so what a convolution makes of it is put in order."""
+    modules = dict(graph.named_modules())
+    for node in list(graph.graph.nodes):
+        layer = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == 1 < layer.out_channels:
+            with graph.graph.inserting_after(node):
+                ordered = graph.graph.call_method("contiguous", (node,), {"memory_format": torch.channels_last})
+            node.replace_all_uses_with(ordered, lambda user, kept=ordered: user is not kept)
+    graph.recompile()
 
 
 class _Tracer(fx.Tracer):
@@ -109,7 +124,7 @@ def _fold(model: nn.Module) -> tuple[nn.Module, int, str]:
 _FRESH_LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 _SUMS = {operator.add, torch.add}
 _FRESH_CALLS = {*_SUMS, operator.mul, torch.mul}
-_OVERWRITING = {"mul_", "add_", operator.iadd, operator.imul}
+_PASSING_ON = {"contiguous", "mul_", "add_", operator.iadd, operator.imul}  # the same tensor comes out, or a new one
 _RELUS = {F.relu, torch.relu}
 
 
@@ -126,7 +141,7 @@ def _in_place(graph: fx.GraphModule, example: Tensor) -> fx.GraphModule:
         """Whether ``node`` is a new tensor that only its one reader sees."""
         if not isinstance(node, fx.Node) or sum(not asks_type(u) for u in node.users) > 1:
             return False
-        if node.target in _OVERWRITING:
+        if node.target in _PASSING_ON:
             return free(node.args[0])
         layer = node.op == "call_module" and isinstance(modules[str(node.target)], _FRESH_LAYERS)
         return layer or (node.op == "call_function" and node.target in _FRESH_CALLS)
