@@ -17,11 +17,14 @@ import torch
 from torch import nn
 
 import sparring
+from sparring.attacks.base import attack
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
+from sparring.core.victim import Access
 from sparring.defenses.base import Defended
 from sparring.evaluation.checks.controls import CLASSES, LinearControl, coin_system, images, linear_layer, linear_net
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan import TIERS, default_attacks
 from sparring.evaluation.results import Rows
 from sparring.evaluation.store import read_rows, read_run
 
@@ -263,6 +266,24 @@ def test_dry_run_costs_nothing_and_says_what_it_would(toy, tmp_path):
     oblivious = {r.id for c in result.plan.cells if str(c.threat) == "oblivious" for r in c.runs}
     assert len(oblivious) == 2
     assert cost["forwards"] > cost["backwards"] > 0
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_tier_has_every_kind_of_attack_and_its_budget(tier):
+    """Evidence E11: a gradient-free attack in every tier, a label-only one as soon as someone may ask no more."""
+    needs = [attack(text).method.needs for text in default_attacks(tier, ["adaptive"])]
+    assert {Access.NONE, Access.SCORES, Access.GRADIENT} == set(needs)
+    assert Access.LABEL in [attack(t).method.needs for t in default_attacks(tier, ["decision:queries=30"])]
+
+
+def test_the_default_attacks_reach_every_threat(toy, tmp_path):
+    """Naming a threat and no attack runs something in it, also where labels are all that is granted."""
+    model, data = toy
+    threats = ["noise", "adaptive", "score:queries=40", "decision:queries=60"]
+    result = sparring.evaluate(model, data, **settings(tmp_path, threats=threats, attacks=()))
+    assert {c.threat for c in result.cells} == set(threats)
+    labels = next(c for c in result.cells if c.threat == "decision:queries=60")
+    assert labels.forwards_per_image <= 60
 
 
 def test_transfer_between_different_models(toy, tmp_path):

@@ -22,6 +22,7 @@ from sparring.evaluation.plan import (
     JUDGES,
     TIERS,
     Plan,
+    default_attacks,
     make_plan,
     time_per_call,
     with_budgets,
@@ -108,7 +109,9 @@ def evaluate(
     if slots < 1 or block < 1:
         raise SparringError("slots must be at least 1")
     made = set_up(model, data, defenses, sources=sources, limit=limit, skip_bad=skip_bad, device=device)
-    chosen = with_budgets([attack(a) for a in (attacks or TIERS[tier])], eps, made.images.x.shape[1:])
+    chosen = with_budgets(
+        [attack(a) for a in (attacks or default_attacks(tier, threats))], eps, made.images.x.shape[1:]
+    )
     judge = Judge(*JUDGES[tier], seed=seed)
     options = Options(draws or DRAWS[tier], amp)
     plan = make_plan(
