@@ -160,6 +160,17 @@ def test_limit_and_eps_grid_and_dry_run(place):
     assert "Estimated at most" in run(place, *BASE, "--dry-run").stdout
 
 
+def test_lists_are_split_at_commas_or_repeated_alike(place):
+    """``--defense a:x=1,b`` is two defenses, as with attacks, threats and sources."""
+    one, two = "cd:values=3,clip=false", "gauss:std=0.03"
+    plans = [
+        json.loads(run(place, *BASE, *given, "--dry-run", "--json").stdout)
+        for given in (("--defense", f"{one},{two}"), ("--defense", one, "--defense", two))
+    ]
+    assert plans[0]["cells"] == plans[1]["cells"]
+    assert {c["defense"] for c in plans[0]["cells"]} == {"none", one, two}
+
+
 def test_attack_saves_losslessly_and_rescores(place):
     summary = json.loads(
         run(

@@ -159,7 +159,7 @@ def noise(
 def similarity(
     model: Model,
     data: Data,
-    defense: Annotated[list[str], typer.Option(help="defenses of one learned stage, repeated")],
+    defense: Annotated[list[str], typer.Option(help="defenses of one learned stage, comma-separated or repeated")],
     limit: Limit = 100,
     json_out: Json = False,
 ) -> None:
@@ -168,14 +168,17 @@ def similarity(
     """
     from sparring.analysis.gradients import class_loss, gradient_maps, reconstruction_loss, ssim_matrix
 
-    made = _given(model, data, limit, defense[0])
+    from sparring.core.spec import split
     from sparring.defenses.base import defense as make
+
+    specs = [spec for given in defense for spec in split(given)]
+    made = _given(model, data, limit, specs[0])
 
     x, y, f = made.images.x, made.images.y, made.prepared.model
     other = (y + 1 + (made.keys % (made.classes - 1))) % made.classes
     maps, labels = {"classifier": gradient_maps(class_loss(f, y), x)}, {}
     labels["classifier"] = (maps["classifier"], gradient_maps(class_loss(f, other), x))
-    for spec in defense:
+    for spec in specs:
         net = make(spec).install(made.systems["none"]).stages[0].network
         both = lambda u, net=net: f(net(u))  # noqa: E731
         maps[f"classifier behind {spec}"] = gradient_maps(class_loss(both, y), x)

@@ -64,7 +64,9 @@ def _many(values: list[str] | None) -> list[str]:
 def evaluate(
     model: Model,
     data: Data,
-    defense: Annotated[list[str] | None, typer.Option(help="defense spec, may be repeated; stages joined by +")] = None,
+    defense: Annotated[
+        list[str] | None, typer.Option(help="defense specs, comma-separated or repeated; stages of one joined by +")
+    ] = None,
     threat: Annotated[list[str] | None, typer.Option(help="threat models, comma-separated")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="attack specs, comma-separated; default: the tier's")] = None,
     eps: Annotated[
@@ -106,7 +108,7 @@ def evaluate(
         result = run(
             model,
             data,
-            defense or [],
+            _many(defense),
             _many(threat) or ["oblivious", "adaptive"],
             _many(attack),
             eps=budgets,
@@ -142,7 +144,7 @@ def _numbers(text: str) -> list[float]:
 def doctor(
     model: Model,
     data: Data,
-    defense: Annotated[list[str] | None, typer.Option(help="defense spec, may be repeated")] = None,
+    defense: Annotated[list[str] | None, typer.Option(help="defense specs, comma-separated or repeated")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="attacks for the zero-budget check")] = None,
     limit: Limit = None,
     seed: Seed = 0,
@@ -159,7 +161,7 @@ def doctor(
     from sparring.evaluation.setup import set_up
     from sparring.report.tables import findings_table
 
-    made = set_up(model, data, defense or [], limit=limit, skip_bad=skip_bad)
+    made = set_up(model, data, _many(defense), limit=limit, skip_bad=skip_bad)
     attacks = with_budgets([make_attack(a) for a in _many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
     findings = run_checks(made.context(attacks, "quick", expect_clean, seed))
     emit([vars(f) for f in findings], findings_table(findings), json_out)
