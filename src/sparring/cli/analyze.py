@@ -167,7 +167,6 @@ def similarity(
     reconstruction; and between the true and another label (S2SNet, sec. 3.2 and Table 1).
     """
     from sparring.analysis.gradients import class_loss, gradient_maps, reconstruction_loss, ssim_matrix
-
     from sparring.core.spec import split
     from sparring.defenses.base import defense as make
 
