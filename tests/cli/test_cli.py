@@ -169,6 +169,16 @@ def test_lists_are_split_at_commas_or_repeated_alike(place):
     ]
     assert plans[0]["cells"] == plans[1]["cells"]
     assert {c["defense"] for c in plans[0]["cells"]} == {"none", one, two}
+    budgets = [
+        {
+            c["attack"]
+            for c in json.loads(run(place, *BASE[:4], "--attack", "fgsm", *given, "--dry-run", "--json").stdout)[
+                "cells"
+            ]
+        }
+        for given in (("--eps", "1/255,2/255"), ("--eps", "1/255", "--eps", "2/255"))
+    ]
+    assert budgets[0] == budgets[1] == {"fgsm:eps=1/255", "fgsm:eps=2/255"}
 
 
 def test_attack_saves_losslessly_and_rescores(place):

@@ -70,8 +70,9 @@ def evaluate(
     threat: Annotated[list[str] | None, typer.Option(help="threat models, comma-separated")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="attack specs, comma-separated; default: the tier's")] = None,
     eps: Annotated[
-        str, typer.Option(help="budgets for attacks without their own, comma-separated, e.g. 1/255,4/255")
-    ] = "",
+        list[str] | None,
+        typer.Option(help="budgets for attacks without their own, comma-separated or repeated, e.g. 1/255,4/255"),
+    ] = None,
     source: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,7 +104,7 @@ def evaluate(
 
     if html and not out:
         raise SparringError("--html needs --out DIR: the page is made from the run folder")
-    budgets = _numbers(eps)
+    budgets = _numbers(",".join(eps or ()))
     with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
         result = run(
             model,
