@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from sparring.evaluation.plan import describe_budget
+from sparring.core.spec import ball
 from sparring.evaluation.run import Evaluation
 from sparring.report.tables import cells_table, closed_table, findings_table
 
@@ -139,7 +139,7 @@ def _print_plan(result: Evaluation, as_json: bool) -> None:
     for cell in plan.cells:
         forwards = sum(r.cost(plan.classes)[0] for r in cell.runs)
         backwards = sum(r.cost(plan.classes)[1] for r in cell.runs)
-        budget = describe_budget(cell.attack)
+        budget = ball(cell.attack.norm, cell.attack.budget)
         out.print(
             f"{cell.defense} | {cell.threat} | {cell.attack} | {budget}: {len(cell.runs)} run(s), at most {forwards} forwards and {backwards} backwards per image",
             highlight=False,

@@ -174,6 +174,11 @@ def show(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def ball(norm: str, eps: float) -> str:
+    """'linf 8/255', 'l2 unbounded'."""
+    return f"{norm} {'unbounded' if math.isinf(eps) else show(eps)}"
+
+
 def spec_text(obj: Any, name: str | None = None) -> str:
     """Canonical spec text of a dataclass: its name and the fields that differ from their defaults, in order."""
     name = name or type(obj).spec_name

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from sparring.attacks.base import Attack
 from sparring.core.errors import SparringError
-from sparring.core.spec import show
 from sparring.core.victim import Access, Goal
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
@@ -246,8 +245,3 @@ def time_per_call(network: nn.Module, x: Tensor) -> tuple[float, float]:
             best = min(best, time.perf_counter() - start)
         timings.append(best / len(x))
     return timings[0], timings[1]
-
-
-def describe_budget(attack: Attack) -> str:
-    """'linf 8/255' or 'l2 unbounded'."""
-    return f"{attack.norm} {show(attack.budget) if attack.budget < float('inf') else 'unbounded'}"

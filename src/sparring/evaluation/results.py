@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from sparring.core.geometry import Norm, slack
-from sparring.core.spec import parse, show
+from sparring.core.spec import ball, parse
 from sparring.evaluation.stats import persistent, rate_interval, rate_upper
 from sparring.threats import dominated
 
@@ -298,7 +298,7 @@ def all_closed(rows: Rows) -> list[ClosedResult]:
 
 def headline(result: ClosedResult, tier: str) -> str:
     """The fixed sentence of PROTOCOL 5.4, without the verdict word."""
-    goal = f"T = {{{result.threat}, {result.norm} {show(result.eps)}, untargeted}}"
+    goal = f"T = {{{result.threat}, {ball(result.norm, result.eps)}, untargeted}}"
     bound = "is at most" if not result.random else f"is at most (estimated on fresh draws, T_j={result.judge_draws})"
     lattice = f"{100 * result.robust_accuracy_8bit:.1f} %" if not math.isnan(result.robust_accuracy_8bit) else "n/a"
     again = f" R_10 {100 * result.persistent_10:.1f} %." if not math.isnan(result.persistent_10) else ""

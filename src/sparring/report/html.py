@@ -10,12 +10,12 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from sparring.core.spec import parse, show
+from sparring.core.spec import ball, parse, show
 from sparring.evaluation.results import Rows
 from sparring.evaluation.run import Evaluation, load_evaluation
 from sparring.evaluation.store import read_pictures, read_rows, read_run, write_text
 from sparring.report.figures import eps_curves, perturbation, picture
-from sparring.report.tables import ball, percent
+from sparring.report.tables import percent
 
 CELLS_PER_DEFENSE = 3
 

@@ -8,18 +8,13 @@ from typing import Any
 
 from rich.table import Table
 
-from sparring.core.spec import show
+from sparring.core.spec import ball
 from sparring.evaluation.checks.base import Finding
 from sparring.evaluation.results import CellResult, ClosedResult
 
 
 def percent(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def ball(norm: str, eps: float) -> str:
-    """'linf 8/255', 'l2 unbounded'."""
-    return f"{norm} {'unbounded' if math.isinf(eps) else show(eps)}"
 
 
 def cells_table(cells: Sequence[CellResult]) -> Table:
