@@ -89,7 +89,7 @@ def classifier(
     seed: Seed = 0,
     json_out: Json = False,
 ) -> None:
-    """A classifier from nothing. --scale fast: SGD, 20 epochs, rate up to .2 and down, crops and flips, last epoch; paper (the
+    """A classifier from nothing. --scale fast: SGD, 30 epochs, rate up to .2 and down, crops and flips, last epoch; paper (the
     defective paper's): SGD, 350 epochs, rate .1 divided by ten at 150 and 250, crops and flips, last epoch.
     """
     from sparring.data.sources import load_data
@@ -106,7 +106,7 @@ def classifier(
         "keep": "last",
     }
     fast = {
-        "epochs": 20,
+        "epochs": 30,
         "batch": 128,
         "lr": 0.2,
         "optimizer": "sgd",
