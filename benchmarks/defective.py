@@ -171,7 +171,8 @@ class Bench:
         for queries in (1000, 5000):
             x = self.x[rows]
             made = attack(f"boundary:queries={queries}").run(net, x, self.y[rows], ids=[self.ids[i] for i in rows])
-            found[f"S(M) {queries}"] = boundary_score((made.x - x).flatten(1).norm(dim=1).numpy(), x[0].numel())
+            far = (made.x - x).flatten(1).norm(dim=1).where(made.success, torch.inf)
+            found[f"S(M) {queries}"] = boundary_score(far.numpy(), x[0].numel())
         return found
 
     def run(self) -> None:

@@ -492,6 +492,25 @@ def make_plain(name: str, norm: str, fields: dict[str, object]) -> Attack:
 
 
 @pytest.mark.parametrize("name", ["boundary", "hopskipjump"])
+def test_decision_attacks_start_where_all_fine_noise_looks_alike(name):
+    """A network that sees one class in every picture of independent pixels (real ones do: "frog") leaves images of that class
+    without a start, unless coarser pictures are tried.
+    """
+
+    class Grain(nn.Module):
+        def forward(self, x):
+            grain = (x[..., 1:] - x[..., :-1]).abs().mean((1, 2, 3)) - 0.2  # independent uniform pixels: 1/3
+            return torch.stack([grain, -grain], 1)
+
+    model = Grain().eval()
+    x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    y = torch.zeros(4, dtype=torch.int64)
+    found = sparring.attack(f"{name}:queries=60").run(model, x, y)
+    assert bool(found.success.all())
+    assert bool((model(found.x).argmax(1) == 1).all())
+
+
+@pytest.mark.parametrize("name", ["boundary", "hopskipjump"])
 def test_bug_07_one_image_without_a_start_does_not_stop_the_others(name):
     """foolbox #541: a failed initialisation is that image's own; it ends unsuccessful, the others go on."""
 

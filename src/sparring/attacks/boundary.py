@@ -1,6 +1,6 @@
 """Decision-based attacks that walk along the boundary: the boundary attack and HopSkipJump. They see labels only.
 
-Both first seek an adversarial start (given points, else random images), then bisect towards the clean image. Each row is
+Both first seek an adversarial start (given points, else random images, fine and coarse), then bisect towards the clean image. Each row is
 in a phase of its own; a row asks at most one question of its phase per iteration.
 """
 
@@ -22,6 +22,7 @@ from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
 
 SEEK, BISECT, WALK, PROBE, JUMP = range(5)
+GRIDS = (0, 1, 2, 4, 8)  # random starts in turn: noise in every pixel, then one color, 2x2, 4x4, 8x8 colors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class Walk:
 
     def seek(self, q: Query) -> Tensor:
         """The next point to try as a start."""
-        noise = q.noise("seek").uniform("start", q.clean.shape[1:])
+        noise = _coarse(q.noise("seek").uniform("start", q.clean.shape[1:]), q.t - (1 if q.start is None else 2))
         if q.start is not None:
             noise = torch.where(per_row(q.t == 0, noise), q.start, noise)
         # an image that is wrong when clean is its own start
@@ -81,6 +82,21 @@ class Walk:
         over = bisecting & (high - low <= (self.tolerance or s.x[0].numel() ** -1.5))
         phase = torch.where(seeking & fooled, BISECT, torch.where(over, after, s.phase))
         return s.put(x=x, far=far, low=low, high=high, phase=phase)
+
+
+def _coarse(noise: Tensor, number: Tensor) -> Tensor:
+    """Noise (B,C,H,W) on the grid of try ``number`` (B,). A network may see one class in all noise of single pixels, and images
+    of that class would never find a start.
+    """
+    side = torch.tensor(GRIDS, device=noise.device)[number.clamp_min(0) % len(GRIDS)]
+    for dim in (2, 3):
+        size = noise.shape[dim]
+        cells = torch.where(side == 0, size, side.clamp_max(size))[:, None]
+        index = torch.arange(size, device=noise.device) * cells // size
+        shape = [len(noise), 1, 1, 1]
+        shape[dim] = size
+        noise = noise.gather(dim, index.view(shape).expand_as(noise))
+    return noise
 
 
 @ATTACKS("boundary")
