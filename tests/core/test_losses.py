@@ -80,6 +80,15 @@ def test_success_means_strictly_lost_or_strictly_reached():
     assert (success_margin(z, y, t) > 0).tolist() == [False, True, False]
 
 
+def test_a_win_by_less_than_rounding_is_none():
+    """The copy of the network that is attacked sums in another order than the network that is judged."""
+    z = torch.tensor([[5.0, 5.0 + 1e-6, -5.0], [5.0, 5.0 + 1e-4, -5.0]])
+    y, t = torch.tensor([0, 0]), torch.tensor([1, 1])
+    for target in (None, t):
+        assert (success_margin(z, y, target) > 0).tolist() == [False, True]
+        assert (success_margin(z + 300, y, target) > 0).tolist() == [False, True], "no matter the offset"
+
+
 def test_margin_with_negative_logits():
     """torchattacks #184: masking by multiplication reads 0 as the best other logit."""
     z = torch.tensor([[-5.0, -3.0, -4.0]])

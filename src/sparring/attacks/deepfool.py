@@ -63,7 +63,7 @@ class DeepFool:
     goal: ClassVar = Goal.MINIMAL
     norms: ClassVar = ("l2", "linf")
     steps: int = 50
-    classes: int = 3
+    classes: int = 4
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
