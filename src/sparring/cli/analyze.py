@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparring.cli.output import emit
+from sparring.cli.output import emit, many
 from sparring.core.errors import SparringError
 
 analyze = typer.Typer(
@@ -167,10 +167,11 @@ def similarity(
     reconstruction; and between the true and another label (S2SNet, sec. 3.2 and Table 1).
     """
     from sparring.analysis.gradients import class_loss, gradient_maps, reconstruction_loss, ssim_matrix
-    from sparring.core.spec import split
     from sparring.defenses.base import defense as make
 
-    specs = [spec for given in defense for spec in split(given)]
+    specs = many(defense)
+    if not specs:
+        raise SparringError("--defense names no defense")
     made = _given(model, data, limit, specs[0])
 
     x, y, f = made.images.x, made.images.y, made.prepared.model

@@ -11,10 +11,10 @@ from rich.console import Console
 
 import sparring.cli.shape  # noqa: F401 (its commands join analyze)
 from sparring.cli.analyze import analyze
-from sparring.cli.output import Bar, emit, print_evaluation
+from sparring.cli.output import Bar, emit, many, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
-from sparring.core.spec import number, split
+from sparring.core.spec import number
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,10 +52,6 @@ Expect = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="leave unreadable images of a folder out instead of refusing")
 ]
-
-
-def _many(values: list[str] | None) -> list[str]:
-    return [spec for value in values or [] for spec in split(value)]
 
 
 @app.command(
@@ -109,11 +105,11 @@ def evaluate(
         result = run(
             model,
             data,
-            _many(defense),
-            _many(threat) or ["oblivious", "adaptive"],
-            _many(attack),
+            many(defense),
+            many(threat) or ["oblivious", "adaptive"],
+            many(attack),
             eps=budgets,
-            sources=_many(source),
+            sources=many(source),
             tier=tier,
             out=out,
             seed=seed,
@@ -162,8 +158,8 @@ def doctor(
     from sparring.evaluation.setup import set_up
     from sparring.report.tables import findings_table
 
-    made = set_up(model, data, _many(defense), limit=limit, skip_bad=skip_bad)
-    attacks = with_budgets([make_attack(a) for a in _many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
+    made = set_up(model, data, many(defense), limit=limit, skip_bad=skip_bad)
+    attacks = with_budgets([make_attack(a) for a in many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
     findings = run_checks(made.context(attacks, "quick", expect_clean, seed))
     emit([vars(f) for f in findings], findings_table(findings), json_out)
     failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]

@@ -19,11 +19,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from sparring.core.spec import ball
+from sparring.core.spec import ball, split
 from sparring.evaluation.run import Evaluation
 from sparring.report.tables import cells_table, closed_table, findings_table
 
 WIDTH = 180
+
+
+def many(values: list[str] | None) -> list[str]:
+    """The specs of an option that takes a comma-separated list, or is repeated."""
+    return [spec for value in values or [] for spec in split(value)]
 
 
 def console() -> Console:
