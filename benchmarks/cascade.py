@@ -4,7 +4,8 @@
 Every candidate attack runs on the same clean-correct images of every target; a subset of candidates has as robust
 accuracy the share that no member breaks, as cost what an image pays that survives all of it (forwards, and backwards
 counted as two forwards). All subsets are tried; the cheapest that stays within 0.2 points of AutoAttack on *every* target
-is printed first. Counts, not times: it may run beside other work.
+is printed first. Counts, not times: it may run beside other work. ``--candidates cascade --skip 100 --out unseen.json``
+confirms a choice on images it was not made on.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def targets(hard: str) -> list[tuple[str, Any, Any, float]]:
     return found
 
 
-def measure(limit: int, hard: str, file: Path, only: str) -> list[dict[str, Any]]:
+def measure(candidates: list[str], limit: int, skip: int, hard: str, file: Path, only: str) -> list[dict[str, Any]]:
     """Rows (target, attack, n, survivors as a list of bool, cost of a survivor); resumes from ``file``."""
     rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     done = {(r["target"], r["attack"]) for r in rows}
@@ -67,10 +68,10 @@ def measure(limit: int, hard: str, file: Path, only: str) -> list[dict[str, Any]
             continue
         network = prepare(model, images.x[:4]).model
         with torch.no_grad():
-            right = (network(images.x).argmax(1) == images.y).nonzero()[:limit, 0]
+            right = (network(images.x).argmax(1) == images.y).nonzero()[skip : skip + limit, 0]
         x, y = images.x[right], images.y[right]
         victim = Victim((System(network),), Access.GRADIENT)
-        for text in (*CANDIDATES, REFERENCE):
+        for text in (*candidates, REFERENCE):
             if (name, text) in done:
                 continue
             method = attack(text).with_eps(eps)
@@ -93,17 +94,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hard-weights", default="")
     parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--skip", type=int, default=0, help="clean-correct images of every target to pass over")
+    parser.add_argument("--candidates", default=" ".join(CANDIDATES), help="attacks to combine, separated by spaces")
     parser.add_argument("--out", type=Path, default=Path("cascade.json"))
     parser.add_argument("--plot", type=Path)
     parser.add_argument(
         "--only", default="", help="measure only targets whose name holds this; all measured ones are printed"
     )
     args = parser.parse_args()
-    rows = measure(args.limit, args.hard_weights, args.out, args.only)
+    candidates = args.candidates.split()
+    rows = measure(candidates, args.limit, args.skip, args.hard_weights, args.out, args.only)
     names = [r["target"] for r in rows if r["attack"] == REFERENCE]  # measured last: the target is complete
     table = {(r["target"], r["attack"]): r for r in rows}
     victim = Victim((System(torch.nn.Identity()),), Access.GRADIENT)
-    costs = {a: attack(a).with_eps(0.1).cost(victim, 10) for a in (*CANDIDATES, REFERENCE)}
+    costs = {a: attack(a).with_eps(0.1).cost(victim, 10) for a in (*candidates, REFERENCE)}
     cost = {a: forwards + 2 * backwards for a, (forwards, backwards) in costs.items()}
 
     def robust(target: str, members: tuple[str, ...]) -> float:
@@ -115,7 +119,7 @@ def main() -> None:
     reference = {t: robust(t, (REFERENCE,)) for t in names}
     points = []
     for size in range(1, 5):
-        for members in itertools.combinations(CANDIDATES, size):
+        for members in itertools.combinations(candidates, size):
             worst = max(robust(t, members) - reference[t] for t in names)
             points.append((sum(cost[m] for m in members), worst, members))
     points.sort(key=lambda p: (p[0], p[1]))

@@ -87,7 +87,7 @@ def _unseen(clean: Tensor) -> Rows:
 class _Live:
     """The rows in flight: their jobs, the attack's state and what the ledger has written down."""
 
-    def __init__(self, batch: Batch, image: Tensor, job: Tensor) -> None:
+    def __init__(self, batch: Batch, image: Tensor, job: Tensor, seed: int) -> None:
         count, device = len(image), batch.clean.device
         target = image if batch.targets is None else batch.targets[image, job % batch.targets.shape[1]]
         self.job = Rows(
@@ -98,6 +98,7 @@ class _Live:
             target=target,
             eps=batch.eps[image],
             t=torch.zeros(count, dtype=torch.int64, device=device),
+            stream=Noise.of(seed, "attack", batch.keys[image], job).key,
         )
         self.best = _unseen(batch.clean[image])
         self.state = Rows()
@@ -154,6 +155,7 @@ class _Loop:
 
     def query(self, live: _Live) -> Query:
         job, batch = live.job, self.batch
+        zero = torch.zeros_like(job.t)
 
         def observe(point: Tensor, margin: Tensor) -> None:
             best = live.best
@@ -193,7 +195,7 @@ class _Loop:
             ball=Ball(batch.norm, job.eps, None if batch.mask is None else batch.mask[job.image]),
             t=job.t,
             victim=self.victim,
-            stream=Noise.of(self.seed, "attack", batch.keys[job.image], job.number),
+            stream=Noise(job.stream, zero, zero, batch.keys[job.image]),
             ledger=Ledger(observe, spend, note_gradient),
             must_hit=batch.must_hit,
             reparam=self.reparam,
@@ -221,13 +223,13 @@ class _Loop:
         if not taken:
             return
         jobs = torch.tensor(taken, device=self.batch.clean.device)
-        new = _Live(self.batch, jobs[:, 0], jobs[:, 1])
+        new = _Live(self.batch, jobs[:, 0], jobs[:, 1], self.seed)
         new.state = self.method.init(self.query(new))
         live.join(new)
 
     def score_last(self, live: _Live, index: Tensor) -> None:
         """The last iterate of rows that ran to the end was never looked at: look now."""
-        rows = _Live(self.batch, live.job.image[index], live.job.number[index])
+        rows = _Live(self.batch, live.job.image[index], live.job.number[index], self.seed)
         rows.job, rows.best, rows.state = live.job.keep(index), live.best.keep(index), live.state.keep(index)
         q = self.query(rows)
         if self.victim.access >= Access.SCORES and self.method.needs >= Access.SCORES:
@@ -276,7 +278,8 @@ class _Loop:
         return better | (old.job < 0)
 
     def run(self, slots: int, progress: Callable[[int], None] | None) -> Outcome:
-        live = _Live(self.batch, *(torch.zeros(0, dtype=torch.int64, device=self.batch.clean.device),) * 2)
+        none = torch.zeros(0, dtype=torch.int64, device=self.batch.clean.device)
+        live = _Live(self.batch, none, none, self.seed)
         poll = CUDA_POLL if self.batch.clean.device.type == "cuda" else 1
         tick, asks_first = 0, bool(getattr(self.method, "settled", False)) or not self.total
         while len(live) or self.turns:
@@ -298,10 +301,12 @@ class _Loop:
         """Retire rows that have run to the end, won (where a first success is all that is wanted) or spent everything."""
         ended = getattr(self.method, "done", None)
         out = live.job.t >= self.total
+        unseen = ~live.best.broke & (not getattr(self.method, "settled", False))
         if ended is not None:
-            out = out | ended(self.query(live), live.state)
+            over = ended(self.query(live), live.state)
+            out, unseen = out | over, unseen & ~(over & live.best.won)
         out = out | live.best.broke
-        unseen = out & ~live.best.broke & (not getattr(self.method, "settled", False))
+        unseen = unseen & out
         if self.minimal:  # nothing is nearer than the clean image; with a budget, inside it is near enough
             near = live.job.eps.where(torch.isfinite(live.job.eps) & (self.stop == "success"), 0.0)
             out = out | live.best.won & (live.best.size <= near)
@@ -365,13 +370,15 @@ def run(
 
 def cost_per_image(method: Method, victim: Victim, jobs: int, targeted: bool = False) -> tuple[int, int]:
     """(forwards, backwards) of an image that survives everything. ``asks`` and ``derives`` of a method say how many
-    answers and gradients a step takes where that is not one; ``classes``: gradients of a step without a target."""
+    answers and gradients a step takes where that is not one; ``classes``: gradients of a step without a target; ``opening``:
+    (forwards, backwards) of the start."""
     steps = int(getattr(method, "iterations", method.steps))
     last = 0 if getattr(method, "settled", False) else victim.score_cost
+    opening = getattr(method, "opening", (0, 0))
     if method.needs is Access.GRADIENT:
         derives = int(getattr(method, "derives", 1 if targeted else getattr(method, "classes", 1)))
-        return jobs * (steps * victim.cost + last), jobs * steps * victim.cost * derives
+        return jobs * ((steps + opening[0]) * victim.cost + last), jobs * (steps * derives + opening[1]) * victim.cost
     if method.needs is Access.NONE:
         return 0, 0
-    asked = steps * int(getattr(method, "asks", 1)) * victim.score_cost + last
+    asked = (steps * int(getattr(method, "asks", 1)) + opening[0]) * victim.score_cost + last
     return jobs * min(asked, getattr(method, "queries", asked)), 0

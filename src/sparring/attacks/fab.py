@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sparring.attacks.deepfool import nearest_boundary
+from sparring.attacks.deepfool import nearest_boundary, rivals
 from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row, to_hyperplane
 from sparring.core.query import Query
@@ -48,7 +48,7 @@ class FAB:
         return Rows(x=(q.clean + half) / 2)
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        w, value, _, won = nearest_boundary(q, s.x, self.classes)
+        w, value, _, won, _ = nearest_boundary(q, s.x, rivals(q, self.classes))
         base = torch.where(per_row(won, w), q.clean + self.beta * (s.x - q.clean), s.x)
         # what the linear model lacks to 0 at base, and at clean
         gap = -(value + (w * (base - s.x)).flatten(1).sum(1))

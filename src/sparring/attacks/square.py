@@ -31,6 +31,7 @@ class Square:
     goal: ClassVar = Goal.BUDGET
     norms: ClassVar = ("linf", "l2")
     settled: ClassVar = True
+    opening: ClassVar = (1, 0)
     steps: int = 5000
     p: float = 0.8
 

@@ -101,7 +101,7 @@ class Query:
         """Gradients at ``x`` of k linear functions of the logits, for one forward and k backwards.
 
         ``rows_of(logits (b,K), rows) -> (b,k,K)`` gives their coefficients. Returns the gradients (B,k,C,H,W), the
-        values (B,k) and the logits (B,K).
+        coefficients (B,k,K) and the logits (B,K).
         """
         point = self._emit(x)
         grads, weights, logits = self.victim.jacobian(point, rows_of, self._draws(call))
@@ -112,7 +112,7 @@ class Query:
         grads = grads.nan_to_num(0.0, 0.0, 0.0)
         if self.reparam is not None:
             grads = torch.stack([self._pulled(g, x) for g in grads.unbind(1)], 1)
-        return grads, (weights * logits[:, None]).sum(2), logits
+        return grads, weights, logits
 
     def scores(self, x: Tensor, call: str = "", only: Tensor | None = None) -> Tensor:
         """Scores of the deployed system: (B,K) for points (B,C,H,W), (B,k,K) for candidates (B,k,C,H,W).

@@ -21,9 +21,9 @@ class Rows:
     _leaves: dict[str, Tensor]
 
     def __init__(self, **leaves: Tensor) -> None:
-        sizes = {len(v) for v in leaves.values()}
+        sizes = {v.shape[0] for v in leaves.values()}
         if len(sizes) > 1:
-            raise ValueError(f"rows of different length: { {k: len(v) for k, v in leaves.items()} }")
+            raise ValueError(f"rows of different length: { {k: v.shape[0] for k, v in leaves.items()} }")
         object.__setattr__(self, "_leaves", leaves)
 
     def __getattr__(self, name: str) -> Tensor:
@@ -36,7 +36,7 @@ class Rows:
         raise AttributeError("rows are immutable: use put()")
 
     def __len__(self) -> int:
-        return len(next(iter(self._leaves.values()))) if self._leaves else 0
+        return next(iter(self._leaves.values())).shape[0] if self._leaves else 0
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._leaves)

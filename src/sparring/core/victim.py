@@ -224,8 +224,10 @@ class Victim:
             each = [objective(z[:, j], rows) for j in range(z.shape[1])] if self.combine == "loss" else []
             loss = torch.stack(each, 1).mean(1) if each else objective(logits, rows)
             (grad,) = torch.autograd.grad(loss.sum(), leaf)
+        logits, members = logits.detach(), logits.detach()[:, None]
+        if len(self.systems) > 1:
             members = torch.stack([self._combined(part) for part in z.detach().split(self._widths, 1)], 1)
-        return grad.detach(), loss.detach(), logits.detach(), members
+        return grad.detach(), loss.detach(), logits, members
 
     def jacobian(
         self, x: Tensor, rows_of: Callable[[Tensor, slice], Tensor], noise: Noise
