@@ -107,7 +107,7 @@ def main() -> None:
     names = [r["target"] for r in rows if r["attack"] == REFERENCE]  # measured last: the target is complete
     table = {(r["target"], r["attack"]): r for r in rows}
     victim = Victim((System(torch.nn.Identity()),), Access.GRADIENT)
-    costs = {a: attack(a).with_eps(0.1).cost(victim, 10) for a in (*candidates, REFERENCE)}
+    costs = {a: attack(a).with_eps(0.1).cost(victim, 10, 3 * 32 * 32) for a in (*candidates, REFERENCE)}
     cost = {a: forwards + 2 * backwards for a, (forwards, backwards) in costs.items()}
 
     def robust(target: str, members: tuple[str, ...]) -> float:

@@ -1,6 +1,6 @@
 """Every attack beside the peers that have it: paired, in one process, in turn; time, calls and quality of both.
 
-``python benchmarks/peers.py [--only deepfool,cw] [--target easy|resnet44|hard] [--limit 100] [--repeats 1]``
+``python benchmarks/peers.py [--only deepfool,cw] [--skip bf16] [--target easy|resnet44|hard] [--limit 100] [--repeats 1]``
 The peers get the user's network with frozen parameters, ours the prepared copy that every evaluation uses (BatchNorm
 folded, channels_last): ratios are of the whole tools. Budget attacks: share of images that stay right, re-scored on the
 user's network. OMP_NUM_THREADS=1 measures processor time instead of the wall's.
@@ -49,7 +49,7 @@ class Counted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += len(x)
-        return self.network(x)
+        return self.network(x.float())  # ART's decision attacks hand over doubles
 
 
 @dataclass
@@ -79,7 +79,8 @@ def foolbox(name: str, eps: bool = False, **options: Any) -> Run:
 
         made = getattr(fb.attacks, name)(**options)
         _, points, won = made(case.foolbox(), case.x, case.y, epsilons=budget if eps else None)
-        return torch.where(won[:, None, None, None], points, case.x)  # its failures are all-black images
+        found = won & points.flatten(1).any(1)  # its failures are all-black images, which may happen to be misread
+        return torch.where(found[:, None, None, None], points, case.x)
 
     return run
 
@@ -114,14 +115,16 @@ def autoattack_port(steps: int) -> Run:
     return run
 
 
-def art(module: str, name: str, eps: str = "", **options: Any) -> Run:
+def art(name: str, eps: str = "", step: str = "", next_class: bool = False, **options: Any) -> Run:
     def run(case: Case, budget: float) -> Tensor:
-        import importlib
+        import art.attacks.evasion
 
-        made = getattr(importlib.import_module(f"art.attacks.evasion{module}"), name)
         own = {eps: budget} if eps else {}
-        found = made(case.art(), **own, **options).generate(case.x.numpy(), case.y.numpy())
-        return torch.from_numpy(found)
+        if step:
+            own[step] = budget / 10
+        made = getattr(art.attacks.evasion, name)(case.art(), **own, **options)
+        label = (case.y + 1) % case.classes if next_class else case.y
+        return torch.from_numpy(made.generate(case.x.numpy(), label.numpy())).float()
 
     return run
 
@@ -142,31 +145,66 @@ class Entry:
     amp: bool = False
 
 
+def fab(steps: int) -> dict[str, Run]:
+    options: dict[str, Any] = {"norm": "Linf", "n_restarts": 1, "multi_targeted": True, "n_classes": 10}
+    return {"torchattacks": torchattacks("FAB", steps=steps, **options)}
+
+
 def entries() -> list[Entry]:
+    batched: dict[str, Any] = {"batch_size": 100, "verbose": False}
     pgd = {
         "torchattacks": torchattacks("PGD", step="alpha", steps=40),
         "foolbox": foolbox("LinfPGD", True, steps=40, rel_stepsize=0.1),
+        "art": art("ProjectedGradientDescentPyTorch", "eps", "eps_step", max_iter=40, num_random_init=1, **batched),
     }
     mi = {
         "torchattacks": torchattacks("MIFGSM", step="alpha", steps=10),
         "foolbox": foolbox("MIFGSM", True, steps=10, rel_stepsize=0.1),
     }
-    deep = {"foolbox": foolbox("L2DeepFoolAttack", steps=50), "torchattacks": torchattacks("DeepFool", "", steps=50)}
+    deep = {
+        "foolbox": foolbox("L2DeepFoolAttack", steps=50),
+        "torchattacks": torchattacks("DeepFool", "", steps=50),
+        "art": art("DeepFool", max_iter=50, epsilon=0.02, nb_grads=10, **batched),
+    }
     square = {
         "torchattacks": torchattacks("Square", n_queries=500),
-        "art": art("", "SquareAttack", "eps", max_iter=500, batch_size=128, verbose=False),
+        "art": art("SquareAttack", "eps", max_iter=500, batch_size=128, verbose=False),
     }
     carlini = {"foolbox": foolbox("L2CarliniWagnerAttack", binary_search_steps=9, steps=100, initial_const=0.01)}
-    jump = {"foolbox": foolbox("HopSkipJumpAttack", steps=6)}
+    wide = {
+        "foolbox": foolbox("L2CarliniWagnerAttack", binary_search_steps=9, steps=100, stepsize=0.1, initial_const=0.01)
+    }
+    lines = {"art": art("CarliniL2Method", binary_search_steps=9, max_iter=100, initial_const=0.01, **batched)}
+    jump = {
+        "foolbox": foolbox("HopSkipJumpAttack", steps=6),
+        "art": art("HopSkipJump", max_iter=6, init_eval=100, max_eval=1000, **batched),
+    }
+    walk = {
+        "foolbox": foolbox("BoundaryAttack", steps=1000),
+        "art": art("BoundaryAttack", targeted=False, max_iter=50, num_trial=10, sample_size=10, **batched),
+    }
     found = [
         Entry(
-            "FGSM", "fgsm", {"torchattacks": torchattacks("FGSM"), "foolbox": foolbox("LinfFastGradientAttack", True)}
+            "FGSM",
+            "fgsm",
+            {
+                "torchattacks": torchattacks("FGSM"),
+                "foolbox": foolbox("LinfFastGradientAttack", True),
+                "art": art("FastGradientMethod", "eps", batch_size=100),
+            },
         ),
         Entry("PGD-40 easy budget", "pgd:steps=40", pgd, easy=8 / 255, hard=0.3, goal=10),
         Entry("PGD-40", "pgd:steps=40", pgd, goal=4),
         Entry("PGD-40, most survive", "pgd:steps=40", pgd, easy=0.1 / 255, hard=0.05, goal=1.2),
         Entry("MI-FGSM-10", "mifgsm:steps=10", mi),
-        Entry("APGD-CE-50", "apgd:steps=50", {"torchattacks": torchattacks("APGD", steps=50, loss="ce")}),
+        Entry(
+            "APGD-CE-50",
+            "apgd:steps=50",
+            {
+                "torchattacks": torchattacks("APGD", steps=50, loss="ce"),
+                "art": art("AutoProjectedGradientDescent", "eps", "eps_step", max_iter=50, nb_random_init=1, **batched),
+            },
+        ),
         Entry("DeepFool l2", "deepfool", deep, "l2", True, goal=8),
         Entry(
             "DeepFool linf",
@@ -178,6 +216,16 @@ def entries() -> list[Entry]:
         ),
         Entry("C&W 9x100", "cw:steps=100,searches=9", carlini, "l2", True, goal=1.5),
         Entry("C&W, 5x60 from c=.02", "cw:steps=60,searches=5,c=0.02", carlini, "l2", True, goal=1.5),
+        Entry("C&W 9x100, steps of .1", "cw:steps=100,searches=9,lr=0.1", wide, "l2", True, goal=1.5),
+        Entry(
+            "C&W 5x60 from the nearest, steps of .1",
+            "cw:steps=60,searches=5,lr=0.1,c=1,start=nearest",
+            wide,
+            "l2",
+            True,
+            goal=1.5,
+        ),
+        Entry("C&W 9x500 beside ART's line searches", "cw:steps=500,searches=9", lines, "l2", True, share=0.1),
         Entry("DDN-60 beside C&W", "ddn:steps=60", carlini, "l2", True),
         Entry("DDN-30", "ddn:steps=30", {"foolbox": foolbox("DDNAttack", steps=30)}, "l2", True, goal=1.5),
         Entry(
@@ -213,27 +261,20 @@ def entries() -> list[Entry]:
         Entry(
             "EAD 5x100",
             "ead:steps=100,searches=5,c=0.1",
-            {"foolbox": foolbox("EADAttack", binary_search_steps=5, steps=100, initial_const=0.1)},
+            {
+                "foolbox": foolbox("EADAttack", binary_search_steps=5, steps=100, initial_const=0.1),
+            },
             "l1",
             True,
         ),
-        Entry(
-            "FAB-T 9x20",
-            "fab:steps=20,targets=9",
-            {
-                "torchattacks": torchattacks(
-                    "FAB", norm="Linf", steps=20, n_restarts=1, multi_targeted=True, n_classes=10
-                )
-            },
-            share=0.3,
-            goal=3,
-        ),
+        Entry("FAB-T 9x100, as in AutoAttack", "fab:steps=100,targets=9", fab(100), share=0.3, goal=3),
+        Entry("FAB-T 9x20", "fab:steps=20,targets=9", fab(20), share=0.3, goal=3),
         Entry(
             "JSMA theta 1, gamma .02",
             "jsma:gamma=0.02,target=next",
             {
                 "torchattacks": torchattacks("JSMA", "", theta=1.0, gamma=0.02),
-                "art": art("", "SaliencyMapMethod", theta=1.0, gamma=0.02, verbose=False),
+                "art": art("SaliencyMapMethod", next_class=True, theta=1.0, gamma=0.02, verbose=False),
             },
             "l0",
             share=0.1,
@@ -257,7 +298,7 @@ def entries() -> list[Entry]:
         Entry(
             "Boundary, a third of the queries",
             "boundary:queries=340",
-            {"foolbox": foolbox("BoundaryAttack", steps=1000)},
+            walk,
             "l2",
             True,
             share=0.5,
@@ -265,7 +306,7 @@ def entries() -> list[Entry]:
         Entry(
             "Boundary",
             "boundary:queries=1020",
-            {"foolbox": foolbox("BoundaryAttack", steps=1000)},
+            walk,
             "l2",
             True,
             share=0.5,
@@ -313,14 +354,16 @@ def quality(entry: Entry, case: Case, points: Tensor, eps: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="")
+    parser.add_argument("--skip", default="")
     parser.add_argument("--target", choices=["easy", "resnet44", "hard"], default="easy")
     parser.add_argument("--hard-weights", default="small_cnn_adv.safetensors")
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    wanted = [w.lower() for w in args.only.split(",") if w]
+    wanted, left = ([w.lower() for w in words.split(",") if w] for words in (args.only, args.skip))
     chosen = [e for e in entries() if not wanted or any(w in e.name.lower() for w in wanted)]
+    chosen = [e for e in chosen if not any(w in e.name.lower() for w in left)]
     # one thread on a CPU: its own time, so that nothing else the machine does is counted
     processor = torch.get_num_threads() == 1 and not torch.cuda.is_available()
     how = "processor time of one thread" if processor else f"{torch.get_num_threads()} threads"

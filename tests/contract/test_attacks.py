@@ -116,6 +116,37 @@ def test_bug_01_points_stay_in_ball_and_box(name, norm, start):
     assert torch.allclose(found.distance, distance(found.x - x, norm))
 
 
+class Firm(nn.Module):
+    """Class 0 by far, with ordinary gradients: nothing breaks it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) / 100 + torch.tensor([100.0, 0, 0, 0])
+
+
+# what ends images early by design: searches aborted without progress, starts not found, pixels used up, classes there are not
+ENDS_EARLY = {"cw", "ead", "lbfgs", "boundary", "hopskipjump", "jsma", "fab", "deepfool"}
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_cost_is_what_an_image_pays_that_survives_everything(name, norm):
+    """A dry run's promise and the weight of a run in the progress bar."""
+    model, x = Firm(), images(2)
+    attack = make(name, norm)
+    found = attack.run(model, x, torch.zeros(2, dtype=torch.int64))
+    forwards, backwards = attack.cost(Victim((System(model),), Access.GRADIENT), 4, x[0].numel())
+    assert not found.success.any()
+    assert (found.forwards <= forwards).all()
+    assert (found.backwards <= backwards).all()
+    if name not in ENDS_EARLY:
+        assert (found.forwards == forwards).all()
+        assert (found.backwards == backwards).all()
+
+
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_bugs_17_18_20_nothing_of_the_users_changes(name, norm):
     model, x = net(), images(4)

@@ -48,6 +48,7 @@ def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
         seed=0,
         data_hash=images.hash,
         classes=CLASSES,
+        values=images.x[0].numel(),
     )
     Ring(made, plan, Store(tmp_path / "run", {}), 64, 128, None).run()
     rows = Rows(read_rows(tmp_path / "run"))
@@ -183,6 +184,7 @@ def test_access_rules_are_decided_before_any_compute():
         seed=0,
         data_hash="",
         classes=4,
+        values=192,
     )
     assert {(str(c.threat), c.attack.name) for c in plan.cells} == {("noise", "noise"), ("oblivious", "pgd")}
     assert {s.reason for s in plan.skipped} == {
@@ -195,7 +197,9 @@ def test_access_rules_are_decided_before_any_compute():
 def test_oblivious_points_are_made_once_for_all_defenses():
     base = Defended(linear_net(), id="a")
     systems = {s: defense(s).install(base) for s in ("none", "cd:bits=3", "gauss:std=0.1")}
-    plan = make_plan(systems, ["oblivious"], [attack("pgd:eps=0.1")], judge=Judge(), seed=0, data_hash="", classes=4)
+    plan = make_plan(
+        systems, ["oblivious"], [attack("pgd:eps=0.1")], judge=Judge(), seed=0, data_hash="", classes=4, values=192
+    )
     assert len(plan.cells) == 3
     assert len(plan.runs) == 1
 

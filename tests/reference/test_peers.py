@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 import sparring
 from sparring.core.geometry import distance
@@ -80,3 +81,60 @@ def test_boundary_needs_a_third_of_the_queries(case):
     assert found.success.all()
     assert (found.forwards <= 100).all()
     assert found.distance.median() <= distance(clipped - x, "l2").median()
+
+
+def test_elastic_net_is_not_longer(case):
+    foolbox, network, model, x, y = case
+    x, y = x[:12], y[:12]
+    attack = foolbox.attacks.EADAttack(binary_search_steps=4, steps=60, initial_const=0.1)
+    _, clipped, theirs = attack(network, x, y, epsilons=None)
+    found = sparring.attack("ead:steps=60,searches=4,c=0.1").run(model, x, y)
+    assert theirs.all()
+    assert found.success.all()
+    assert found.distance.median() <= 1.01 * distance(clipped - x, "l1").median()
+
+
+def test_hopskipjump_needs_half_of_the_queries(case):
+    foolbox, network, model, x, y = case
+    x, y = x[:8], y[:8]
+    _, clipped, _ = foolbox.attacks.HopSkipJumpAttack(steps=3)(network, x, y, epsilons=None)  # about 600 queries
+    found = sparring.attack("hopskipjump:queries=300").run(model, x, y)
+    assert found.success.all()
+    assert (found.forwards <= 300).all()
+    assert found.distance.median() <= distance(clipped - x, "l2").median()
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "options", "count"),
+    [
+        ("mifgsm:eps=1/255,steps=10", "MIFGSM", {"eps": 1 / 255, "alpha": 0.1 / 255, "steps": 10}, 40),
+        ("apgd:eps=1/255,steps=20", "APGD", {"eps": 1 / 255, "steps": 20, "loss": "ce"}, 40),
+        ("fab:eps=1/255,steps=10,targets=9", "FAB", {"eps": 1 / 255, "steps": 10, "multi_targeted": True}, 16),
+        ("square:eps=4/255,steps=199", "Square", {"eps": 4 / 255, "n_queries": 200}, 40),
+        ("one_pixel:steps=5,population=10", "OnePixel", {"pixels": 1, "steps": 5, "popsize": 10}, 40),
+    ],
+)
+def test_budget_attacks_are_not_weaker(case, ours, peer, options, count):
+    """Of the images only one of the two breaks, theirs are not more than chance allows (both sign-tested at 1 in 20)."""
+    torchattacks = pytest.importorskip("torchattacks", reason="extra peers is not installed")
+    _, _, model, x, y = case
+    x, y = x[:count], y[:count]
+    points = getattr(torchattacks, peer)(model, **options)(x, y)
+    with torch.no_grad():
+        theirs = model(points).argmax(1) != y
+    found = sparring.attack(ours).run(model, x, y)
+    only_theirs, only_ours = int((theirs & ~found.success).sum()), int((~theirs & found.success).sum())
+    assert theirs.any()
+    assert binomtest(only_theirs, max(1, only_theirs + only_ours), alternative="greater").pvalue > 0.05
+
+
+def test_saliency_map_is_not_weaker(case):
+    torchattacks = pytest.importorskip("torchattacks", reason="extra peers is not installed")
+    _, _, model, x, y = case
+    x, y = x[:4], y[:4]
+    attack = torchattacks.JSMA(model, theta=1.0, gamma=0.005)
+    attack.set_mode_targeted_by_function(lambda x, y: (y + 1) % 10)
+    with torch.no_grad():
+        theirs = model(attack(x, y)).argmax(1) == (y + 1) % 10
+    found = sparring.attack("jsma:gamma=0.005,target=next").run(model, x, y)
+    assert int(found.success.sum()) >= int(theirs.sum())

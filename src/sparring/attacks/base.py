@@ -81,10 +81,10 @@ class Attack:
         """Has the attack the ball it needs?"""
         return self.budget < math.inf or self.method.goal is Goal.MINIMAL or self.method.needs is Access.NONE
 
-    def cost(self, victim: Victim, classes: int) -> tuple[int, int]:
-        """(forwards, backwards) of an image that survives everything; what a dry run prints."""
+    def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
+        """(forwards, backwards) of an image of so many ``values`` that survives everything; what a dry run prints."""
         targeted = bool(self.setting.targets) or self.setting.target is not None
-        forwards, backwards = engine.cost_per_image(self.method, victim, self.jobs(classes), targeted)
+        forwards, backwards = engine.cost_per_image(self.method, victim, self.jobs(classes), targeted, values)
         return forwards + (victim.score_cost if self.setting.targets else 0), backwards
 
     def with_eps(self, eps: float) -> Attack:

@@ -55,14 +55,21 @@ class Walk:
     def done(self, q: Query, s: Rows) -> Tensor:
         return s.failed
 
-    def seek(self, q: Query) -> Tensor:
-        """The next point to try as a start."""
-        noise = _coarse(q.noise("seek").uniform("start", q.clean.shape[1:]), q.t - (1 if q.start is None else 2))
+    def seek(self, q: Query, s: Rows, point: Tensor) -> Tensor:
+        """``point`` with the rows that still seek a start replaced by the next one to try."""
+        rows = (s.phase == SEEK).nonzero()[:, 0]
+        if not len(rows):  # noise is not free, and rows seek for a few steps only
+            return point
+        given = int(q.start is not None)
+        t, clean = q.t[rows], q.clean[rows]
+        tried = _coarse(q.noise("seek").at(rows).uniform("start", clean.shape[1:]), t - 1 - given)
         if q.start is not None:
-            noise = torch.where(per_row(q.t == 0, noise), q.start, noise)
+            tried = torch.where(per_row(t == 0, tried), q.start[rows], tried)
         # an image that is wrong when clean is its own start
-        point = torch.where(per_row(q.t == (0 if q.start is None else 1), noise), q.clean, noise)
-        return point if q.ball.mask is None else torch.where(q.ball.mask > 0, point, q.clean)
+        tried = torch.where(per_row(t == given, tried), clean, tried)
+        if q.ball.mask is not None:
+            tried = torch.where(q.ball.mask[rows] > 0, tried, clean)
+        return point.index_copy(0, rows, tried)
 
     def between(self, q: Query, far: Tensor, share: Tensor) -> Tensor:
         """The point at ``share`` of the way from clean to ``far`` (linf: of the largest change)."""
@@ -120,7 +127,7 @@ class Boundary(Walk):
     def advance(self, q: Query, s: Rows) -> Rows:
         walking = s.phase == WALK
         check = walking & (s.k % 5 == 0)  # a step along the sphere only: does the boundary look flat from here?
-        point = torch.where(per_row(s.phase == SEEK, s.x), self.seek(q), self.between(q, s.far, (s.low + s.high) / 2))
+        point = self.seek(q, s, self.between(q, s.far, (s.low + s.high) / 2))
         point = torch.where(per_row(walking, s.x), self._step(q, s, check), point)
         fooled = q.fooled(q.labels(point))
         closer = distance(point - q.clean, "l2") < distance(s.x - q.clean, "l2")
@@ -173,8 +180,7 @@ class HopSkipJump(Walk):
         asked = s.phase  # the phase that this step's question belongs to; a row may leave it below
         middle = self.between(q, s.far, (s.low + s.high) / 2)
         jump = (s.x + per_row(s.reach, s.x) * s.way).clamp(0, 1)
-        point = torch.where(per_row(asked == SEEK, s.x), self.seek(q), middle)
-        point = torch.where(per_row(asked == JUMP, s.x), jump, point)
+        point = torch.where(per_row(asked == JUMP, s.x), jump, self.seek(q, s, middle))
         fooled = q.fooled(q.labels(point, "point", only=asked != PROBE))
         failed = (asked == SEEK) & ~fooled & (q.t + 1 >= self.tries)
         s = self.settle(s.put(failed=failed), point, fooled, PROBE)

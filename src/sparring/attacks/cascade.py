@@ -54,8 +54,8 @@ class CascadeAttack(Attack):
             found.append(replace(part, setting=replace(shared, eps=self.budget)))
         return found
 
-    def cost(self, victim: Victim, classes: int) -> tuple[int, int]:
-        each = [p.cost(victim, classes) for p in self.parts()]
+    def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
+        each = [p.cost(victim, classes, values) for p in self.parts()]
         return sum(f for f, _ in each), sum(b for _, b in each)
 
     def on(

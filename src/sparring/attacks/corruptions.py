@@ -29,6 +29,7 @@ class Corruption:
     goal: ClassVar = Goal.MINIMAL
     norms: ClassVar = ("l2", "linf", "l1", "l0")
     settled: ClassVar = True
+    opening: ClassVar = (1, 0)
     steps: int = 100
 
     def __post_init__(self) -> None:

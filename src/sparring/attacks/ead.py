@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-import torch
+from torch import Tensor
 
 from sparring.attacks.minimum_norm import Bisection
 from sparring.core.errors import SparringError
@@ -22,12 +22,14 @@ class EAD(Bisection):
     nearest in l1 kept. Norm: l1.
 
     ``beta``: weight of l1, ``lr``: first step, falling with the square root of the steps left; ``kappa``: confidence.
-    Differs from the paper: c is bisected and a search ended per image.
+    Differs from the paper: c is bisected and a search ended per image; searches after a hit begin at
+    the nearest point so far (``start=clean``: the paper's, longer perturbations).
     """
 
     norms: ClassVar = ("l1",)
     steps: int = 1000
     lr: float = 0.01
+    start: Literal["clean", "nearest"] = "nearest"
     beta: float = 0.01
     kappa: float = 0.0
 
@@ -36,10 +38,10 @@ class EAD(Bisection):
         if self.lr <= 0 or min(self.beta, self.kappa) < 0:
             raise SparringError("lr must be positive, beta and kappa not negative")
 
-    def fresh(self, q: Query, s: Rows) -> Rows:
-        return s.put(x=q.clean, y=q.clean)
+    def fresh(self, x: Tensor) -> Rows:
+        return Rows(x=x, y=x)
 
-    def move(self, q: Query, s: Rows) -> tuple[Rows, torch.Tensor, torch.Tensor]:
+    def move(self, q: Query, s: Rows) -> tuple[Rows, Tensor, Tensor, Tensor]:
         # gradient at the extrapolated point y; x is the shrunk point, which the next y looks past
         grad, margin = q.gradient(s.y, "margin")[:2]
         delta = s.y - q.clean
@@ -53,4 +55,4 @@ class EAD(Bisection):
         y = (x + per_row(s.k / (s.k + 3), x) * (x - s.x)).clamp(0, 1)
         loss = delta.flatten(1).square().sum(1) + self.beta * delta.flatten(1).abs().sum(1)
         loss = loss + s.c * (self.kappa - margin).clamp_min(0)
-        return s.put(x=x, y=y), (margin > 0) & (margin >= self.kappa), loss
+        return s.put(x=x, y=y), s.y, (margin > 0) & (margin >= self.kappa), loss

@@ -252,7 +252,7 @@ class _Loop:
     def settle(self, done: Rows) -> int:
         """Merge one finished job each of different images; returns how many images are through."""
         i = done.image
-        new = Rows(**{k: getattr(done, k) for k in done if k != "image"})
+        new = Rows(**{k: v for k, v in done.items() if k != "image"})
         old = self.result.keep(i)
         total = {k: getattr(old, k) + getattr(new, k) for k in ("forwards", "backwards", "nonfinite", "flat")}
         merged = old.where(self._prefer(new, old), new).put(**total)
@@ -368,11 +368,13 @@ def run(
         return _Loop(method, victim, batch, restarts, stop, seed, reparam, queries).run(slots, progress)
 
 
-def cost_per_image(method: Method, victim: Victim, jobs: int, targeted: bool = False) -> tuple[int, int]:
-    """(forwards, backwards) of an image that survives everything. ``asks`` and ``derives`` of a method say how many
+def cost_per_image(method: Method, victim: Victim, jobs: int, targeted: bool, values: int) -> tuple[int, int]:
+    """(forwards, backwards) of an image of so many ``values`` that survives everything. ``asks`` and ``derives`` of a method say how many
     answers and gradients a step takes where that is not one; ``classes``: gradients of a step without a target; ``opening``:
-    (forwards, backwards) of the start."""
+    (forwards, backwards) of the start; ``longest(values)``: iterations, where the image limits them."""
     steps = int(getattr(method, "iterations", method.steps))
+    if longest := getattr(method, "longest", None):
+        steps = min(steps, longest(values))
     last = 0 if getattr(method, "settled", False) else victim.score_cost
     opening = getattr(method, "opening", (0, 0))
     if method.needs is Access.GRADIENT:

@@ -62,7 +62,7 @@ class ForeignAttack(Attack):
         parts += [f"norm={self.norm}"] + ([f"eps={show(self.budget)}"] if self.setting.eps is not None else [])
         return f"{self.method.library}.{self.method.name}:{','.join(parts)}"
 
-    def cost(self, victim: Victim, classes: int) -> tuple[int, int]:
+    def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
         """Unknown before it runs: one gradient a step, where it has steps."""
         steps = int(dict(self.method.options).get("steps", 1))
         return steps * victim.cost, steps * victim.cost

@@ -45,6 +45,10 @@ class JSMA:
     def iterations(self) -> int:
         return self.steps or 10**9  # gamma ends it
 
+    def longest(self, values: int) -> int:
+        """Iterations until ``gamma`` is used up: a pair each, and the look after the last."""
+        return int(self.gamma * values / 2) + 1
+
     def init(self, q: Query) -> Rows:
         free = torch.ones_like(q.clean) if q.ball.mask is None else q.ball.mask.expand_as(q.clean)
         zero = torch.zeros_like(q.t)

@@ -40,13 +40,12 @@ class LBFGS(Bisection):
     c: float = 0.1
     loss: LossName = "margin"
 
-    def fresh(self, q: Query, s: Rows) -> Rows:
-        zero, image = torch.zeros_like(s.c), torch.zeros_like(q.clean)
-        history = torch.zeros(len(q.clean), MEMORY, *q.clean.shape[1:], device=q.clean.device)
-        # a rejected point that happens to hit says nothing about c
-        return s.put(
-            x=q.clean,
-            base=q.clean,
+    def fresh(self, x: Tensor) -> Rows:
+        zero, image = x.new_zeros(len(x)), torch.zeros_like(x)
+        history = x.new_zeros(len(x), MEMORY, *x.shape[1:])
+        return Rows(
+            x=x,
+            base=x,
             base_grad=image,
             base_value=zero + torch.inf,
             way=image,
@@ -55,7 +54,7 @@ class LBFGS(Bisection):
             turns=history,
         )
 
-    def move(self, q: Query, s: Rows) -> tuple[Rows, Tensor, Tensor]:
+    def move(self, q: Query, s: Rows) -> tuple[Rows, Tensor, Tensor, Tensor]:
         answer = q.gradient(s.x, self.loss)
         delta = s.x - q.clean
         value = delta.flatten(1).square().sum(1) - s.c * answer.loss
@@ -80,7 +79,8 @@ class LBFGS(Bisection):
         moved = s.put(
             x=x, base=base, base_grad=base_grad, base_value=base_value, way=way, rate=rate, moves=moves, turns=turns
         )
-        return moved, accept & (q.margin(answer.logits) > 0), value
+        # a rejected point that happens to hit says nothing about c
+        return moved, s.x, accept & (q.margin(answer.logits) > 0), value
 
 
 def two_loop(grad: Tensor, moves: Tensor, turns: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class LocalSearch:
     goal: ClassVar = Goal.MINIMAL
     norms: ClassVar = ("l0",)
     settled: ClassVar = True
+    opening: ClassVar = (1, 0)
     steps: int = 150
     probe: float = 10.0
     shift: float = 1.5

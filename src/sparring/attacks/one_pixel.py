@@ -46,7 +46,11 @@ class OnePixel:
 
     @property
     def asks(self) -> int:
-        return self.population * (self.steps + 1) // self.steps + 1
+        return self.population
+
+    @property
+    def opening(self) -> tuple[int, int]:
+        return self.population, 0
 
     def init(self, q: Query) -> Rows:
         _, channels, height, width = q.clean.shape

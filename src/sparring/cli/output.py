@@ -142,8 +142,8 @@ def _print_plan(result: Evaluation, as_json: bool) -> None:
         return
     out = console()
     for cell in plan.cells:
-        forwards = sum(r.cost(plan.classes)[0] for r in cell.runs)
-        backwards = sum(r.cost(plan.classes)[1] for r in cell.runs)
+        forwards = sum(plan.cost_of(r)[0] for r in cell.runs)
+        backwards = sum(plan.cost_of(r)[1] for r in cell.runs)
         budget = ball(cell.attack.norm, cell.attack.budget)
         out.print(
             f"{cell.defense} | {cell.threat} | {cell.attack} | {budget}: {len(cell.runs)} run(s), at most {forwards} forwards and {backwards} backwards per image",

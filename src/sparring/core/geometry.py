@@ -17,8 +17,7 @@ from sparring.core.noise import Noise
 Norm = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 EPS_SLACK = 1e-6  # absolute (round-off of float32 pixels), and 10x relative for l2 and l1: PROTOCOL 2.1
-PLANE_ROUNDS = 12  # the same for steps to a hyperplane
-L2_ROUNDS = 12  # active-set rounds of the l2 projection; each is exact once the clipped set stops changing
+ROUNDS = 12  # active-set rounds, at most: exact, and over, once the set at the box stops changing for every row
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
@@ -128,12 +127,14 @@ def _project_l2(delta: Tensor, low: Tensor, high: Tensor, eps: Tensor) -> Tensor
     scale = torch.ones_like(radius)
     outside = distance(clipped, "l2") > radius
     at_box = torch.zeros_like(delta, dtype=torch.bool)
-    for _ in range(L2_ROUNDS):
+    for _ in range(ROUNDS):
         free = (delta * ~at_box).flatten(1).square().sum(1)
         held = (clipped * at_box).flatten(1).square().sum(1)
         scale = ((square - held).clamp_min(0) / free.clamp_min(1e-30)).sqrt()
         moved = per_row(scale, delta) * delta
-        at_box = (moved < low) | (moved > high)
+        before, at_box = at_box, (moved < low) | (moved > high)
+        if torch.equal(before, at_box):
+            break
     scale = torch.where(outside & torch.isfinite(radius), scale.clamp(max=1), torch.ones_like(scale))
     inside = (per_row(scale, delta) * delta).clamp(low, high)
     # round-off only: never leave the ball by more than a float's last digit
@@ -214,9 +215,11 @@ def to_hyperplane(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:
         rate = torch.ones_like(slope) if norm == "linf" else slope
         pull, held = slope * rate, slope * room
         t = need / pull.sum(1).clamp_min(1e-30)
-        for _ in range(PLANE_ROUNDS):  # a concave function: Newton's steps rise to the solution and never pass it
+        for _ in range(ROUNDS):  # a concave function: Newton's steps rise to the solution and never pass it
             at_box = t[:, None] * rate >= room
             free = (pull * ~at_box).sum(1)
-            t = torch.maximum(t, (need - (held * at_box).sum(1)).clamp_min(0) / free.clamp_min(1e-30))
+            before, t = t, torch.maximum(t, (need - (held * at_box).sum(1)).clamp_min(0) / free.clamp_min(1e-30))
+            if torch.equal(before, t):
+                break
         step = torch.minimum(t.clamp(0, 1e30)[:, None] * rate, room) * (slope > 0)
     return (step * w.sign()).reshape(x.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator
 from typing import Any
 
 import torch
@@ -44,6 +44,10 @@ class Rows:
     def put(self, **leaves: Tensor) -> Rows:
         """A copy with some leaves replaced or added."""
         return Rows(**{**self._leaves, **leaves})
+
+    def items(self) -> ItemsView[str, Tensor]:
+        """Names and leaves."""
+        return self._leaves.items()
 
     def keep(self, index: Tensor) -> Rows:
         """The rows in ``index`` (bool mask or positions)."""

@@ -71,9 +71,9 @@ class Run:
     queries: int | None = None
     warm: Run | None = None
 
-    def cost(self, classes: int) -> tuple[int, int]:
-        """(forwards, backwards) of an image that survives everything."""
-        forwards, backwards = self.attack.cost(self.view.victim, classes)
+    def cost(self, classes: int, values: int) -> tuple[int, int]:
+        """(forwards, backwards) of an image of so many values that survives everything."""
+        forwards, backwards = self.attack.cost(self.view.victim, classes, values)
         return min(forwards, self.queries or forwards), backwards
 
 
@@ -107,10 +107,15 @@ class Plan:
     runs: dict[str, Run]
     judge: Judge
     classes: int
+    values: int  # numbers in an image
+
+    def cost_of(self, run: Run) -> tuple[int, int]:
+        """(forwards, backwards) of an image that survives everything."""
+        return run.cost(self.classes, self.values)
 
     def cost(self) -> dict[str, float]:
         """Worst case per image: forwards and backwards of attacks, forwards of the judge."""
-        costs = [r.cost(self.classes) for r in self.runs.values()]
+        costs = [self.cost_of(r) for r in self.runs.values()]
         judged = sum(self.judge.cost(c.seat.judge) * 2 * len(c.runs) for c in self.cells)
         return {
             "forwards": sum(f for f, _ in costs),
@@ -162,6 +167,7 @@ def make_plan(
     seed: int,
     data_hash: str,
     classes: int,
+    values: int,
 ) -> Plan:
     """The product. ``attacks`` have their budgets; ``defenses`` by spec text."""
     cells: list[Cell] = []
@@ -181,7 +187,7 @@ def make_plan(
     if not cells:
         reasons = sorted({s.reason for s in skipped}) or ["no defense, threat or attack was given"]
         raise SparringError(f"nothing to run: {'; '.join(reasons)}")
-    return Plan(tuple(cells), tuple(skipped), runs, judge, classes)
+    return Plan(tuple(cells), tuple(skipped), runs, judge, classes, values)
 
 
 def _warmed(cell: Cell, cells: Sequence[Cell]) -> Cell:

@@ -43,7 +43,7 @@ class Ring:
         count = len(made.images)
         self.blocks = [slice(i, min(i + block, count)) for i in range(0, count, block)]
         # progress is counted in network calls, so that the ETA is honest about expensive runs
-        self.weight = {r.id: max(1, sum(r.cost(plan.classes))) for r in plan.runs.values()}
+        self.weight = {r.id: max(1, sum(plan.cost_of(r))) for r in plan.runs.values()}
         judged = sum(plan.judge.cost(c.seat.judge) * 2 * len(c.runs) for c in plan.cells)
         self.total = int(count * (sum(self.weight.values()) + judged))
         self.spent = 0

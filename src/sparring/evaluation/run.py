@@ -124,6 +124,7 @@ def evaluate(
         seed=seed,
         data_hash=made.images.hash,
         classes=made.classes,
+        values=made.images.x[0].numel(),
     )
     if dry_run:
         forward, gradient = time_per_call(made.prepared.model, made.images.x)
