@@ -116,8 +116,8 @@ class Boundary(Walk):
     start is bisected towards the image first; both steps adapt after every query, to 1/2 and 1/4 success.
     """
 
-    orthogonal: float = 0.1
-    source: float = 0.05
+    orthogonal: float = 0.25
+    source: float = 0.25
     rate: float = 0.15
 
     def init(self, q: Query) -> Rows:
