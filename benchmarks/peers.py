@@ -214,7 +214,7 @@ def entries() -> list[Entry]:
             True,
             goal=8,
         ),
-        Entry("C&W 9x100", "cw:steps=100,searches=9", carlini, "l2", True, goal=1.5),
+        Entry("C&W 9x100", "cw:steps=100,searches=9,patience=0.1", carlini, "l2", True, goal=1.5),
         Entry("C&W 6x60 from c=.02", "cw:steps=60,searches=6,c=0.02", carlini, "l2", True, goal=1.5),
         Entry("C&W 9x100, steps of .1", "cw:steps=100,searches=9,lr=0.1", wide, "l2", True, goal=1.5),
         Entry(

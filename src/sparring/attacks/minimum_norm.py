@@ -27,7 +27,8 @@ class Bisection:
     """What attacks with a trade-off constant share: ``searches`` searches of ``steps`` steps, c bisected *per image*.
 
     A search that hits lowers c, one that does not raises it (times ten while nothing was hit). ``c``: the first one.
-    ``start=nearest``: searches after a hit begin at the nearest point that hit. A subclass writes ``fresh`` (state of a
+    ``start=nearest``: searches after a hit begin at the nearest point that hit; ``patience``: the share of a search without a new
+    lowest loss that ends it. A subclass writes ``fresh`` (state of a
     search that starts at given points) and ``move`` (one step; returns the new state, the point it asked about, and
     (B,) whether that hit and the loss).
     """
@@ -39,10 +40,11 @@ class Bisection:
     searches: int = 9
     c: float = 0.01
     start: Literal["clean", "nearest"] = "clean"
+    patience: float = 0.25
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.searches) < 1 or self.c <= 0:
-            raise SparringError("steps and searches must be at least 1, c positive")
+        if min(self.steps, self.searches) < 1 or self.c <= 0 or not 0 < self.patience <= 1:
+            raise SparringError("steps and searches must be at least 1, c positive, patience in (0,1]")
 
     @property
     def iterations(self) -> int:
@@ -72,9 +74,9 @@ class Bisection:
         size = distance(asked - q.clean, q.ball.norm)
         moved = moved.where(hit & (size < s.size), Rows(near=asked, size=size))
         k = s.k + 1
-        # abort per image: a quarter of the search without a new lowest loss (by 0.01 %); an oscillating loss is no reason
+        # abort per image: so much of the search without a new lowest loss (by 0.01 %); an oscillating loss is no reason
         lowest = torch.minimum(s.lowest, loss)
-        look = k % max(1, self.steps // 4) == 0
+        look = k % max(1, int(self.steps * self.patience)) == 0
         stuck = look & (lowest > s.reference - 1e-4 * s.reference.abs())
         reference = torch.where(look, lowest, s.reference)
         moved = moved.put(hit=s.hit | hit, k=k, lowest=lowest, reference=reference)
@@ -100,7 +102,8 @@ class CW(Bisection):
 
     ``steps`` per search, ``searches`` binary searches for c *per image*, ``c`` the first constant, ``lr`` of Adam,
     ``kappa`` the confidence; ``start=nearest``: searches after a hit begin at the nearest point so far, not at the clean image
-    (fewer steps suffice on robust models). Differs from the paper: early abort (no new lowest loss in steps/4) is per image.
+    (fewer steps suffice on robust models); ``patience``: share of a search without a new lowest loss
+    that ends it (their code: a tenth, of the batch). Differs from the paper: that abort is per image.
     """
 
     lr: float = 0.01
