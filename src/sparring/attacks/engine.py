@@ -7,6 +7,7 @@ an image's jobs is by (quality, job number), never by arrival. Jobs that ran ahe
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -229,8 +230,8 @@ class _Loop:
 
     def score_last(self, live: _Live, index: Tensor) -> None:
         """The last iterate of rows that ran to the end was never looked at: look now."""
-        rows = _Live(self.batch, live.job.image[index], live.job.number[index], self.seed)
-        rows.job, rows.best, rows.state = live.job.keep(index), live.best.keep(index), live.state.keep(index)
+        rows = copy.copy(live)
+        rows.keep(index)
         q = self.query(rows)
         if self.victim.access >= Access.SCORES and self.method.needs >= Access.SCORES:
             q.scores(rows.state.x, "last")
