@@ -13,7 +13,7 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import MODELS
 from sparring.models.attach import base_model
 from sparring.models.classifier import Classifier
-from sparring.models.weights import load_weights
+from sparring.models.weights import load_weights, seeded
 
 
 class Levels(nn.Module):
@@ -58,7 +58,8 @@ def thermometer(model: str, levels: int = 16, weights: str | None = None, classe
         (n, m) for n, m in made.network.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels == channels
     )
     same: Any = (stem.out_channels, stem.kernel_size, stem.stride, stem.padding)
-    wide = nn.Conv2d(channels * levels, *same, bias=stem.bias is not None)
+    with seeded(0):
+        wide = nn.Conv2d(channels * levels, *same, bias=stem.bias is not None)
     parent, _, own = name.rpartition(".")
     setattr(made.network.get_submodule(parent), own, wide)
     network = nn.Sequential(Levels(levels), Thermometer(levels), made.network)

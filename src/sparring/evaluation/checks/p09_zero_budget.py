@@ -50,7 +50,7 @@ def zero_budget(c: Context) -> list[Answer]:
         draws = judge.draws_for(system)
         for text in (a for a in c.attacks if a.method.needs is not Access.NONE):
             short = {
-                f.name: {"steps": STEPS, "searches": 1}[f.name]
+                f.name: min(vars(text.method)[f.name], {"steps": STEPS, "searches": 1}[f.name])
                 for f in fields(text.method)
                 if f.name in ("steps", "searches")
             }
