@@ -36,6 +36,7 @@ def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
         {"none": system.drop(), system.name: system},
         list(others),
         CLASSES,
+        {},
         image_keys(images.ids),
     )
     plan = make_plan(

@@ -108,6 +108,8 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
     failed = [f for f in result.findings if not f.ok]
     if failed:
         out.print(findings_table(failed))
+    for defense, note in result.prepared.items():
+        out.print(f"network of {defense}: {note}", highlight=False)
     for line in result.headlines:
         out.print(line, highlight=False)
     if result.folder:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,15 @@ from sparring.threats import Options
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out: results, findings and the folder they are kept in. ``plan`` and ``seconds`` of a dry run only."""
+    """What came out: results, findings and the folder they are kept in. ``prepared``: what was done to each network before it was
+    attacked, by defense. ``plan`` and ``seconds`` of a dry run only."""
 
     cells: list[CellResult]
     closed: list[ClosedResult]
     findings: list[Finding]
     folder: Path | None
     tier: str
+    prepared: dict[str, str]
     plan: Plan | None = None
     seconds: float = 0.0
 
@@ -70,6 +72,7 @@ class Evaluation:
             "cells": [c.json() for c in self.cells],
             "closed": [c.json() for c in self.closed],
             "checks": [asdict(f) for f in self.findings],
+            "prepared": self.prepared,
         }
 
 
@@ -132,7 +135,7 @@ def evaluate(
         seconds = (
             cost["backwards"] * gradient + (cost["forwards"] - cost["backwards"] + cost["judge_forwards"]) * forward
         ) * len(made.images)
-        return Evaluation([], [], [], None, tier, plan, seconds)
+        return Evaluation([], [], [], None, tier, made.notes, plan, seconds)
     findings = run_checks(made.context(chosen, tier, expect_clean, seed))
     stopped = [f for f in findings if f.stops]
     if stopped:
@@ -163,12 +166,12 @@ def evaluate(
         ring.run()
         store.write_run(**facts, complete=True, seconds=round(time.time() - start, 1), slots=slots)
         result = load_evaluation(store.folder)
-    return result if out else Evaluation(result.cells, result.closed, result.findings, None, tier)
+    return result if out else replace(result, folder=None)
 
 
 def _facts(made: SetUp, plan: Plan, findings: list[Finding]) -> dict[str, Any]:
     return {
-        "model_note": made.prepared.note,
+        "prepared": made.notes,
         "data_name": made.images.name,
         "images": len(made.images),
         "class_names": list(made.images.classes),
@@ -213,4 +216,11 @@ def load_evaluation(folder: str | Path) -> Evaluation:
     findings = [
         Finding(**{**f, "value": float(f["value"]), "threshold": float(f["threshold"])}) for f in record["checks"]
     ]
-    return Evaluation(all_cells(rows), all_closed(rows), findings, Path(folder), record["identity"]["tier"])
+    return Evaluation(
+        all_cells(rows), all_closed(rows), findings, Path(folder), record["identity"]["tier"], _notes(record)
+    )
+
+
+def _notes(record: dict[str, Any]) -> dict[str, str]:
+    """What was prepared; older folders say it of the classifier alone."""
+    return record["prepared"] if "prepared" in record else {"none": record["model_note"]}

@@ -34,6 +34,7 @@ class SetUp:
     systems: dict[str, Defended]
     others: list[Defended]
     classes: int
+    notes: dict[str, str]  # what preparation did to each network that is evaluated, by defense
     keys: Tensor = field(repr=False, default_factory=lambda: torch.zeros(0))
 
     def context(self, attacks: Sequence[Attack], tier: str, expected_clean: float | None, seed: int) -> Context:
@@ -75,21 +76,22 @@ def set_up(
     base, prepared, classes = _install(classifier, images, device)
     check_against(images, None, None, classes)
     names = list(dict.fromkeys(["none", *defenses]))
-    systems = {}
+    systems, notes = {}, {"none": prepared.note}
     for name in names:
-        systems[name] = _quick(defense(name).install(base), base, images.x[:4])
+        systems[name], note = _quick(defense(name).install(base), base, images.x[:4])
+        notes |= {name: note} if note else {}
         for part in (systems[name].network, *systems[name].stages) if device else ():
             part.to(device)
     others = [_install(load_model(s), images, device)[0] for s in sources]
-    return SetUp(classifier, prepared, images, systems, others, classes, image_keys(images.ids))
+    return SetUp(classifier, prepared, images, systems, others, classes, notes, image_keys(images.ids))
 
 
-def _quick(system: Defended, base: Defended, example: Tensor) -> Defended:
-    """A network that a defense put in the classifier's place, prepared like it. A noisy one is left alone: tracing would lose
-    its noise.
+def _quick(system: Defended, base: Defended, example: Tensor) -> tuple[Defended, str]:
+    """A network that a defense put in the classifier's place, prepared like it, and what was done. A noisy one is left alone: tracing
+    would lose its noise.
     """
     if system.network is base.network or system.noisy:
-        return system
+        return system, "left alone: it draws noise" if system.noisy else ""
     noise = Noise.of(0, "prepare", torch.zeros(len(example), dtype=torch.int64))
     with torch.no_grad():
         for stage in system.stages:
@@ -99,7 +101,8 @@ def _quick(system: Defended, base: Defended, example: Tensor) -> Defended:
         except RuntimeError as error:
             shape, reason = tuple(example.shape[1:]), str(error).splitlines()[0]
             raise SparringError(f"{system.name} cannot take images of shape {shape}: {reason}") from None
-    return replace(system, network=prepare(system.network, example).model)
+    prepared = prepare(system.network, example)
+    return replace(system, network=prepared.model), prepared.note
 
 
 def _install(classifier: Classifier, images: ImageSet, device: str | None) -> tuple[Defended, Prepared, int]:

@@ -1,6 +1,7 @@
 """Make a private, frozen, faster copy of a classifier for attacking: eval, BatchNorm folded, ReLU and sums in place, channels_last.
 
-Folding and layout change nothing but round-off, working in place nothing at all; the largest logit difference is measured and reported.
+Folding and layout change nothing but round-off, working in place nothing at all. A copy is used only where that is proved: logits and
+input gradients are compared (``proof``), and a network that holds what tracing loses is not traced.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import copy
 import operator
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,32 +18,34 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sparring.models.classifier import private_copy
+from sparring.models.proof import Refused, difference, obstacle
 
-FOLD_TOLERANCE = 1e-3  # relative to the largest logit; beyond it the fold is thrown away
+LOGIT_TOLERANCE = 1e-3  # of the largest logit; a copy beyond it is thrown away
+GRADIENT_TOLERANCE = 1e-2  # of an input gradient's own length: rounding may flip a few ReLUs
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The copy to attack, and what was done to it: BatchNorms folded, largest logit change, a note for the report."""
+    """The copy to attack, and what was done to it: BatchNorms folded, largest logit change, a note for the report. ``alone``: why it is
+    the user's network as it is, or ""."""
 
     model: nn.Module
     folded: int
     difference: float
     note: str
+    alone: str = ""
 
 
 def prepare(model: nn.Module, example: Tensor, *, fold: bool = True, channels_last: bool = True) -> Prepared:
-    """A frozen copy of ``model`` (already in eval mode); ``example`` (B,C,H,W) in [0,1] verifies that logits stay.
+    """A frozen copy of ``model`` (already in eval mode); ``example`` (B,C,H,W) in [0,1] verifies that logits and gradients stay.
 
-    A model that torch.fx cannot trace, or whose logits move by more than FOLD_TOLERANCE, is left alone, and the
-    note says so.
+    A network with hooks, custom autograd functions, ``no_grad`` or ``detach``, one that torch.fx cannot trace, or whose logits or input
+    gradients move, is left as it is, and the note says why.
     """
     own = private_copy(model).eval().requires_grad_(False)
-    with torch.no_grad():
-        before = own(example)
-    result, folded, note = own, 0, "BatchNorm folding off"
+    result, folded, note, alone = own, 0, "BatchNorm folding off", ""
     if fold:
-        result, folded, note = _fold(own)
+        result, folded, note, alone = _fold(own, example)
     traced = isinstance(result, fx.GraphModule)
     if traced:
         if channels_last:
@@ -49,12 +53,12 @@ def prepare(model: nn.Module, example: Tensor, *, fold: bool = True, channels_la
         result = _in_place(result, example[:1])
     if channels_last and (traced or example.shape[1] > 1):
         result = _ChannelsLast(result)
-    with torch.no_grad():
-        difference = float((result(example) - before).abs().max())
-    scale = float(before.abs().max()) or 1.0
-    if not difference <= FOLD_TOLERANCE * scale:
-        return Prepared(own, 0, 0.0, f"left alone: preparation moved logits by {difference:.2g}")
-    return Prepared(result, folded, difference, f"{note}; logits moved by at most {difference:.1g}")
+    # the layout is set on shared parameters: compare with a copy that nothing was done to
+    found = difference(private_copy(model).eval().requires_grad_(False), result, example)
+    if not (found.share <= LOGIT_TOLERANCE and found.gradient <= GRADIENT_TOLERANCE):
+        moved = f"preparation moved logits by {found.logits:.2g}, input gradients by {100 * found.gradient:.2g} %"
+        return Prepared(private_copy(model).eval().requires_grad_(False), 0, 0.0, f"left alone: {moved}", moved)
+    return Prepared(result, folded, found.logits, f"{note}; logits moved by at most {found.logits:.1g}", alone)
 
 
 class _ChannelsLast(nn.Module):
@@ -89,14 +93,32 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
 
+    def create_node(self, *args: Any, **options: Any) -> fx.Node:
+        node = super().create_node(*args, **options)
+        if not torch.is_grad_enabled():  # a trace would compute this with gradient
+            raise Refused(f"no_grad around {node.name}")
+        if node.target in _STOPS or (node.target is getattr and node.args[1] == "data"):
+            raise Refused(f"{node.name} stops the gradient")
+        return node
 
-def _fold(model: nn.Module) -> tuple[nn.Module, int, str]:
-    """Convolutions directly followed by BatchNorm become one convolution (torch.fx on the traced copy)."""
+
+_STOPS = {"detach", "detach_", "requires_grad_", torch.detach, torch.detach_}
+
+
+def _fold(model: nn.Module, example: Tensor) -> tuple[nn.Module, int, str, str]:
+    """Convolutions directly followed by BatchNorm become one convolution (torch.fx on the traced copy): the network, how many, a note,
+    and why it was left alone.
+    """
     try:
-        graph = fx.GraphModule(model, _Tracer().trace(model))
+        with torch.enable_grad():
+            if reason := obstacle(model, example):
+                raise Refused(reason)
+            graph = fx.GraphModule(model, _Tracer().trace(model))
+    except Refused as refusal:
+        return model, 0, f"BatchNorm not folded: {refusal}", str(refusal)
     except Exception as error:
         reason = (str(error).splitlines() or ["unknown reason"])[0][:80]
-        return model, 0, f"BatchNorm not folded: not traceable ({reason})"
+        return model, 0, f"BatchNorm not folded: not traceable ({reason})", f"not traceable ({reason})"
     modules = dict(graph.named_modules())
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     folded = 0
@@ -118,7 +140,7 @@ def _fold(model: nn.Module) -> tuple[nn.Module, int, str]:
     graph.delete_all_unused_submodules()
     graph.recompile()
     graph.requires_grad_(False)  # fused layers are new parameters
-    return graph, folded, f"{folded} BatchNorms folded"
+    return graph, folded, f"{folded} BatchNorms folded", ""
 
 
 _FRESH_LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)

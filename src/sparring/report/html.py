@@ -39,6 +39,7 @@ def _run(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "record": record,
+        "prepared": evaluation.prepared,
         "cells": evaluation.cells,
         "closed": evaluation.closed,
         "headlines": evaluation.headlines,

@@ -1,0 +1,95 @@
+"""What a prepared copy has to prove before it stands in for a user's network: nothing that tracing loses is in the network, and
+logits *and* input gradients are the network's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sparring.core.errors import SparringError
+from sparring.core.losses import cross_entropy, margin
+from sparring.core.noise import Noise, image_keys
+
+NEARBY = 8 / 255  # of a second point at which gradients are compared; a third is plain noise
+
+
+def obstacle(model: nn.Module, example: Tensor) -> str:
+    """Why ``model`` must not be traced, in words, or "": hooks, and autograd functions of somebody's own, whose backward a trace forgets.
+
+    What is done without gradient (``no_grad``, ``detach``) is seen while tracing.
+    """
+    for name, module in model.named_modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+        if any(hooks):
+            return f"{name or 'the model'} has hooks"
+    custom = sorted({type(node).__name__.removesuffix("Backward") for node in _graph(model, example) if _custom(node)})
+    return f"custom autograd function {custom[0]}" if custom else ""
+
+
+def _custom(node: object) -> bool:
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
+
+
+def _graph(model: nn.Module, example: Tensor) -> Iterator[object]:
+    """The autograd nodes between logits and image."""
+    with torch.enable_grad():
+        logits = model(example.clone().requires_grad_(True))
+    nodes, seen = [logits.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        nodes += [n for n, _ in node.next_functions]
+
+
+class Difference(NamedTuple):
+    """Between two networks: ``logits``, the largest change; ``share`` of it in the largest logit; ``gradient``, the largest change of an
+    input gradient in shares of its own l2 length, over points and losses (nan where one is finite and the other is not)."""
+
+    logits: float
+    share: float
+    gradient: float
+
+
+def difference(network: nn.Module, copy: nn.Module, example: Tensor) -> Difference:
+    """Compare ``copy`` with ``network`` at the ``example`` images (B,C,H,W), near them and at noise; by cross-entropy, margin and a
+    random combination of logits.
+    """
+    noise = Noise.of(0, "prepare", image_keys([str(i) for i in range(len(example))]).to(example.device))
+    near = example + NEARBY * noise.sign("near", example.shape[1:]).to(example.dtype)
+    points = torch.cat([example, near.clamp(0, 1)[:2], noise.uniform("far", example.shape[1:]).to(example.dtype)[:2]])
+    ours, theirs = _measured(network, points), _measured(copy, points)
+    moved, scale = (ours.logits - theirs.logits).abs().max(), ours.logits.abs().max()
+    length = ours.gradients.flatten(2).norm(dim=2)
+    apart = (ours.gradients - theirs.gradients).flatten(2).norm(dim=2)
+    changed = torch.where(apart == 0, 0.0, apart / length)
+    return Difference(float(moved), float(moved / scale) if scale else float(moved), float(changed.max()))
+
+
+class _Measured(NamedTuple):
+    logits: Tensor  # (B,K)
+    gradients: Tensor  # (losses,B,C,H,W)
+
+
+def _measured(network: nn.Module, points: Tensor) -> _Measured:
+    with torch.enable_grad():
+        leaf = points.clone().requires_grad_(True)
+        logits = network(leaf)
+        if not logits.requires_grad:  # nothing differentiable at all: there is no gradient to lose
+            return _Measured(logits, points.new_zeros(1, *points.shape))
+        label = logits.argmax(1)
+        mixed = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(0)).to(logits)
+        losses = cross_entropy(logits, label), margin(logits, label), logits @ mixed
+        gradients = [torch.autograd.grad(loss.sum(), leaf, retain_graph=True, allow_unused=True)[0] for loss in losses]
+    none = torch.zeros_like(points)
+    return _Measured(logits.detach(), torch.stack([none if g is None else g for g in gradients]))
+
+
+class Refused(SparringError):
+    """A network that must not be traced, and why."""
