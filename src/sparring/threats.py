@@ -63,6 +63,11 @@ class Seat:
     queries: int | None = None
     warm: str = ""
 
+    @property
+    def judged_elsewhere(self) -> bool:
+        """Is its judge another system than the deployed one? Then its cells hold clean rows of their own."""
+        return not self.pooled and not self.averaged
+
 
 @dataclass(frozen=True)
 class Options:

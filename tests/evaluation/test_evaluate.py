@@ -139,6 +139,42 @@ def test_resume_finishes_what_is_missing_and_changes_nothing(toy, tmp_path):
     assert files[0].stat().st_mtime_ns == kept, "what was there is not written again"
 
 
+def test_an_interrupted_run_counts_only_images_that_every_cell_has(toy, tmp_path, capsys):
+    """Images without attack rows used to count as robust: 15.0 % was printed where 0.0 % is true."""
+    from sparring.cli.output import print_evaluation
+    from sparring.report.html import write_report
+
+    model, (x, y) = toy
+    changes = settings(tmp_path, attacks=["pgd:eps=64/255,steps=20"], threats=["adaptive", "bait"])
+    whole = sparring.evaluate(model, (x, y), DEFENSES, **changes)
+    assert whole.headlines
+    assert not whole.missing
+    folder = tmp_path / "run"
+    attacked = {
+        str(f.parent)
+        for f in folder.glob("rows/*/*.parquet")
+        if "adaptive" in set(pq.read_table(f)["threat"].to_pylist())
+    }
+    for cell in attacked:
+        (Path(cell) / "00001.parquet").unlink()
+    torn = sparring.load_evaluation(folder)
+    assert {c.n for c in torn.cells} == {c.n for c in torn.closed} == {12}, "20 images in blocks of 8, the second torn"
+    assert torn.headlines == []
+    assert "12 of 20 images" in torn.missing
+    per_image = {(c.defense, c.threat): c.robust_accuracy for c in whole.cells}
+    assert all(c.robust_accuracy <= per_image[(c.defense, c.threat)] * 20 / 12 + 1e-9 for c in torn.cells)
+    print_evaluation(torn, as_json=False)
+    write_report([folder], tmp_path / "page.html")
+    assert "12 of 20 images" in capsys.readouterr().out
+    assert "Incomplete." in (tmp_path / "page.html").read_text()
+    for cell in attacked:
+        for file in Path(cell).glob("*.parquet"):
+            file.unlink()
+    nothing = sparring.load_evaluation(folder)
+    assert (nothing.cells, nothing.closed, nothing.headlines) == ([], [], [])
+    assert "0 of 20 images" in nothing.missing
+
+
 SCRIPT = """
 import sys, torch
 from torch import nn
@@ -300,7 +336,7 @@ def test_transfer_between_different_models(toy, tmp_path):
 def test_json_is_what_the_issue_of_record_promises(toy, tmp_path):
     model, data = toy
     result = json.loads(json.dumps(sparring.evaluate(model, data, **settings(tmp_path)).json()))
-    assert set(result) == {"cells", "closed", "checks", "prepared"}
+    assert set(result) == {"cells", "closed", "checks", "prepared", "missing"}
     wanted = [
         "defense",
         "threat",

@@ -103,6 +103,10 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
         print(json.dumps(result.json(), indent=2))
         return
     out = console()
+    if result.missing:
+        out.print(
+            f"{result.missing}. What follows is over those images alone, and no headline stands.", highlight=False
+        )
     out.print(cells_table(result.cells))
     out.print(closed_table(result.closed))
     failed = [f for f in result.findings if not f.ok]

@@ -113,6 +113,12 @@ class Plan:
         """(forwards, backwards) of an image that survives everything."""
         return run.cost(self.classes, self.values)
 
+    def rows_per_image(self, systems: int) -> int:
+        """Rows that an image has once everything has run: one a run and cell, one clean row for each of the ``systems``, and one for
+        each cell that is judged elsewhere.
+        """
+        return systems + sum(len(c.runs) + c.seat.judged_elsewhere for c in self.cells)
+
     def cost(self) -> dict[str, float]:
         """Worst case per image: forwards and backwards of attacks, forwards of the judge."""
         costs = [self.cost_of(r) for r in self.runs.values()]

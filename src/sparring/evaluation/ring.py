@@ -172,9 +172,7 @@ class Ring:
             points = self._attack(run, number, rows, text)
             tables.append(self._rows_of(cell, run, points, rows))
             self._say((rows.stop - rows.start) * 2 * self.plan.judge.cost(cell.seat.judge), text)
-        if (
-            not cell.seat.pooled and not cell.seat.averaged
-        ):  # judged elsewhere than the deployed system: it needs its own clean rows
+        if cell.seat.judged_elsewhere:
             tables.append(self._clean_rows(cell.defense, f"for {cell.threat}", cell.seat.judge, rows))
         self.store.put_rows(name, number, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
 

@@ -38,7 +38,7 @@ from sparring.evaluation.results import (
 )
 from sparring.evaluation.ring import BLOCK, Ring
 from sparring.evaluation.setup import SetUp, set_up
-from sparring.evaluation.store import Store, read_rows, read_run
+from sparring.evaluation.store import Store, read_rows, read_run, whole_images
 from sparring.models.classifier import weights_hash
 from sparring.threats import Options
 
@@ -46,7 +46,8 @@ from sparring.threats import Options
 @dataclass(frozen=True)
 class Evaluation:
     """What came out: results, findings and the folder they are kept in. ``prepared``: what was done to each network before it was
-    attacked, by defense. ``plan`` and ``seconds`` of a dry run only."""
+    attacked, by defense. ``missing``: what an interrupted run lacks, or ""; then the numbers are over the images that every cell has, and
+    there is no headline. ``plan`` and ``seconds`` of a dry run only."""
 
     cells: list[CellResult]
     closed: list[ClosedResult]
@@ -54,14 +55,17 @@ class Evaluation:
     folder: Path | None
     tier: str
     prepared: dict[str, str]
+    missing: str = ""
     plan: Plan | None = None
     seconds: float = 0.0
 
     @property
     def headlines(self) -> list[str]:
         """One sentence per defense and ball, about the strongest threat that was run; the undefended model's own only
-        where there is no defense.
+        where there is no defense. None of an incomplete run.
         """
+        if self.missing:
+            return []
         chosen = strongest(self.closed)
         return [
             headline(r, self.tier) for r in chosen if r.defense != "none" or all(o.defense == "none" for o in chosen)
@@ -73,6 +77,7 @@ class Evaluation:
             "closed": [c.json() for c in self.closed],
             "checks": [asdict(f) for f in self.findings],
             "prepared": self.prepared,
+            "missing": self.missing,
         }
 
 
@@ -135,7 +140,7 @@ def evaluate(
         seconds = (
             cost["backwards"] * gradient + (cost["forwards"] - cost["backwards"] + cost["judge_forwards"]) * forward
         ) * len(made.images)
-        return Evaluation([], [], [], None, tier, made.notes, plan, seconds)
+        return Evaluation([], [], [], None, tier, made.notes, "", plan, seconds)
     findings = run_checks(made.context(chosen, tier, expect_clean, seed))
     stopped = [f for f in findings if f.stops]
     if stopped:
@@ -174,6 +179,7 @@ def _facts(made: SetUp, plan: Plan, findings: list[Finding]) -> dict[str, Any]:
         "prepared": made.notes,
         "data_name": made.images.name,
         "images": len(made.images),
+        "rows_per_image": plan.rows_per_image(len(made.systems)),
         "class_names": list(made.images.classes),
         "lattice": made.images.lattice,
         "classes": made.classes,
@@ -207,18 +213,16 @@ def _facts(made: SetUp, plan: Plan, findings: list[Finding]) -> dict[str, Any]:
 
 
 def load_evaluation(folder: str | Path) -> Evaluation:
-    """An ``Evaluation`` from a run folder: all numbers are computed anew from its rows."""
+    """An ``Evaluation`` from a run folder: all numbers are computed anew from its rows, over the images that every cell has."""
     record = read_run(folder)
-    rows = Rows(
-        read_rows(folder),
-        [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]],
-    )
+    table, missing = whole_images(read_rows(folder), record)
+    rows = Rows(table, [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]])
     findings = [
         Finding(**{**f, "value": float(f["value"]), "threshold": float(f["threshold"])}) for f in record["checks"]
     ]
-    return Evaluation(
-        all_cells(rows), all_closed(rows), findings, Path(folder), record["identity"]["tier"], _notes(record)
-    )
+    notes, tier = _notes(record), record["identity"]["tier"]
+    cells, closed = (all_cells(rows), all_closed(rows)) if rows.size else ([], [])
+    return Evaluation(cells, closed, findings, Path(folder), tier, notes, missing)
 
 
 def _notes(record: dict[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
@@ -134,6 +135,22 @@ def read_rows(folder: str | Path) -> pa.Table:
     if not files:
         raise SparringError(f"{folder} holds no rows; is it a sparring run folder?")
     return pa.concat_tables([pq.read_table(f, schema=SCHEMA) for f in files])
+
+
+def whole_images(table: pa.Table, record: Mapping[str, Any]) -> tuple[pa.Table, str]:
+    """The rows of those images that every cell has, and what is missing, in words, or "". An image without rows of some attack is
+    neither robust nor broken: it does not count.
+    """
+    key = ["image", "defense", "threat", "attack", "view", "run"]
+    distinct = table.group_by(key).aggregate([])
+    # older folders do not say how many rows an image has: as many as there are different ones
+    expected = record.get("rows_per_image") or distinct.group_by(key[1:]).aggregate([]).num_rows
+    counts = distinct.group_by("image").aggregate([("run", "count")])
+    whole = counts.filter(pc.greater_equal(counts["run_count"], expected))["image"]
+    if len(whole) == record["images"] and record["complete"]:
+        return table, ""
+    missing = f"interrupted: {len(whole)} of {record['images']} images have been through every attack; the same command with the same --out resumes"
+    return table.filter(pc.is_in(table["image"], whole)), missing
 
 
 def read_pictures(folder: str | Path) -> list[tuple[dict[str, str], dict[str, Tensor]]]:

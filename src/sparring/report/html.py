@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from sparring.core.spec import ball, parse, show
 from sparring.evaluation.results import Rows
 from sparring.evaluation.run import Evaluation, load_evaluation
-from sparring.evaluation.store import read_pictures, read_rows, read_run, write_text
+from sparring.evaluation.store import read_pictures, read_rows, read_run, whole_images, write_text
 from sparring.report.figures import eps_curves, perturbation, picture
 from sparring.report.tables import percent
 
@@ -40,6 +40,7 @@ def _run(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
         "folder": str(folder),
         "record": record,
         "prepared": evaluation.prepared,
+        "missing": evaluation.missing,
         "cells": evaluation.cells,
         "closed": evaluation.closed,
         "headlines": evaluation.headlines,
@@ -72,7 +73,7 @@ def _pictures(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Image groups: per defended system a few cells, weakest threat first, each with clean, adversarial, defended,
     difference.
     """
-    rows = Rows(read_rows(folder))
+    rows = Rows(whole_images(read_rows(folder), record)[0])
     names = record["class_names"]
     say = lambda label: names[label] if 0 <= label < len(names) else str(label)  # noqa: E731
     order = {
@@ -101,6 +102,8 @@ def _pictures(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
         mask = rows.where(defense=about["defense"], threat=about["threat"], attack=about["attack"], run=about["run"])
         clean = rows.clean(about["defense"])
         for i, image in enumerate(json.loads(about["images"])):
+            if not (mask & (rows["image"] == image)).any():
+                continue
             row = int((mask & (rows["image"] == image)).nonzero()[0][0])
             before = int((clean & (rows["image"] == image)).nonzero()[0][0])
             difference, factor = perturbation(content["adversarial"][i], content["clean"][i])
