@@ -17,7 +17,7 @@ from sparring.core.geometry import Norm
 from sparring.core.noise import Noise, image_keys
 from sparring.core.query import Reparametrisation
 from sparring.core.registry import ATTACKS
-from sparring.core.spec import build, check_fields, parse, show, spec_text
+from sparring.core.spec import build, check_fields, check_finite, parse, show, spec_text
 from sparring.core.victim import Access, Goal, System, Victim
 
 LIBRARIES = ("foolbox", "torchattacks")  # whose attacks a spec may name: attacks/foreign.py
@@ -46,6 +46,10 @@ class Attack:
 
     method: Any  # a Method; its own fields are read by name
     setting: Setting = Setting()
+
+    def __post_init__(self) -> None:
+        check_finite(self.name, self.method)
+        check_finite(self.name, self.setting)
 
     @property
     def norm(self) -> Norm:

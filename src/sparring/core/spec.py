@@ -109,11 +109,21 @@ def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
                 and value.is_integer()
             ):
                 value = int(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SparringError(f"{owner}: {field}={text} is not a finite number")
     try:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
         reason = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
         raise SparringError(f"{owner}: {field}={text} is not valid: {reason} (takes {describe(annotation)})") from None
+
+
+def check_finite(owner: str, config: Any) -> None:
+    """Refuse a dataclass with a field that is no number: NaN makes every comparison false and would switch things off in silence."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SparringError(f"{owner}: {f.name}={value} is not a finite number")
 
 
 def _takes(annotation: Any, kind: type) -> bool:
