@@ -45,7 +45,7 @@ def test_in_python_too():
     from sparring.defenses.channels import Gauss
 
     with pytest.raises(SparringError, match="pgd: step_size=nan is not a finite number"):
-        sparring.Attack(PGD(step_size=math.nan))
+        sparring.attack(PGD(step_size=math.nan))
     with pytest.raises(SparringError, match="not a finite number"):
         defense(Gauss(std=math.inf))
 

@@ -189,12 +189,14 @@ def ball(norm: str, eps: float) -> str:
     return f"{norm} {'unbounded' if math.isinf(eps) else show(eps)}"
 
 
-def spec_text(obj: Any, name: str | None = None) -> str:
-    """Canonical spec text of a dataclass: its name and the fields that differ from their defaults, in order."""
-    name = name or type(obj).spec_name
+def spec_text(obj: Any, name: str | None = None, bare: bool = False) -> str:
+    """Canonical spec text of a dataclass: its name and the fields that differ from their defaults, in order. ``bare``: the name alone,
+    which for a class that is not registered says where it is to be imported from.
+    """
+    name = name or type(obj).spec_name or f"python:{type(obj).__module__}:{type(obj).__qualname__}"
     parts = []
-    for f in fields(obj):
+    for f in fields(obj) if not bare else ():
         value = getattr(obj, f.name)
         if f.init and f.repr and value != f.default:
             parts.append(f"{f.name}={show(value)}")
-    return f"{name}:{','.join(parts)}" if parts else str(name)
+    return f"{name}{',' if name.startswith('python:') else ':'}{','.join(parts)}" if parts else str(name)

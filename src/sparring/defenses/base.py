@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
-from sparring.core.query import Reparametrisation
 from sparring.core.registry import DEFENSES
 from sparring.core.spec import build, check_finite, spec_text, split
-from sparring.core.victim import Part, Readout, System
+from sparring.core.system import Part, Readout, Reparametrisation, System
 from sparring.models.classifier import weights_hash
 
 Backward = Literal["exact", "identity"] | nn.Module

@@ -16,7 +16,7 @@ from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.registry import DEFENSES
 from sparring.core.spec import parse, spec_text
-from sparring.core.victim import System
+from sparring.core.system import System
 from sparring.defenses.base import Defended, Stage, Surrogate, joined
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.coded import Levels
