@@ -16,7 +16,7 @@ from torch import Tensor
 from sparring.attacks.base import attack
 from sparring.core.victim import System
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.setup import set_up
+from sparring.subject import Subject
 from sparring.threats import threat
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    made = [set_up(m, args.data, [args.defense], limit=args.limit) for m in args.models]
+    made = [Subject.of(m, args.data, [args.defense], limit=args.limit) for m in args.models]
     x, y, keys, judge = made[0].images.x, made[0].images.y, made[0].keys, Judge(draws=20, seed=args.seed)
     points = []
     for one in made:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sparring.attacks.base import attack
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.setup import set_up
+from sparring.subject import Subject
 from sparring.evaluation.stats import wilson
 from sparring.threats import threat
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    made = set_up(args.model, args.data, list(CHANNELS.values()), limit=args.limit)
+    made = Subject.of(args.model, args.data, list(CHANNELS.values()), limit=args.limit)
     x, y, keys, judge = made.images.x, made.images.y, made.keys, Judge(draws=20, seed=args.seed)
     method = attack(args.attack)
     out = Console(width=150)

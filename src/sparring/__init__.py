@@ -4,20 +4,30 @@ import sparring
 result = sparring.evaluate("lite0", "imagenet20", ["cd:bits=4"], ["oblivious", "adaptive"], ["pgd:eps=4/255"])
 """
 
-from sparring.attacks.base import Attack, attack
-from sparring.core.errors import SparringError
-from sparring.data.images import ImageSet
-from sparring.data.sources import load_data
-from sparring.defenses.base import defense
-from sparring.evaluation.run import Evaluation, evaluate, load_evaluation
-from sparring.models.load import load_model
+from __future__ import annotations
 
-__version__ = "0.1.0"
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sparring.version import __version__
+
+if TYPE_CHECKING:
+    from sparring.attacks.base import Attack, attack
+    from sparring.core.errors import SparringError
+    from sparring.data.images import ImageSet
+    from sparring.data.sources import load_data
+    from sparring.defenses.base import defense
+    from sparring.evaluation.run import Evaluation, evaluate, load_evaluation
+    from sparring.models.load import load_model
+    from sparring.subject import Subject
+
 __all__ = [
     "Attack",
     "Evaluation",
     "ImageSet",
     "SparringError",
+    "Subject",
+    "__version__",
     "attack",
     "defense",
     "evaluate",
@@ -25,3 +35,29 @@ __all__ = [
     "load_evaluation",
     "load_model",
 ]
+
+# where each name lives; imported when it is first asked for, so that ``sparring --help`` does not wait for torch
+_HOME = {
+    "Attack": "attacks.base",
+    "Evaluation": "evaluation.run",
+    "ImageSet": "data.images",
+    "SparringError": "core.errors",
+    "Subject": "subject",
+    "attack": "attacks.base",
+    "defense": "defenses.base",
+    "evaluate": "evaluation.run",
+    "load_data": "data.sources",
+    "load_evaluation": "evaluation.run",
+    "load_model": "models.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sparring' has no attribute {name!r}")
+    globals()[name] = found = getattr(importlib.import_module(f"sparring.{_HOME[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
