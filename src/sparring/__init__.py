@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sparring.version import __version__
 
 if TYPE_CHECKING:
+    from sparring.analysis.base import analyze
+    from sparring.analysis.panel import Panel
     from sparring.attacks.base import Attack, attack
     from sparring.core.errors import SparringError
     from sparring.data.images import ImageSet
@@ -25,9 +27,11 @@ __all__ = [
     "Attack",
     "Evaluation",
     "ImageSet",
+    "Panel",
     "SparringError",
     "Subject",
     "__version__",
+    "analyze",
     "attack",
     "defense",
     "evaluate",
@@ -41,8 +45,10 @@ _HOME = {
     "Attack": "attacks.base",
     "Evaluation": "evaluation.run",
     "ImageSet": "data.images",
+    "Panel": "analysis.panel",
     "SparringError": "core.errors",
     "Subject": "subject",
+    "analyze": "analysis.base",
     "attack": "attacks.base",
     "defense": "defenses.base",
     "evaluate": "evaluation.run",
