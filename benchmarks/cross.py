@@ -17,7 +17,7 @@ from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.system import System
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.setup import set_up
+from sparring.subject import Subject
 from sparring.threats import threat
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    made = [set_up(m, args.data, [args.defense], limit=args.limit) for m in args.models]
+    made = [Subject.of(m, args.data, [args.defense], limit=args.limit) for m in args.models]
     x, y, keys, judge = made[0].images.x, made[0].images.y, made[0].keys, Judge(draws=20, seed=args.seed)
     points = []
     for one in made:

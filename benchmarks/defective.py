@@ -31,7 +31,7 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sparring.analysis.shape import patch_shuffle
+from sparring.analysis.patches import patch_shuffle
 from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.noise import Noise, image_keys

@@ -15,8 +15,8 @@ from rich.table import Table
 from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.setup import set_up
 from sparring.evaluation.stats import wilson
+from sparring.subject import Subject
 from sparring.threats import threat
 
 # FC 30 %, SVD 50 %, CD 4 bits, Gauss and Laplace 0.03, uniform 0.04, all in the paper's eps convention
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    made = set_up(args.model, args.data, list(CHANNELS.values()), limit=args.limit)
+    made = Subject.of(args.model, args.data, list(CHANNELS.values()), limit=args.limit)
     x, y, keys, judge = made.images.x, made.images.y, made.keys, Judge(draws=20, seed=args.seed)
     method = attack(args.attack)
     out = Console(width=150)

@@ -4,20 +4,34 @@ import sparring
 result = sparring.evaluate("lite0", "imagenet20", ["cd:bits=4"], ["oblivious", "adaptive"], ["pgd:eps=4/255"])
 """
 
-from sparring.attacks.attack import Attack, attack
-from sparring.core.errors import SparringError
-from sparring.data.images import ImageSet
-from sparring.data.sources import load_data
-from sparring.defenses.base import defense
-from sparring.evaluation.run import Evaluation, evaluate, load_evaluation
-from sparring.models.load import load_model
+from __future__ import annotations
 
-__version__ = "0.1.0"
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sparring.version import __version__
+
+if TYPE_CHECKING:
+    from sparring.analysis.base import analyze
+    from sparring.analysis.panel import Panel
+    from sparring.attacks.attack import Attack, attack
+    from sparring.core.errors import SparringError
+    from sparring.data.images import ImageSet
+    from sparring.data.sources import load_data
+    from sparring.defenses.base import defense
+    from sparring.evaluation.run import Evaluation, evaluate, load_evaluation
+    from sparring.models.load import load_model
+    from sparring.subject import Subject
+
 __all__ = [
     "Attack",
     "Evaluation",
     "ImageSet",
+    "Panel",
     "SparringError",
+    "Subject",
+    "__version__",
+    "analyze",
     "attack",
     "defense",
     "evaluate",
@@ -25,3 +39,31 @@ __all__ = [
     "load_evaluation",
     "load_model",
 ]
+
+# where each name lives; imported when it is first asked for, so that ``sparring --help`` does not wait for torch
+_HOME = {
+    "Attack": "attacks.attack",
+    "Evaluation": "evaluation.run",
+    "ImageSet": "data.images",
+    "Panel": "analysis.panel",
+    "SparringError": "core.errors",
+    "Subject": "subject",
+    "analyze": "analysis.base",
+    "attack": "attacks.attack",
+    "defense": "defenses.base",
+    "evaluate": "evaluation.run",
+    "load_data": "data.sources",
+    "load_evaluation": "evaluation.run",
+    "load_model": "models.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sparring' has no attribute {name!r}")
+    globals()[name] = found = getattr(importlib.import_module(f"sparring.{_HOME[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -6,18 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.analysis.denoising import perturbation_levels, predicted_perturbation
-from sparring.analysis.gradients import (
-    class_loss,
-    class_shares,
-    gradient_heatmap,
-    gradient_maps,
-    label_map,
-    reconstruction_loss,
-    ssim_matrix,
-    white_pixel_map,
-)
+from sparring.analysis.gradients import class_loss, class_shares, gradient_maps
+from sparring.analysis.heatmap import gradient_heatmap
+from sparring.analysis.labels import label_map
+from sparring.analysis.layers import perturbation_levels
+from sparring.analysis.noise import predicted_perturbation
 from sparring.analysis.overlap import PUBLISHED_GAIN, bait_pixels, bait_share, gradient_overlap, top_pixels
+from sparring.analysis.pixels import white_pixel_map
+from sparring.analysis.similarity import reconstruction_loss, ssim_matrix
 from sparring.core.errors import SparringError
 from sparring.models.ace import AceNet
 

@@ -14,7 +14,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import sparring
-from sparring.analysis.shape import cue_decisions, patch_shuffle, right_for_all
+from sparring.analysis.cues import cue_decisions
+from sparring.analysis.patches import patch_shuffle, right_for_all
 from sparring.attacks.low_frequency import lowest
 from sparring.cli.app import app
 from sparring.core.errors import SparringError

@@ -18,10 +18,10 @@ from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan import make_plan
 from sparring.evaluation.results import RowTable, all_cells, all_closed
 from sparring.evaluation.ring import Ring
-from sparring.evaluation.setup import SetUp
 from sparring.evaluation.store import Store, read_rows
 from sparring.models.classifier import Classifier
 from sparring.models.prepare import Prepared
+from sparring.subject import Subject
 from sparring.threats import Options, threat
 
 
@@ -29,7 +29,7 @@ def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
     """Cells and closed results of one system, through the real ring, judge and store."""
     images = ImageSet.of(x, y)
     model = Classifier(nn.Identity().eval())
-    made = SetUp(
+    made = Subject(
         model,
         Prepared(nn.Identity(), 0, 0.0, ""),
         images,

@@ -18,7 +18,6 @@ from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended, defense
-from sparring.evaluation.setup import set_up
 from sparring.models.attach import attach, output_shapes, select
 from sparring.models.classifier import Classifier
 from sparring.models.coded import BandLimited, Levels, Thermometer, low_pass
@@ -27,6 +26,7 @@ from sparring.models.load import load_model
 from sparring.models.prepare import prepare
 from sparring.models.regularized import DropBlock, GhostLayer, NoiseLayer, NoisyNetwork, ghosted
 from sparring.models.weights import save_weights
+from sparring.subject import Subject
 from sparring.threats import Options, threat
 from sparring.training.classifier import Classification, train_classifier
 from sparring.training.loop import LoopConfig
@@ -258,7 +258,7 @@ def trained_pair(tmp_path, model: str, **options) -> str:
 def test_every_retrained_defense_replaces_the_classifier(name, model, options, tmp_path):
     weights = trained_pair(tmp_path, model, **options)
     x, y = torch.rand(4, 3, 32, 32), torch.arange(4)
-    made = set_up("resnet10", (x, y), [f"{name}:weights={weights}"])
+    made = Subject.of("resnet10", (x, y), [f"{name}:weights={weights}"])
     system, plain = made.systems[f"{name}:weights={weights}"], made.systems["none"]
     noise = Noise.of(0, "test", image_keys(made.images.ids))
     alone = load_model(f"trained:{weights}")

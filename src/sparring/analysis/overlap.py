@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from sparring.analysis.base import Analysis, analysis
+from sparring.analysis.panel import Map, Panel
 from sparring.core.errors import SparringError
+from sparring.core.spec import option
+from sparring.data.images import ImageSet
 from sparring.models.classifier import private_copy
 from sparring.models.unet import Caged
+from sparring.subject import Subject
 
 PUBLISHED_GAIN = 0.009  # fitted to the paper's Table 2, which it never mentions; see ``structural``
+
+
+@analysis("overlap")
+@dataclass(frozen=True, kw_only=True)
+class Overlap(Analysis):
+    """Gradient overlap of an architecture with all parameters 1 (ACE paper, sec. 2.2 and Table 2, second half): needs no training."""
+
+    needs_data: ClassVar[bool] = False
+    example: ClassVar[str] = "overlap ace_resnet:depth=20,lam=10 --png overlap.png"
+
+    size: int = option(32, help="height and width of the image")
+    channels: int = option(3, help="its channels")
+    share: float = option(0.3, help="p of G(p): which share of pixels counts as most tied")
+    gain: float | None = option(None, help="of ACE's two layers together; default: the literal all-ones rule")
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.channels not in (1, 3) or not 0 < self.share <= 1:
+            raise SparringError("overlap: size must be at least 1, channels 1 or 3, share in (0,1]")
+
+    def images(self) -> ImageSet:
+        return ImageSet.of(torch.ones(1, self.channels, self.size, self.size), [0], name="ones")
+
+    def run(self, subject: Subject) -> Panel:
+        found = gradient_overlap(subject.model, self.channels, self.size, self.gain)
+        value, name = bait_share(found, self.share), subject.model.name
+        bait = int(bait_pixels(self.size, self.size).sum())
+        text = f"{name}: {100 * value:.1f} % of the {bait} pixels of even row and column are among the {100 * self.share:g} % most tied"
+        data = {"model": name, "share": value, "gain": self.gain, "overlap": found}
+        title = f"gradient overlap of {name}"
+        return Panel(title, data, maps=[Map(title, found / found.max())], text=[text])
 
 
 def structural(network: nn.Module, gain: float | None = None) -> nn.Module:

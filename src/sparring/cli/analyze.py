@@ -26,9 +26,9 @@ Attack = Annotated[str, typer.Option(help="attack whose perturbation is looked a
 
 
 def _given(model: str, data: str, limit: int, defense: str = "none") -> Any:
-    from sparring.evaluation.setup import set_up
+    from sparring.subject import Subject
 
-    return set_up(model, data, [defense], limit=limit)
+    return Subject.of(model, data, [defense], limit=limit)
 
 
 def _points(made: Any, attack: str) -> Any:

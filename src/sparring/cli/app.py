@@ -155,12 +155,13 @@ def doctor(
     from sparring.attacks.attack import attack as make_attack
     from sparring.evaluation.checks.base import run_checks
     from sparring.evaluation.plan import with_budgets
-    from sparring.evaluation.setup import set_up
+    from sparring.evaluation.preflight import context
     from sparring.report.tables import findings_table
+    from sparring.subject import Subject
 
-    made = set_up(model, data, many(defense), limit=limit, skip_bad=skip_bad)
+    made = Subject.of(model, data, many(defense), limit=limit, skip_bad=skip_bad)
     attacks = with_budgets([make_attack(a) for a in many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
-    findings = run_checks(made.context(attacks, "quick", expect_clean, seed))
+    findings = run_checks(context(made, attacks, "quick", expect_clean, seed))
     emit([vars(f) for f in findings], findings_table(findings), json_out)
     failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]
     if failed:

@@ -21,6 +21,7 @@ def catalog(kind: str) -> list[dict[str, Any]]:
     if kind not in REGISTRIES:
         raise SparringError(f"unknown kind {kind!r}{suggest(kind, REGISTRIES)}")
     found = []
+    entry: Any
     for name, entry in REGISTRIES[kind].items():
         if kind == "checks":
             found.append(

@@ -75,6 +75,8 @@ THREATS = Registry("threat", "sparring.threats")
 CHECKS = Registry("check", "sparring.evaluation.checks")
 MODELS = Registry("model", "sparring.models")
 DATA = Registry("data", "sparring.data")
+ANALYSES = Registry("analysis", "sparring.analysis")
+TASKS = Registry("training task", "sparring.training")
 REGISTRIES = {
     "attacks": ATTACKS,
     "defenses": DEFENSES,
@@ -82,4 +84,6 @@ REGISTRIES = {
     "checks": CHECKS,
     "models": MODELS,
     "data": DATA,
+    "analyses": ANALYSES,
+    "tasks": TASKS,
 }

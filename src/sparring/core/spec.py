@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_type_hints
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -88,6 +88,16 @@ def signature(target: Callable[..., Any], skip: tuple[str, ...] = ()) -> dict[st
     return {k: v for k, v in found.items() if k not in skip}
 
 
+def option(default: Any = MISSING, *, help: str) -> Any:
+    """A field of a dataclass with one line of help, which the command line and ``sparring list`` print. No default: required."""
+    return field(default=default, metadata={"help": help})
+
+
+def helps(target: Any) -> dict[str, str]:
+    """field -> its line of help, "" where it has none."""
+    return {f.name: f.metadata.get("help", "") for f in fields(target)} if is_dataclass(target) else {}
+
+
 def number(text: str) -> float:
     """'8/255', '0.5/255', '0.03', 'inf' -> float."""
     above, slash, below = text.partition("/")
@@ -95,7 +105,12 @@ def number(text: str) -> float:
 
 
 def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
-    """One field's text as its annotated type; SparringError names the field and what it takes."""
+    """One field's text as its annotated type; SparringError names the field and what it takes. A tuple takes a list of texts,
+    or one text with commas.
+    """
+    if get_origin(annotation) is tuple:
+        parts = split(text) if isinstance(text, str) else list(text)
+        return tuple(convert(owner, field, get_args(annotation)[0], part) for part in parts)
     value = text
     if isinstance(text, str):
         if text.lower() in ("none", "null"):
@@ -184,6 +199,8 @@ def show(value: Any) -> str:
         fraction = f"{round(steps)}/255"
         whole = value != 0 and abs(steps - round(steps)) < 1e-9 * abs(steps)
         return fraction if whole and len(fraction) < len(plain) else plain
+    if isinstance(value, tuple):
+        return ",".join(show(v) for v in value)
     return "none" if value is None else str(value)
 
 

@@ -211,20 +211,6 @@ def mnist5k(split: str = "test") -> ImageSet:
     return ImageSet.of(images[index], labels[index], ids=[f"mnist5k/{i}" for i in index], name=f"mnist5k:split={split}")
 
 
-def check_against(images: ImageSet, channels: int | None, size: int | None, classes: int | None = None) -> None:
-    """Refuse images a model cannot take: channel count, size, labels beyond its classes."""
-    _, c, h, w = images.x.shape
-    if channels is not None and c != channels:
-        raise SparringError(f"{images.name}: images have {c} channel(s), the model takes {channels}")
-    if size is not None and (h, w) != (size, size):
-        raise SparringError(f"{images.name}: images are {h}x{w}, the model takes {size}x{size}; resize them first")
-    top = int(images.y.max())
-    if int(images.y.min()) < 0 or (classes is not None and top >= classes):
-        raise SparringError(
-            f"{images.name}: label {top if top >= (classes or 0) else int(images.y.min())} is outside the model's {classes} classes (0..{(classes or 1) - 1})"
-        )
-
-
 def to_uint8(x: Tensor) -> np.ndarray:
     """(C,H,W) in [0,1] -> (H,W,3) uint8 for pictures (rounded)."""
     image = (x.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)

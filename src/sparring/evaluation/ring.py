@@ -20,8 +20,8 @@ from sparring.core.system import System
 from sparring.evaluation.lattice import lattice_points, truncate
 from sparring.evaluation.plan import Cell, Plan, Run
 from sparring.evaluation.results import CLEAN
-from sparring.evaluation.setup import SetUp
 from sparring.evaluation.store import Store
+from sparring.subject import Subject
 
 BLOCK = 256
 PICTURES = 6
@@ -34,7 +34,7 @@ class Ring:
 
     def __init__(
         self,
-        made: SetUp,
+        made: Subject,
         plan: Plan,
         store: Store,
         slots: int,

@@ -27,6 +27,7 @@ from sparring.evaluation.plan import (
     time_per_call,
     with_budgets,
 )
+from sparring.evaluation.preflight import context
 from sparring.evaluation.results import (
     CellResult,
     ClosedResult,
@@ -37,9 +38,9 @@ from sparring.evaluation.results import (
     strongest,
 )
 from sparring.evaluation.ring import BLOCK, Ring
-from sparring.evaluation.setup import SetUp, set_up
 from sparring.evaluation.store import Store, read_rows, read_run, threat_facts, whole_images
 from sparring.models.classifier import weights_hash
+from sparring.subject import Subject
 from sparring.threats import Options
 
 
@@ -116,7 +117,7 @@ def evaluate(
         raise SparringError(f"tier={tier} is not one of {', '.join(TIERS)}")
     if slots < 1 or block < 1:
         raise SparringError("slots must be at least 1")
-    made = set_up(model, data, defenses, sources=sources, limit=limit, skip_bad=skip_bad, device=device)
+    made = Subject.of(model, data, defenses, sources=sources, limit=limit, skip_bad=skip_bad, device=device)
     chosen = with_budgets(
         [attack(a) for a in (attacks or default_attacks(tier, threats))], eps, made.images.x.shape[1:]
     )
@@ -141,7 +142,7 @@ def evaluate(
             cost["backwards"] * gradient + (cost["forwards"] - cost["backwards"] + cost["judge_forwards"]) * forward
         ) * len(made.images)
         return Evaluation([], [], [], None, tier, made.notes, "", plan, seconds)
-    findings = run_checks(made.context(chosen, tier, expect_clean, seed))
+    findings = run_checks(context(made, chosen, tier, expect_clean, seed))
     stopped = [f for f in findings if f.stops]
     if stopped:
         more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""
@@ -174,7 +175,7 @@ def evaluate(
     return result if out else replace(result, folder=None)
 
 
-def _facts(made: SetUp, plan: Plan, findings: list[Finding]) -> dict[str, Any]:
+def _facts(made: Subject, plan: Plan, findings: list[Finding]) -> dict[str, Any]:
     return {
         "prepared": made.notes,
         "data_name": made.images.name,

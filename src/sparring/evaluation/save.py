@@ -23,7 +23,7 @@ from sparring.core.geometry import NORMS, distance
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.lattice import truncate
 from sparring.evaluation.plan import DRAWS, with_budgets
-from sparring.evaluation.setup import set_up
+from sparring.subject import Subject
 from sparring.threats import Options, threat
 
 
@@ -54,7 +54,7 @@ def make_images(
     folder = Path(out)
     if folder.exists() and any(folder.iterdir()):
         raise SparringError(f"output folder {folder} is not empty; choose another --out")
-    made = set_up(model, data, [defense], limit=limit, skip_bad=skip_bad)
+    made = Subject.of(model, data, [defense], limit=limit, skip_bad=skip_bad)
     method = with_budgets([make_attack(attack)], (), made.images.x.shape[1:])[0]
     seat = threat("adaptive").seat(made.systems[defense], options=Options(DRAWS["quick"]))
     view, x, y = seat.views[0], made.images.x, made.images.y

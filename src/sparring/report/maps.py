@@ -1,58 +1,60 @@
-"""Pictures of arrays: heatmaps of pixels, label maps, histograms."""
+"""Pictures of a ``Panel``: its maps of pixels or labels, its rows of images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
-from torch import Tensor
+from matplotlib.figure import Figure
+
+from sparring.analysis.panel import Map, Panel, Sheet
+from sparring.core.errors import SparringError
 
 mpl.use("Agg")
 
 
-def save_map(
-    values: Tensor,
-    path: Path,
-    title: str,
-    x: str = "",
-    y: str = "",
-    extent: tuple[float, float] | None = None,
-    colors: str = "viridis",
-) -> None:
-    """A PNG of (H,W) values with a color bar, or of (H,W) integer labels with one color each.
+def draw(panel: Panel, path: str | Path) -> list[Path]:
+    """Write a panel's pictures as PNG files and return them: the first is ``path``, further ones get -2, -3, ... before the ending.
 
-    ``extent`` (across, down): axes run over [-across, across] and [-down, down] instead of pixel numbers. ``x``, ``y``: names of the axes.
+    Raises SparringError where the panel has nothing to draw.
     """
-    from matplotlib.figure import Figure
+    path = Path(path)
+    figures = [*map(map_figure, panel.maps), *map(sheet_figure, panel.sheets)]
+    if not figures:
+        raise SparringError(f"{panel.title}: there is no picture to draw, only numbers; leave --png out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = [path, *(path.with_stem(f"{path.stem}-{i}") for i in range(2, len(figures) + 1))]
+    for figure, file in zip(figures, files, strict=True):
+        figure.savefig(file, dpi=150, format="png")
+    return files
 
+
+def map_figure(found: Map) -> Figure:
+    """(H,W) values with a color bar, or (H,W) labels with one color each."""
     figure = Figure(figsize=(4.6, 4.0), layout="constrained")
     axes = figure.subplots()
-    array = values.detach().cpu().numpy()
-    box = (-extent[0], extent[0], extent[1], -extent[1]) if extent else None
-    whole = np.issubdtype(array.dtype, np.integer)
+    labels = found.kind == "labels"
+    across, down = found.extent or (0, 0)
     shown = axes.imshow(
-        array,
-        cmap="tab10" if whole else colors,
-        vmin=0 if whole else None,
-        vmax=9 if whole else None,
-        extent=box,
+        found.values.detach().cpu().numpy(),
+        cmap="tab10" if labels else "viridis",
+        vmin=0 if labels else None,
+        vmax=9 if labels else None,
+        extent=(-across, across, down, -down) if found.extent else None,
         interpolation="nearest",
         aspect="auto",
     )
     figure.colorbar(shown, ax=axes, shrink=0.85)
-    axes.set_title(title, fontsize=9)
-    axes.set_xlabel(x, fontsize=8)
-    axes.set_ylabel(y, fontsize=8)
+    axes.set_title(found.title, fontsize=9)
+    axes.set_xlabel(found.x, fontsize=8)
+    axes.set_ylabel(found.y, fontsize=8)
     axes.tick_params(labelsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
-def save_sheet(rows: dict[str, Tensor], path: Path, title: str) -> None:
-    """A PNG of images in [0,1], one named row (N,C,H,W) under the other."""
-    from matplotlib.figure import Figure
-
+def sheet_figure(sheet: Sheet) -> Figure:
+    """Images in [0,1], one named row (N,C,H,W) under the other."""
+    rows = sheet.rows
     count = max(len(r) for r in rows.values())
     figure = Figure(figsize=(1.2 * count + 1.4, 1.25 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), count, squeeze=False)
@@ -66,6 +68,5 @@ def save_sheet(rows: dict[str, Tensor], path: Path, title: str) -> None:
                 image = images[i].detach().cpu().permute(1, 2, 0).numpy()
                 axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         line[0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
-    figure.suptitle(title, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.suptitle(sheet.title, fontsize=9)
+    return figure

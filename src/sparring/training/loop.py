@@ -314,7 +314,7 @@ class _Training:
         self.curve, self.seconds = state["curve"], state["seconds"]
 
     def _card(self) -> dict[str, Any]:
-        from sparring import __version__
+        from sparring.version import __version__
 
         return {
             **self.task.card,

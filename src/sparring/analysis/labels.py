@@ -1,0 +1,61 @@
+"""Labels around one image (ACE, Fig. 4 and 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sparring.analysis.base import Analysis, analysis
+from sparring.analysis.gradients import class_loss
+from sparring.analysis.overlap import bait_pixels
+from sparring.analysis.panel import Map, Panel
+from sparring.core.errors import SparringError
+from sparring.core.spec import option
+from sparring.subject import Subject
+
+
+@analysis("labels")
+@dataclass(frozen=True, kw_only=True)
+class Labels(Analysis):
+    """Labels around one image along its gradient on and off the bait pixels (ACE paper, Fig. 4 and 8)."""
+
+    example: ClassVar[str] = "labels MODEL --data test.npz --image 3 --reach 20 --png labels.png"
+
+    image: int = option(0, help="number of the image in the set")
+    reach: float = option(10.0, help="how far to go along each axis, l2")
+    points: int = option(41, help="points along each axis")
+
+    def __post_init__(self) -> None:
+        if self.image < 0 or self.points < 1 or not 0 < self.reach < float("inf"):
+            raise SparringError("labels: image must be at least 0, points at least 1, reach positive and finite")
+
+    def run(self, subject: Subject) -> Panel:
+        images, network = subject.images, subject.prepared.model
+        if self.image >= len(images):
+            raise SparringError(f"labels: image={self.image}, but the set has {len(images)} images")
+        x, y = images.x[self.image : self.image + 1], images.y[self.image : self.image + 1]
+        with torch.enable_grad():
+            leaf = x.clone().requires_grad_(True)
+            (grad,) = torch.autograd.grad(class_loss(network, y)(leaf).sum(), leaf)
+        found = label_map(network, x, grad, bait_pixels(*x.shape[-2:]), self.reach, self.points)
+        kept = float((found == found[self.points // 2, self.points // 2]).double().mean())
+        title, reach = f"labels around {images.ids[self.image]}", (self.reach, self.reach)
+        picture = Map(title, found, "along the gradient on bait pixels", "off bait pixels", reach, "labels")
+        text = f"{title}: {100 * kept:.1f} % of the map keeps the label at its center"
+        return Panel(title, {"kept": kept, "labels": found.tolist()}, maps=[picture], text=[text])
+
+
+def label_map(network: nn.Module, x: Tensor, grad: Tensor, mask: Tensor, reach: float, points: int = 41) -> Tensor:
+    """(points,points) labels of x + i e_off + j e_on for i (rows), j (columns) in [-reach, reach] (ACE, Fig. 4 and 8).
+
+    x (1,C,H,W); e_on and e_off: ``grad`` on and off the pixels in ``mask`` (H,W), each at l2 length 1. Not clipped, as there.
+    """
+    on, off = grad * mask, grad * ~mask
+    on, off = on / on.norm().clamp_min(1e-30), off / off.norm().clamp_min(1e-30)
+    steps = torch.linspace(-reach, reach, points)
+    with torch.no_grad():
+        rows = [network(x + i * off + steps[:, None, None, None] * on).argmax(1) for i in steps]
+    return torch.stack(rows)

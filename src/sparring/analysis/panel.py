@@ -1,0 +1,98 @@
+"""``Panel``: what an analysis found, as data first. Plain values, tables, maps and rows of images; drawing is the report's."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from PIL import Image
+from torch import Tensor
+
+from sparring.data.sources import to_uint8
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain values under ``head``; the first column names the row."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Map:
+    """Numbers (H,W) over pixels, or, with ``kind`` "labels", integer labels (H,W). ``x``, ``y``: names of the axes. ``extent`` (across,
+    down): the axes run over [-across, across] and [-down, down] instead of pixel numbers.
+    """
+
+    title: str
+    values: Tensor
+    x: str = ""
+    y: str = ""
+    extent: tuple[float, float] | None = None
+    kind: Literal["map", "labels"] = "map"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Named rows of images (N,C,H,W) in [0,1], one under the other."""
+
+    title: str
+    rows: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What an analysis found. ``data``: its numbers by name. ``text``: sentences to print. ``maps`` and ``sheets``: what can be drawn.
+    ``provenance``: what decides the numbers (models and their weights' hashes, images' hash, options and seed, versions).
+    """
+
+    title: str
+    data: Mapping[str, Any]
+    tables: Sequence[Table] = ()
+    maps: Sequence[Map] = ()
+    sheets: Sequence[Sheet] = ()
+    text: Sequence[str] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """Everything as plain JSON values: tensors as lists, images as PNG data URIs, numbers that are not finite as null."""
+        sheets = [{"title": s.title, "rows": {n: [_uri(i) for i in x] for n, x in s.rows.items()}} for s in self.sheets]
+        parts = {k: [vars(part) for part in getattr(self, k)] for k in ("tables", "maps")}
+        return plain({**vars(self), **parts, "sheets": sheets})
+
+    def __str__(self) -> str:
+        tables = (
+            f"{t.title}\n" + "\n".join("  ".join(map(cell, row)) for row in (t.head, *t.rows)) for t in self.tables
+        )
+        return "\n".join([self.title, *tables, *self.text])
+
+
+def cell(value: Any) -> str:
+    """A table's value as text: three decimals for a float."""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def plain(value: Any) -> Any:
+    """``value`` of nested mappings, sequences, tensors and numbers as what JSON holds."""
+    if isinstance(value, Tensor):
+        return plain(value.detach().cpu().tolist())
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _uri(image: Tensor) -> str:
+    """One image (C,H,W) in [0,1] as a PNG data URI of 8 bits."""
+    file = io.BytesIO()
+    Image.fromarray(to_uint8(image)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,129 @@
+"""``Subject``: a model with its images and its defended systems, loaded and checked against each other, ready for questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparring.core.errors import SparringError
+from sparring.core.noise import Noise, image_keys
+from sparring.data.images import ImageSet
+from sparring.data.sources import load_data
+from sparring.defenses.base import Defended, defense
+from sparring.models.classifier import Classifier, weights_hash
+from sparring.models.load import load_model
+from sparring.models.prepare import Prepared, prepare
+
+EXAMPLES = 4  # images that a network is tried and prepared on
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an evaluation, a check or an analysis is about.
+
+    ``model``: the classifier as given. ``prepared``: its frozen copy, which is what runs. ``systems``: the defended systems by the
+    spec of their defense, "none" first. ``others``: other models for transfer. ``classes``: number of logits. ``notes``: what
+    preparation did to each network that is evaluated, by defense. ``keys`` (N,): what keys each image's noise.
+    """
+
+    model: Classifier
+    prepared: Prepared
+    images: ImageSet
+    systems: dict[str, Defended]
+    others: list[Defended]
+    classes: int
+    notes: dict[str, str]
+    keys: Tensor = field(repr=False, default_factory=lambda: torch.zeros(0))
+
+    @classmethod
+    def of(
+        cls,
+        model: str | nn.Module,
+        data: Any,
+        defenses: Sequence[str] = (),
+        *,
+        sources: Sequence[str | nn.Module] = (),
+        limit: int | None = None,
+        skip_bad: bool = False,
+        device: str | None = None,
+    ) -> Subject:
+        """Load, check against each other, prepare, install. ``model``, ``data``, ``defenses``, ``sources``: spec texts, a module,
+        tensors or an image set. ``limit``: the first so many images. ``device``: where the networks go; the images stay.
+
+        Raises SparringError for anything that does not fit: the one place that says so.
+        """
+        images = load_data(data, limit=limit, skip_bad=skip_bad)
+        example = images.x[:EXAMPLES]
+        classifier = load_model(model)
+        classes = fit(classifier, images)
+        prepared = prepare(classifier, example)
+        base = _placed(Defended(prepared.model, id=weights_hash(classifier)), device)
+        systems, notes = {}, {"none": prepared.note}
+        for name in dict.fromkeys(["none", *defenses]):
+            system, note = _prepared(defense(name).install(base), base, example)
+            systems[name] = _placed(system, device)
+            notes |= {name: note} if note else {}
+        others = []
+        for other in map(load_model, sources):
+            fit(other, images)
+            others.append(_placed(Defended(prepare(other, example).model, id=weights_hash(other)), device))
+        return cls(classifier, prepared, images, systems, others, classes, notes, image_keys(images.ids))
+
+
+def fit(classifier: Classifier, images: ImageSet) -> int:
+    """The number K of a classifier's classes, once it is sure that it takes these images: channels, size, logits (B,K) with
+    K >= 2 for the first few of them, every label below K. Raises SparringError for the first thing that does not fit.
+    """
+    _, channels, height, width = images.x.shape
+    name, size, example = images.name, classifier.size, images.x[:EXAMPLES]
+    if classifier.channels is not None and channels != classifier.channels:
+        raise SparringError(f"{name}: images have {channels} channel(s), the model takes {classifier.channels}")
+    if size is not None and (height, width) != (size, size):
+        raise SparringError(f"{name}: images are {height}x{width}, the model takes {size}x{size}; resize them first")
+    logits = _tried(classifier, example, classifier.name)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(example) or logits.shape[1] < 2:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise SparringError(
+            f"{classifier.name} must return logits (B,K) with K >= 2, got {shape} for {len(example)} images"
+        )
+    classes, low, high = logits.shape[1], int(images.y.min()), int(images.y.max())
+    if low < 0 or high >= classes:
+        label = high if high >= classes else low
+        raise SparringError(f"{name}: label {label} is outside the model's {classes} classes (0..{classes - 1})")
+    return classes
+
+
+def _tried(network: nn.Module, example: Tensor, name: str) -> Any:
+    """The network's answer on ``example`` (B,C,H,W), or one line that it cannot take such images."""
+    try:
+        with torch.no_grad():
+            return network(example)
+    except RuntimeError as error:
+        shape, reason = tuple(example.shape[1:]), str(error).splitlines()[0]
+        raise SparringError(f"{name} cannot take images of shape {shape}: {reason}") from None
+
+
+def _prepared(system: Defended, base: Defended, example: Tensor) -> tuple[Defended, str]:
+    """A network that a defense put in the classifier's place, prepared like it, and what was done. A noisy one is left alone: tracing
+    would lose its noise.
+    """
+    if system.network is base.network or system.noisy:
+        return system, "left alone: it draws noise" if system.noisy else ""
+    noise = Noise.of(0, "prepare", torch.zeros(len(example), dtype=torch.int64))
+    with torch.no_grad():
+        for stage in system.stages:
+            example = stage(example, noise)
+    _tried(system.network, example, system.name)
+    prepared = prepare(system.network, example)
+    return replace(system, network=prepared.model), prepared.note
+
+
+def _placed(system: Defended, device: str | None) -> Defended:
+    """The same system, its network and stages moved to ``device``."""
+    for part in (system.network, *system.stages) if device else ():
+        part.to(device)
+    return system
