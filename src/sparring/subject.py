@@ -13,7 +13,7 @@ from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.data.images import ImageSet
 from sparring.data.sources import load_data
-from sparring.defenses.base import Defended, defense
+from sparring.defenses.base import Defended, defense, name_of
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
 from sparring.models.prepare import Prepared, prepare
@@ -44,7 +44,7 @@ class Subject:
         cls,
         model: str | nn.Module,
         data: Any,
-        defenses: Sequence[str] = (),
+        defenses: Sequence[Any] = (),
         *,
         sources: Sequence[str | nn.Module] = (),
         limit: int | None = None,
@@ -63,8 +63,8 @@ class Subject:
         prepared = prepare(classifier, example)
         base = _placed(Defended(prepared.model, id=weights_hash(classifier)), device)
         systems, notes = {}, {"none": prepared.note}
-        for name in dict.fromkeys(["none", *defenses]):
-            system, note = _prepared(defense(name).install(base), base, example)
+        for name, given in {"none": "none", **{name_of(d): d for d in defenses}}.items():
+            system, note = _prepared(defense(given).install(base), base, example)
             systems[name] = _placed(system, device)
             notes |= {name: note} if note else {}
         others = []

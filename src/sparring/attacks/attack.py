@@ -18,7 +18,7 @@ from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
 from sparring.core.noise import Noise, image_keys
 from sparring.core.registry import ATTACKS
-from sparring.core.spec import build, check_fields, check_finite, parse, show, signature, spec_text
+from sparring.core.spec import PYTHON, build, check_fields, check_finite, parse, show, signature, spec_text
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 
@@ -260,7 +260,8 @@ def attack(text: str | Attack | Method) -> Attack:
         from sparring.attacks.peer import peer_attack  # which imports this module
 
         return peer_attack(spec)
-    ATTACKS[spec.name]  # an unknown name is refused before its fields are
+    if spec.name != PYTHON:
+        ATTACKS[spec.name]  # an unknown name is refused before its fields are
     own = {k: v for k, v in spec.values.items() if k not in SHARED}
     shared = check_fields(spec.name, {k: v for k, v in spec.values.items() if k in SHARED}, SHARED)
     method: Method = build(ATTACKS, replace(spec, values=own))

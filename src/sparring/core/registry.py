@@ -1,11 +1,16 @@
-"""Names of things: one table per kind, filled by decorators, discovered by importing the kind's package."""
+"""Names of things: one table per kind, filled by decorators, discovered by importing the kind's package, entry points, or a file."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from sparring.core.errors import SparringError
@@ -16,13 +21,14 @@ T = TypeVar("T")
 class Registry:
     """A table name -> class or function. Duplicates raise; unknown names are refused with suggestions.
 
-    ``package``: where the kind lives; every module in it is imported on first use, so a new file is enrolled
-    by existing.
+    ``package``: where the kind lives; every module in it is imported on first use, so a new file is enrolled by existing. ``group``: the
+    entry points (``sparring.attacks``, ...) by which other packages add to it; each is imported when it is first asked for.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind, self.package = kind, package
+    def __init__(self, kind: str, package: str, group: str) -> None:
+        self.kind, self.package, self.group = kind, package, group
         self._entries: dict[str, Any] = {}
+        self._plugins: dict[str, EntryPoint] = {}
         self._loaded = False
 
     def __call__(self, name: str) -> Callable[[T], T]:
@@ -40,28 +46,88 @@ class Registry:
 
     def __getitem__(self, name: str) -> Any:
         self._load()
+        if name in self._plugins and name not in self._entries:
+            self._import(name)
         if name not in self._entries:
-            raise SparringError(f"unknown {self.kind} {name!r}{suggest(name, self._entries)}")
+            raise SparringError(f"unknown {self.kind} {name!r}{suggest(name, list(self))}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
         self._load()
-        return iter(sorted(self._entries))
+        return iter(sorted({*self._entries, *self._plugins}))
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._entries or name in self._plugins
 
     def items(self) -> list[tuple[str, Any]]:
         """(name, entry) pairs, sorted by name."""
-        return [(name, self._entries[name]) for name in self]
+        return [(name, self[name]) for name in self]
 
     def _load(self) -> None:
         if self._loaded:
             return
         self._loaded = True
         module = importlib.import_module(self.package)
-        for found in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            importlib.import_module(f"{self.package}.{found.name}")
+        for part in pkgutil.iter_modules(module.__path__):
+            importlib.import_module(f"{self.package}.{part.name}")
+        for point in entry_points(group=self.group):
+            if point.name in self._entries:
+                raise SparringError(
+                    f"the plug-in {point.value} names a {self.kind} {point.name!r}, which there is already"
+                )
+            self._plugins[point.name] = point
+
+    def _import(self, name: str) -> None:
+        """An entry point is the thing itself, or a module whose decorators enrol it."""
+        point = self._plugins[name]
+        try:
+            thing = point.load()
+        except Exception as error:
+            raise SparringError(
+                f"{self.kind} {name!r}: its plug-in {point.value} cannot be imported ({error})"
+            ) from None
+        if not isinstance(thing, ModuleType) and name not in self._entries:
+            self(name)(thing)
 
 
-def suggest(name: str, known: Any) -> str:
+def load_plugin(file: str | Path) -> None:
+    """Import a Python file whose decorators enrol things (``--plugin FILE.py``). Only who runs the program names it: no file names a file."""
+    path = Path(file).resolve()
+    name = f"sparring_plugin_{path.stem}"
+    if not path.is_file() or path.suffix != ".py":
+        raise SparringError(f"plug-in {file} is not a Python file that exists")
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise SparringError(f"plug-in {file} cannot be imported ({type(error).__name__}: {error})") from None
+
+
+def from_module(path: str, kind: str) -> Any:
+    """The thing at ``module:name``, looked for in the current folder too. Raises SparringError where there is none."""
+    module_name, colon, attribute = path.partition(":")
+    if not colon:
+        raise SparringError(f"python:{path}: write python:module:name")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise SparringError(f"python:{path}: cannot import {module_name} ({error})") from None
+    finally:
+        sys.path.pop(0)
+    if attribute not in vars(module) or not callable(vars(module)[attribute]):
+        raise SparringError(f"python:{path}: {module_name} has no callable {attribute!r} to serve as {kind}")
+    return vars(module)[attribute]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
     """'; did you mean a, b? (known: ...)' for an error line."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
@@ -69,14 +135,14 @@ def suggest(name: str, known: Any) -> str:
     return f"{hint} (known: {', '.join(names)})"
 
 
-ATTACKS = Registry("attack", "sparring.attacks")
-DEFENSES = Registry("defense", "sparring.defenses")
-THREATS = Registry("threat", "sparring.threats")
-CHECKS = Registry("check", "sparring.evaluation.checks")
-MODELS = Registry("model", "sparring.models")
-DATA = Registry("data", "sparring.data")
-ANALYSES = Registry("analysis", "sparring.analysis")
-TASKS = Registry("training task", "sparring.training")
+ATTACKS = Registry("attack", "sparring.attacks", "sparring.attacks")
+DEFENSES = Registry("defense", "sparring.defenses", "sparring.defenses")
+THREATS = Registry("threat", "sparring.threats", "sparring.threats")
+CHECKS = Registry("check", "sparring.evaluation.checks", "sparring.checks")
+MODELS = Registry("model", "sparring.models", "sparring.models")
+DATA = Registry("data", "sparring.data", "sparring.data")
+ANALYSES = Registry("analysis", "sparring.analysis", "sparring.analyses")
+TASKS = Registry("training task", "sparring.training", "sparring.tasks")
 REGISTRIES = {
     "attacks": ATTACKS,
     "defenses": DEFENSES,

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from sparring.core.errors import SparringError
-from sparring.core.registry import Registry, suggest
+from sparring.core.registry import Registry, from_module, suggest
 
+PYTHON = "python"  # the name in a spec of what is imported: python:module:name
 INFINITE = "may be infinite"
 Extended = Annotated[float, INFINITE]  # a field that takes inf; every other one is finite
 
@@ -177,10 +181,34 @@ def check_fields(owner: str, given: dict[str, Any], known: dict[str, tuple[Any, 
     return resolved
 
 
+_FILE: ContextVar[str] = ContextVar("file", default="")
+
+
+@contextmanager
+def named_by(file: str | Path) -> Iterator[None]:
+    """While this is open specs come from ``file``, and a file names registered things only: never code to import, at no depth."""
+    token = _FILE.set(str(file))
+    try:
+        yield
+    finally:
+        _FILE.reset(token)
+
+
+def entry_of(registry: Registry, spec: Spec) -> tuple[Any, Spec]:
+    """What a spec names and the spec of its fields: a registered entry, or for ``python:module:name,field=value`` the user's own."""
+    if spec.name != PYTHON:
+        return registry[spec.name], spec
+    path = spec.values.get("", "")
+    if file := _FILE.get():
+        raise SparringError(
+            f"{file} names python:{path}, code to import; a file names registered {registry.kind}s only, so it was not loaded"
+        )
+    return from_module(path, f"a {registry.kind}"), replace(spec, values={k: v for k, v in spec.values.items() if k})
+
+
 def build(registry: Registry, spec: Spec | str, skip: tuple[str, ...] = (), **extra: Any) -> Any:
     """The object a spec names: registry entry called with its typed fields (and ``extra`` arguments not in specs)."""
-    spec = parse(spec) if isinstance(spec, str) else spec
-    entry = registry[spec.name]
+    entry, spec = entry_of(registry, parse(spec) if isinstance(spec, str) else spec)
     arguments = check_fields(spec.name, spec.values, signature(entry, skip))
     try:
         return entry(**extra, **arguments)

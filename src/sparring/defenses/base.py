@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from types import FunctionType
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -151,6 +153,8 @@ class Defense(Protocol):
 class InputDefense:
     """A defense that is one stage before the classifier. Subclasses write ``stage``."""
 
+    spec_name: ClassVar[str] = ""
+
     def stage(self) -> Stage:
         raise NotImplementedError
 
@@ -173,8 +177,61 @@ class Composition:
         return system
 
 
-def defense(text: str | Composition | Defense) -> Any:
-    """A defense from spec text: names joined by ``+``; a readout (vote, mean-prob, mean-logit) comes last."""
+@dataclass(frozen=True)
+class OwnDefense:
+    """A user's module or function, images in [0,1] (B,C,H,W) -> images, as a defense. It is tried as deterministic with autograd's own
+    gradient; preflight says (P3, P10) where it must be declared as a ``Stage`` with noise or another backward.
+    """
+
+    function: Callable[[Tensor], Tensor]
+
+    def __str__(self) -> str:
+        owner = self.function if isinstance(self.function, FunctionType) else type(self.function)
+        return owner.__qualname__
+
+    def install(self, system: Defended) -> Defended:
+        return replace(
+            system, stages=(*system.stages, OwnStage(str(self), self.function)), name=joined(system.name, str(self))
+        )
+
+
+class OwnStage(Stage):
+    """A function of images as a stage; see ``OwnDefense``."""
+
+    def __init__(self, name: str, function: Callable[[Tensor], Tensor]) -> None:
+        why = "the user's own code, taken for deterministic and differentiable as it is"
+        super().__init__(name, Surrogate(backward={"exact": "exact"}, random=False, why=why))
+        self.function = function.eval().requires_grad_(False) if isinstance(function, nn.Module) else function
+
+    def forward(self, x: Tensor, noise: Noise) -> Tensor:
+        return self.function(x)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What it has learned and what its code says: another function of the same name is another defense."""
+        owner = self.function if isinstance(self.function, FunctionType) else type(self.function)
+        try:
+            code = inspect.getsource(owner)
+        except (OSError, TypeError):  # typed at a prompt
+            code = repr(owner)
+        return hashlib.sha256(f"{weights_hash(self)}{code}".encode()).hexdigest()
+
+
+def name_of(defense: Any) -> str:
+    """What a defense is called in results: its spec text, or the name of the user's own class or function."""
+    if isinstance(defense, str):
+        return defense
+    if isinstance(defense, nn.Module | FunctionType):
+        return str(OwnDefense(defense))
+    return str(defense) if isinstance(defense, Composition | OwnDefense) else spec_text(defense)
+
+
+def defense(text: str | Composition | Defense | nn.Module | Callable[[Tensor], Tensor]) -> Any:
+    """A defense from spec text: names joined by ``+``; a readout (vote, mean-prob, mean-logit) comes last. Or a config of your own, a
+    module or a function (see ``OwnDefense``).
+    """
+    if isinstance(text, nn.Module | FunctionType):
+        return OwnDefense(text)
     if not isinstance(text, str):
         for part in text.parts if isinstance(text, Composition) else (text,):
             if is_dataclass(part):

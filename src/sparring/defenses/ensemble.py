@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import DEFENSES
-from sparring.core.spec import spec_text
+from sparring.core.spec import named_by, spec_text
 from sparring.defenses.base import Defended, joined
 from sparring.defenses.learned import load_network
 from sparring.models.classifier import weights_hash
-from sparring.models.load import load_model, named_by
+from sparring.models.load import load_model
 from sparring.models.trained import MeanLogits
 
 

@@ -85,7 +85,7 @@ class Evaluation:
 def evaluate(
     model: str | nn.Module,
     data: Any,
-    defenses: Sequence[str] = (),
+    defenses: Sequence[Any] = (),
     threats: Sequence[str] = ("oblivious", "adaptive"),
     attacks: Sequence[str | Attack] = (),
     *,

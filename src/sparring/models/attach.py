@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import MODELS, suggest
-from sparring.core.spec import Spec, parse, signature
+from sparring.core.spec import PYTHON, Spec, parse, signature
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 
@@ -20,7 +20,7 @@ Make = Callable[[int, tuple[int, ...]], nn.Module]
 def base_model(model: str, classes: int) -> Classifier:
     """The untrained network inside another spec: ``resnet18``, ``timm:NAME``, ``resnet10:width=32;bottom=2`` (fields by ;)."""
     spec = parse(model.replace(";", ","))
-    if spec.name == "python":  # it knows its own classes
+    if spec.name == PYTHON:  # it knows its own classes
         return load_model(str(spec))
     own = {"classes": str(classes)} if "classes" in signature(MODELS[spec.name]) else {}
     return load_model(str(Spec(spec.name, {**spec.values, **own})))

@@ -4,35 +4,17 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
 from sparring.core.registry import MODELS
-from sparring.core.spec import Spec, build, parse
+from sparring.core.spec import PYTHON, build, check_fields, entry_of, parse
 from sparring.models.classifier import Classifier
 from sparring.models.small import SmallCNN
 from sparring.models.weights import load_weights, seeded
-
-_FROM_FILE: ContextVar[str] = ContextVar("from_file", default="")
-
-
-@contextmanager
-def named_by(file: str | Path) -> Iterator[None]:
-    """While this is open model specs come from ``file``, and a file names registered models only: never code to import, at no depth."""
-    token = _FROM_FILE.set(str(file))
-    try:
-        yield
-    finally:
-        _FROM_FILE.reset(token)
-
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -46,9 +28,12 @@ def load_model(
     """
     if isinstance(model, str):
         spec = parse(model)
-        if spec.name == "python":  # its value holds a colon: python:module:factory
-            spec = Spec("python", {"factory" if k == "" else k: v for k, v in spec.values.items()})
-        loaded = build(MODELS, spec)
+        if spec.name == PYTHON:
+            factory, options = entry_of(MODELS, spec)
+            given = check_fields(PYTHON, options.values, {"weights": (str | None, None)})
+            loaded = _own(factory, spec.values[""], given.get("weights"))
+        else:
+            loaded = build(MODELS, spec)
         loaded.name = model
     elif isinstance(model, Classifier):
         loaded = model
@@ -117,29 +102,11 @@ def small_cnn(weights: str | None = None, classes: int = 10, channels: int = 1) 
     return Classifier(network, name="small_cnn", channels=channels)
 
 
-@MODELS("python")
-def python_model(factory: str, weights: str | None = None) -> Classifier:
-    """Your own code: ``python:module:factory`` calls factory() -> nn.Module (images in [0,1] -> logits)."""
-    if file := _FROM_FILE.get():
-        raise SparringError(
-            f"{file} names python:{factory}, code to import; a file names registered models only, so it was not loaded"
-        )
-    module_name, colon, attribute = factory.partition(":")
-    if not colon:
-        raise SparringError(f"python:{factory}: write python:module:factory")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise SparringError(f"python:{factory}: cannot import {module_name} ({error})") from None
-    finally:
-        sys.path.pop(0)
-    make = getattr(module, attribute, None)
-    if not callable(make):
-        raise SparringError(f"python:{factory}: {module_name} has no callable {attribute!r}")
-    network = make()
+def _own(factory: Callable[..., nn.Module], path: str, weights: str | None) -> Classifier:
+    """The user's own code: factory() -> nn.Module (images in [0,1] -> logits)."""
+    network = factory()
     if not isinstance(network, nn.Module):
-        raise SparringError(f"python:{factory}: the factory returned {type(network).__name__}, not an nn.Module")
+        raise SparringError(f"python:{path}: the factory returned {type(network).__name__}, not an nn.Module")
     if weights:
         load_weights(network, weights)
-    return network if isinstance(network, Classifier) else Classifier(network, name=f"python:{factory}")
+    return network if isinstance(network, Classifier) else Classifier(network, name=f"python:{path}")

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import MODELS
-from sparring.core.spec import Spec, parse
+from sparring.core.spec import Spec, named_by, parse
 from sparring.models.classifier import Classifier
-from sparring.models.load import load_model, named_by
+from sparring.models.load import load_model
 from sparring.models.weights import read_card
 
 
