@@ -111,6 +111,9 @@ def analyze(
         raise SparringError(f"{label} brings its own images; leave data and limit out")
     images = load_data(data, limit=limit or asked.limit) if asked.needs_data else asked.images()
     subjects = [Subject.of(m, images, asked.defenses) for m in models]
+    names = [s.model.name for s in subjects]
+    if len(set(names)) < len(names):
+        raise SparringError(f"{label}: two models have the name {max(names, key=names.count)}; give each its own")
     return replace(asked.answer(subjects), provenance=_provenance(asked, subjects))
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from sparring.attacks.base import _SHARED
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, suggest
-from sparring.core.spec import describe, show, signature
+from sparring.core.spec import describe, helps, show, signature
 from sparring.threats import _CONTEXT
 
 
@@ -33,8 +33,10 @@ def catalog(kind: str) -> list[dict[str, Any]]:
                 }
             )
             continue
+        about = helps(entry)
         fields = [
             {"name": k, "type": describe(t), "default": "required" if d is MISSING else show(d)}
+            | ({"help": about[k]} if about.get(k) else {})
             for k, (t, d) in signature(entry, _CONTEXT).items()
         ]
         record: dict[str, Any] = {
@@ -50,6 +52,14 @@ def catalog(kind: str) -> list[dict[str, Any]]:
                 "shared_fields": sorted(_SHARED),
                 "source": list(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", entry.__doc__ or ""))),
             }
+        if kind == "analyses":
+            record |= {
+                "needs_data": entry.needs_data,
+                "many": entry.many,
+                "example": f"sparring analyze {entry.example}",
+            }
+        if kind == "tasks":
+            record |= {"scales": dict(entry.scales), "example": f"sparring train {entry.example}"}
         if kind == "models":
             record["spec"] = f"{name}:..." if fields else name
         found.append(record)
