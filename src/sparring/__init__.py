@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sparring.evaluation.run import Evaluation, evaluate, load_evaluation
     from sparring.models.load import load_model
     from sparring.subject import Subject
+    from sparring.training.base import train
 
 __all__ = [
     "Attack",
@@ -38,6 +39,7 @@ __all__ = [
     "load_data",
     "load_evaluation",
     "load_model",
+    "train",
 ]
 
 # where each name lives; imported when it is first asked for, so that ``sparring --help`` does not wait for torch
@@ -55,6 +57,7 @@ _HOME = {
     "load_data": "data.sources",
     "load_evaluation": "evaluation.run",
     "load_model": "models.load",
+    "train": "training.base",
 }
 
 

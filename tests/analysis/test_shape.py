@@ -126,7 +126,7 @@ def test_the_commands(tmp_path):
     common = ["analyze", "patches", model, "defective:model=resnet10,keep=1", "--data", str(tmp_path / "d.npz")]
     made = CliRunner().invoke(app, [*common, "--png", str(tmp_path / "p.png"), "--json"])
     assert made.exit_code == 0, made.output
-    counts = json.loads(made.stdout)[model]
+    counts = json.loads(made.stdout)["data"][model]
     assert counts["whole"] == {"right": 8, "n": 8}
     assert set(counts) == {"whole", "2 x 2", "4 x 4", "8 x 8"}
     assert Image.open(tmp_path / "p.png").size[0] > 500
@@ -136,9 +136,9 @@ def test_the_commands(tmp_path):
         Image.fromarray(x[i].transpose(1, 2, 0)).save(folder / f"{i}.png")
     common[-1] = str(tmp_path / "plain")
     made = CliRunner().invoke(app, [*common, "--stylized", str(tmp_path / "plain"), "--json"])
-    assert json.loads(made.stdout)[model]["stylized"] == {"right": 8, "n": 8}
+    assert json.loads(made.stdout)["data"][model]["stylized"] == {"right": 8, "n": 8}
     made = CliRunner().invoke(app, [*common, "--sides", "x"])
     assert isinstance(made.exception, SparringError)
     made = CliRunner().invoke(app, ["analyze", "cues", model, "--count", "20", "--json"])
-    found = json.loads(made.stdout)[model]
+    found = json.loads(made.stdout)["data"][model]
     assert found["shape"] + found["texture"] <= found["n"] == 20

@@ -227,7 +227,7 @@ def test_attack_saves_losslessly_and_rescores(place):
     assert "losslessly" in error
 
 
-@pytest.mark.parametrize("kind", ["attacks", "defenses", "threats", "checks", "models", "data"])
+@pytest.mark.parametrize("kind", ["attacks", "defenses", "threats", "checks", "models", "data", "analyses", "tasks"])
 def test_list(place, kind):
     entries = json.loads(run(place, "list", kind, "--json").stdout)
     assert entries
@@ -256,7 +256,35 @@ def test_train_then_evaluate(place):
     )
 
 
-@pytest.mark.parametrize("command", ["evaluate", "doctor", "attack", "report", "list", "train", "demo"])
+def test_help_does_not_wait_for_torch(tmp_path):
+    script = (
+        "import sys\nfrom sparring.cli import main\nsys.argv = ['sparring', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_options_are_the_fields_and_their_types_refuse(place):
+    text = " ".join(run(place, "train", "hgd", "--help").stdout.split())
+    for word in (
+        "--tap pixel|feature|logits|label",
+        "what guides it",
+        "--scale",
+        "--ema",
+        "Example: sparring train hgd",
+    ):
+        assert word in text
+    assert "--epochs" not in run(place, "train", "attacked", "--help").stdout, "it has no loop"
+    text = " ".join(run(place, "analyze", "labels", "--help").stdout.split())
+    assert "points along each axis [default: 41]" in text
+    assert "--png" not in run(place, "analyze", "layers", "--help").stdout, "it draws nothing"
+    words = ("analyze", "labels", MODEL, "--data", "data.npz")
+    bad(place, "labels: points=many is not valid", *words, "--points", "many")
+    bad(place, "unknown analysis 'pixel'; did you mean pixels", "analyze", "pixel", MODEL)
+    bad(place, "unknown training task 'hdg'; did you mean hgd", "train", "hdg")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "doctor", "attack", "report", "list", "train", "analyze", "demo"])
 def test_help_has_an_example(place, command):
     assert "Example: sparring" in " ".join(run(place, command, "--help").stdout.split())
 
@@ -354,8 +382,8 @@ def test_pickled_code_is_never_executed(place):
         (("list", "attack"), "did you mean attacks"),
         (("report", "nowhere"), "run.json"),
         (("train", "hgd", "--target", MODEL, "--data", "data.npz", "--attacked", "nowhere", "--out", "x.safetensors"), "holds no attacked set"),
-        (("train", "hgd", "--target", MODEL, "--data", "data.npz", "--attacked", "nowhere", "--out", "x.safetensors", "--tap", "pixels"), "--tap pixels"),
-        (("train", "classifier", "--data", "data.npz", "--out", "x.safetensors", "--scale", "large"), "--scale large"),
+        (("train", "hgd", "--target", MODEL, "--data", "data.npz", "--attacked", "nowhere", "--out", "x.safetensors", "--tap", "pixels"), "tap=pixels"),
+        (("train", "classifier", "--data", "data.npz", "--out", "x.safetensors", "--scale", "large"), "scale=large"),
         (("train", "classifier", "--data", "data.npz", "--out", "x.pt"), ".safetensors"),
     ],
 )  # fmt: skip
@@ -373,19 +401,20 @@ def test_analyze_prints_and_draws(place):
     share = json.loads(
         run(place, "analyze", "overlap", "ace_resnet:depth=8,lam=inf", "--png", "o.png", "--json").stdout
     )
-    assert share["share"] == 1.0, "at lambda inf only bait pixels are tied to anything"
+    assert share["data"]["share"] == 1.0, "at lambda inf only bait pixels are tied to anything"
+    data = lambda done: json.loads(done.stdout)["data"]  # noqa: E731
     common = (MODEL, "--data", "data.npz", "--limit", "6", "--json")
-    found = json.loads(run(place, "analyze", "pixels", *common, "--png", "p.png").stdout)
+    found = data(run(place, "analyze", "pixels", *common, "--png", "p.png"))
     assert 0 <= found["mean"] <= found["max"] <= 1
     assert sum(found["class_shares"]) == pytest.approx(1, abs=1e-4)
-    found = json.loads(run(place, "analyze", "layers", *common, "--defense", "cd:values=4").stdout)
+    found = data(run(place, "analyze", "layers", *common, "--defense", "cd:values=4"))
     assert found["adversarial"]["input"] > 0
     assert set(found) == {"adversarial", "random noise", "adversarial behind cd:values=4"}
-    found = json.loads(run(place, "analyze", "noise", *common, "--defense", "hgd", "--png", "n.png").stdout)
+    found = data(run(place, "analyze", "noise", *common, "--defense", "hgd", "--png", "n.png"))
     assert found["n"] == 6 * 3 * 8 * 8
     run(place, "analyze", "labels", MODEL, "--data", "data.npz", "--png", "l.png", "--points", "5")
     heat = ("analyze", "heatmap", MODEL, "--data", "data.npz", "--json")
-    found = json.loads(run(place, *heat, "--png", "h.png", "--attack", "fgsm:eps=8/255").stdout)
+    found = data(run(place, *heat, "--png", "h.png", "--attack", "fgsm:eps=8/255"))
     assert found["class_shares"] == pytest.approx([0.25] * 4, abs=0.02), (
         "a sign step moves all pixels alike, but at the box"
     )

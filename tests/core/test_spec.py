@@ -79,7 +79,7 @@ def test_a_positional_value_fills_the_first_field():
 
 
 def test_registry_refuses_duplicates_and_lists_what_it_knows():
-    registry = Registry("thing", "sparring.core")
+    registry = Registry("thing", "sparring.core", "sparring.things")
 
     @registry("one")
     class One:

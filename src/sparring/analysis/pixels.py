@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sparring.analysis.base import Analysis, analysis
 from sparring.analysis.gradients import class_loss, class_shares, gradient_maps, shares_text
 from sparring.analysis.panel import Map, Panel
+from sparring.core.errors import SparringError
 from sparring.subject import Subject
 
 
@@ -25,6 +26,10 @@ class Pixels(Analysis):
     def run(self, subject: Subject) -> Panel:
         x, y, network = subject.images.x, subject.images.y, subject.prepared.model
         found = white_pixel_map(network, x, y)
+        if bool(found.isnan().any()):
+            raise SparringError(
+                f"pixels: the model is wrong on all {len(x)} images as they are; give images it gets right"
+            )
         shares = class_shares(gradient_maps(class_loss(network, y), x)[:, None]).flatten()
         mean, most = float(found.mean()), float(found.max())
         title = f"P(label changes | pixel white), n={len(x)}"

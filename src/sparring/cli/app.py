@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-import sparring.cli.shape  # noqa: F401 (its commands join analyze)
 from sparring.cli.analyze import analyze
 from sparring.cli.output import Bar, emit, many, print_evaluation
 from sparring.cli.train import train
@@ -227,7 +226,7 @@ def report(
 
 @app.command("list", epilog="Example: sparring list attacks --json")
 def list_things(
-    kind: Annotated[str, typer.Argument(help="attacks, defenses, threats, checks, models or data")],
+    kind: Annotated[str, typer.Argument(help="attacks, defenses, threats, checks, models, data, analyses or tasks")],
     json_out: Json = False,
 ) -> None:
     """Everything that can be named in a spec, with its fields, defaults and source."""

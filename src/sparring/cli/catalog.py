@@ -12,7 +12,7 @@ from rich.table import Table
 from sparring.attacks.attack import SHARED
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, suggest
-from sparring.core.spec import describe, show, signature
+from sparring.core.spec import describe, helps, show, signature
 from sparring.threats.base import ThreatKind
 
 
@@ -34,9 +34,11 @@ def catalog(kind: str) -> list[dict[str, Any]]:
                 }
             )
             continue
+        about = helps(entry)
         fields = [
             {"name": k, "type": describe(t), "default": "required" if d is MISSING else show(d)}
-            for k, (t, d) in (entry.fields if isinstance(entry, ThreatKind) else signature(entry)).items()
+            | ({"help": about[k]} if about.get(k) else {})
+            for k, (t, d) in _fields(entry).items()
         ]
         record: dict[str, Any] = {
             "name": name,
@@ -51,10 +53,22 @@ def catalog(kind: str) -> list[dict[str, Any]]:
                 "shared_fields": sorted(SHARED),
                 "source": list(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", entry.__doc__ or ""))),
             }
+        if kind == "analyses":
+            record |= {
+                "needs_data": entry.needs_data,
+                "many": entry.many,
+                "example": f"sparring analyze {entry.example}",
+            }
+        if kind == "tasks":
+            record |= {"scales": dict(entry.scales), "example": f"sparring train {entry.example}"}
         if kind == "models":
             record["spec"] = f"{name}:..." if fields else name
         found.append(record)
     return found
+
+
+def _fields(entry: Any) -> dict[str, tuple[Any, Any]]:
+    return entry.fields if isinstance(entry, ThreatKind) else signature(entry)
 
 
 def catalog_table(kind: str, entries: list[dict[str, Any]]) -> Table:

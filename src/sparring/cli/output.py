@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -20,8 +20,10 @@ from rich.progress import (
 )
 
 from sparring.core.spec import ball, split
-from sparring.evaluation.run import Evaluation
-from sparring.report.tables import cells_table, closed_table, findings_table
+
+if TYPE_CHECKING:  # what is printed brings torch with it; a command's help does not wait for that
+    from sparring.analysis.panel import Panel
+    from sparring.evaluation.run import Evaluation
 
 WIDTH = 180
 
@@ -94,8 +96,30 @@ def emit(content: Any, table: RenderableType, as_json: bool) -> None:
         console().print(table, highlight=False)
 
 
+def print_panel(panel: Panel, as_json: bool) -> None:
+    """An analysis's tables and sentences, or all of it as JSON."""
+    from rich.table import Table
+
+    from sparring.analysis.panel import cell
+
+    if as_json:
+        emit(panel.json(), "", True)
+        return
+    for found in panel.tables:
+        table = Table(title=found.title)
+        for i, name in enumerate(found.head):
+            table.add_column(name, justify="left" if i == 0 else "right")
+        for row in found.rows:
+            table.add_row(*map(cell, row))
+        emit({}, table, False)
+    for line in panel.text:
+        emit({}, line, False)
+
+
 def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None) -> None:
     """An evaluation as tables and sentences, or as JSON; a dry run as its plan."""
+    from sparring.report.tables import cells_table, closed_table, findings_table
+
     if result.plan is not None:
         _print_plan(result, as_json)
         return

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,11 +22,15 @@ from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
+from sparring.core.registry import TASKS
+from sparring.core.spec import option
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
+from sparring.models.load import load_model
 from sparring.models.prepare import prepare
+from sparring.training.base import Schedule, Trained, Training
 from sparring.training.loop import Progress
 
 SHARD = 512
@@ -199,3 +203,33 @@ def _points(
     moved = (points - clean * 255).abs().flatten(1).amax(1)
     assert bool((moved <= eps * 255 + 0.01).all()), f"{member} left its ball: a bug, please report it"
     return points.to(torch.uint8)
+
+
+@TASKS("attacked")
+@dataclass(frozen=True, kw_only=True)
+class AttackedImages(Training):
+    """HGD's training set (Liao et al., arXiv:1712.02976, sec. 4.1): FGSM and IFGSM images of several sources, clean and noisy ones.
+    Trains nothing; writes a folder with manifest.json and lossless shards. Resumes.
+    """
+
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    example: ClassVar[str] = "attacked --data train.npz --source cifar_resnet20:weights=W.safetensors --out attacked/"
+
+    source: tuple[str, ...] = option(help="classifiers whose gradients make the images, comma-separated or repeated")
+    low: int = option(1, help="least eps, in 255ths")
+    high: int = option(16, help="largest eps, in 255ths")
+
+    def run(
+        self,
+        images: ImageSet,
+        schedule: Schedule,
+        out: Path,
+        progress: Progress | None = None,
+        log: str | Path | None = None,
+    ) -> Trained:
+        if log:
+            raise SparringError("attacked: nothing is trained, there is no curve to log; leave log out")
+        sources = [load_model(s) for s in self.source]
+        made = make_attacked(images, sources, out, AttackedConfig(self.low, self.high, schedule.seed), progress)
+        card = {"members": list(made.members), "pairs": len(made)}
+        return Trained(card, f"{out}: {len(made)} pairs ({', '.join(made.members)})")

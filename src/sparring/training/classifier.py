@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 
 from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
-from sparring.core.spec import Spec, parse
+from sparring.core.registry import TASKS
+from sparring.core.spec import Spec, option, parse
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 from sparring.models.weights import seeded
+from sparring.training.base import Schedule, Trained, Training
 from sparring.training.loop import LoopConfig, Progress, Task, train
 
 
@@ -111,3 +114,73 @@ def train_classifier(
     train(task, config, out, progress, log)
     classifier.name = card["model"]
     return classifier.eval().requires_grad_(False)
+
+
+@TASKS("classifier")
+@dataclass(frozen=True, kw_only=True)
+class ClassifierTraining(Training):
+    """A classifier from nothing. Scale fast: SGD, 30 epochs, rate up to .2 and down, crops and flips, last epoch; paper: the defective
+    paper's (Luo et al., arXiv:1911.08432) SGD, 350 epochs, rate .1 divided by ten at 150 and 250, crops and flips, last epoch.
+    """
+
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {},
+        "fast": {
+            "epochs": 30,
+            "batch": 128,
+            "lr": 0.2,
+            "optimizer": "sgd",
+            "weight_decay": 5e-4,
+            "validation": 0.02,
+            "keep": "last",
+        },
+        "paper": {
+            "epochs": 350,
+            "batch": 128,
+            "lr": 0.1,
+            "optimizer": "sgd",
+            "weight_decay": 5e-4,
+            "schedule": "steps",
+            "drops": (150, 250),
+            "keep": "last",
+        },
+    }
+    example: ClassVar[str] = "classifier --data mnist5k:split=train --out small_cnn.safetensors"
+
+    model: str = option("small_cnn", help="small_cnn, cifar_resnet20, ace_resnet:depth=8,lam=10, timm:NAME, ...")
+    attack: str = option("", help="adversarial training: spec of the attack, pgd:eps=0.1,steps=7")
+    augment: bool = option(False, help="random crops and flips; on in every scale but small")
+    smoothing: float = option(0.0, help="label smoothing: share of the other classes")
+
+    def run(
+        self,
+        images: ImageSet,
+        schedule: Schedule,
+        out: Path,
+        progress: Progress | None = None,
+        log: str | Path | None = None,
+    ) -> Trained:
+        trained = train_classifier(
+            images,
+            schedule.config(self.scales),
+            out,
+            progress,
+            model=self.model,
+            hardening=self.attack,
+            augment=self.augment or schedule.scale != "small",
+            smoothing=self.smoothing,
+            log=log,
+        )
+        return Trained.of(out, trained.name.replace(out.name, str(out)))
+
+
+@TASKS("adversarial")
+@dataclass(frozen=True, kw_only=True)
+class AdversarialTraining(ClassifierTraining):
+    """PGD adversarial training (Madry et al., arXiv:1706.06083): ``classifier`` with an attack."""
+
+    example: ClassVar[str] = (
+        "adversarial --data mnist5k:split=train --out robust.safetensors --attack pgd:eps=0.15,steps=7,step_size=0.25"
+    )
+
+    attack: str = option("pgd:eps=8/255,steps=7,step_size=0.25", help="the attack whose points are trained on")

@@ -1,0 +1,114 @@
+"""The kind ``training task``: what can be trained, its options and its scales; ``train`` starts one by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from sparring.core.errors import SparringError
+from sparring.core.registry import TASKS
+from sparring.core.spec import check_fields, option, signature
+from sparring.data.images import ImageSet
+from sparring.data.sources import load_data
+from sparring.models.weights import read_card
+from sparring.training.loop import LoopConfig, Progress, scaled
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which of a task's scales is run, and what is changed of it; None: the scale's own value."""
+
+    scale: str = option("small", help="small: 2 cores, minutes; paper: the paper's network and schedule")
+    epochs: int | None = option(None, help="default: the scale's")
+    batch: int | None = option(None, help="default: the scale's")
+    lr: float | None = option(None, help="learning rate; default: the scale's")
+    ema: float | None = option(None, help="decay of a moving average of the weights; 0: off")
+    precision: Literal["no", "bf16", "fp16"] = option("no", help="Accelerate's mixed precision")
+    seed: int = option(0, help="seed of all randomness")
+
+    def config(self, scales: Mapping[str, Mapping[str, Any]], **given: Any) -> LoopConfig:
+        """The loop's settings: the scale's, then what is not None here, then what is not None in ``given``. Raises SparringError for
+        an unknown scale or a value out of range.
+        """
+        if self.scale not in scales:
+            raise SparringError(f"scale={self.scale} is not one of {', '.join(scales)}")
+        mine = {k: v for k, v in vars(self).items() if k != "scale"}
+        return scaled(scaled(LoopConfig(**scales[self.scale]), **mine), **given)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a task leaves: its card (plain values) and the lines that say so."""
+
+    card: Mapping[str, Any]
+    text: str
+
+    @classmethod
+    def of(cls, out: Path, spec: str) -> Trained:
+        """Of a weights file with its card; ``spec``: how it is named in an evaluation."""
+        card = read_card(out)
+        last = card["selected_by"] == "last epoch"
+        kept = card["curve"][-1] if last else min(card["curve"], key=lambda c: c["validation_loss"])
+        text = f"{out}: validation loss {kept['validation_loss']:.4g}"
+        if "validation_accuracy" in kept:
+            text += f", accuracy {100 * kept['validation_accuracy']:.1f} %"
+        text += f" (epoch {kept['epoch']} of {len(card['curve'])}, {card['selected_by']}), {card['seconds']} s"
+        return cls(card, f"{text}\nevaluate it as: {spec}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Something that can be trained, its options as fields. Subclasses write ``run``.
+
+    ``scales``: settings of the loop by name (fields of ``LoopConfig``), small first; empty for a task without a loop, which then has a
+    seed and no other schedule. ``example``: words after ``sparring train``.
+    """
+
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]]
+    example: ClassVar[str]
+
+    def run(
+        self,
+        images: ImageSet,
+        schedule: Schedule,
+        out: Path,
+        progress: Progress | None = None,
+        log: str | Path | None = None,
+    ) -> Trained:
+        """Train on ``images`` and write ``out``. ``log``: a TensorBoard folder. Resumes what was interrupted."""
+        raise NotImplementedError
+
+
+def schedule_fields(entry: type[Training]) -> dict[str, tuple[Any, Any]]:
+    """The fields of ``Schedule`` that a task has, as ``signature`` gives them."""
+    known = signature(Schedule)
+    return known if entry.scales else {"seed": known["seed"]}
+
+
+def train(
+    name: str,
+    *,
+    data: Any,
+    out: str | Path,
+    limit: int | None = None,
+    log: str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Trained:
+    """Train by name: ``train("classifier", data="mnist5k:split=train", out="small.safetensors", epochs=2)``.
+
+    ``data``: what ``load_data`` takes; a share is held out for choosing the epoch. ``out``: weights file (of ``attacked``: folder).
+    ``limit``: draw so many of the images, by the seed. ``options``: the task's fields and those of ``Schedule``, typed or as spec texts.
+    Raises SparringError for unknown options, values out of range, and an ``out`` that exists.
+    """
+    entry = TASKS[name]
+    schedule_names = schedule_fields(entry)
+    given = check_fields(name, options, {**signature(entry), **schedule_names})
+    schedule = Schedule(**{k: given.pop(k) for k in schedule_names if k in given})
+    task: Training = entry(**given)
+    if entry.scales:
+        schedule.config(entry.scales)  # refuse a bad setting before anything is loaded
+    images = load_data(data, limit=limit, seed=schedule.seed)
+    return task.run(images, schedule, Path(out), progress, log)

@@ -1,0 +1,76 @@
+"""The training task ``hgd``: the denoiser of HGD (arXiv:1712.02976)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sparring.core.errors import SparringError
+from sparring.core.registry import TASKS
+from sparring.core.spec import option
+from sparring.data.images import ImageSet
+from sparring.defenses.learned import build_network
+from sparring.models.load import load_model
+from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet
+from sparring.training.base import Schedule, Trained, Training
+from sparring.training.frontends import Denoising, Tap
+from sparring.training.loop import Progress
+from sparring.training.loop import train as run_loop
+
+
+@TASKS("hgd")
+@dataclass(frozen=True, kw_only=True)
+class HGDTraining(Training):
+    """HGD's denoiser (Liao et al., arXiv:1712.02976). Scale paper: full width, Adam .001, a tenth on plateau, batch 60, 30 epochs."""
+
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"epochs": 3, "batch": 60, "lr": 0.002},
+        "paper": {"epochs": 30, "batch": 60, "lr": 0.001, "schedule": "plateau"},
+    }
+    widths: ClassVar[Mapping[str, float]] = {"small": 0.25, "paper": 1.0}
+    example: ClassVar[str] = (
+        "hgd --target cifar_resnet56:weights=W.safetensors --data train.npz --attacked attacked/ --out lgd.safetensors"
+    )
+
+    target: str = option(help="the classifier in whose front the network is to stand")
+    attacked: str | None = option(None, help="folder of ``train attacked``, made from the same images")
+    source: tuple[str, ...] = option((), help="instead of attacked: make the pairs online from these classifiers")
+    tap: Tap = option("logits", help="what guides it: pixel (PGD), feature (FGD), logits (LGD), label (CGD)")
+    feature: str = option("", help="module of the target whose output is tap=feature; default: its last feature map")
+    width: float | None = option(None, help="width factor of the DUNET; default: .25 small, 1 paper")
+    levels: int | None = option(None, help="5, or 4 for 32x32 images; default: by the images")
+    dae: bool = option(False, help="the paper's DAE: no laterals, no shortcut")
+
+    def __post_init__(self) -> None:
+        if (self.attacked is None) == (not self.source):
+            raise SparringError(
+                "hgd: give --attacked FOLDER (from: sparring train attacked) or --source MODEL, one of the two"
+            )
+
+    def run(
+        self,
+        images: ImageSet,
+        schedule: Schedule,
+        out: Path,
+        progress: Progress | None = None,
+        log: str | Path | None = None,
+    ) -> Trained:
+        config = schedule.config(self.scales)
+        network = {
+            "kind": "dunet",
+            "channels": images.x.shape[1],
+            "width": self.width or self.widths[schedule.scale],
+            "levels": self.levels or (4 if images.x.shape[-1] <= 32 else 5),
+            "lateral": not self.dae,
+        }
+        if self.attacked is not None:
+            pairs = AttackedSet(self.attacked, images)
+        else:
+            pairs = OnlineSet(images, [load_model(m) for m in self.source], AttackedConfig(seed=schedule.seed))
+        net, card = build_network(network), {"network": network}
+        run_loop(
+            Denoising(pairs, load_model(self.target), net, self.tap, card, self.feature), config, out, progress, log
+        )
+        return Trained.of(out, f"hgd:weights={out}")
