@@ -97,8 +97,8 @@ def test_the_gradient_of_a_block_is_the_blocks():
 def test_the_first_declared_backward_is_the_default_and_the_others_are_tried_in_turn():
     assert Surrogate(backward={"identity": "identity", "exact": "exact"}, random=False, why="").default == "identity"
     system = install("cd:bits=3+svd:rate=0.5")
-    assert [p.backward for p in system.system().parts][0] == "identity"
-    assert [p.backward for p in system.system({0: "exact"}).parts][0] == "exact"
+    assert system.system().parts[0].backward == "identity"
+    assert system.system({0: "exact"}).parts[0].backward == "exact"
     names = [v.name for v in system.variants()]
     assert names[:4] == ["default", "cd=staircase10", "cd=staircase50", "svd=identity"]
 
@@ -125,7 +125,11 @@ def test_without_its_random_stage_a_vote_is_one_answer():
 
 def test_sources_of_transfer_are_told_apart():
     conv = lambda: torch.nn.Sequential(  # noqa: E731
-        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(16, 4)
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(16, 4),
     ).eval()
     target, other = Defended(conv(), id="a"), Defended(conv(), id="b")
     texts = ("transfer", "transfer:ghost=0.5", "transfer:ghost=0.3", "transfer:ghost=0.3,draws=4")

@@ -61,7 +61,7 @@ def test_svd_keeps_a_share_of_the_rows(shape, rank):
     assert int(torch.linalg.matrix_rank(out, atol=1e-4)) == rank
 
 
-@pytest.mark.parametrize("slope", [10.0, 50.0])
+@pytest.mark.parametrize("slope", [4.0, 10.0])
 def test_the_staircase_is_steepest_half_way_between_levels(slope):
     """d/dx of sigmoid(slope (level - floor - 1/2)) / (values - 1), level = x (values - 1): slope/4 there."""
     x = torch.tensor([0.5, 1.5, 2.5, 1.25, 1.75]).div(4).requires_grad_(True)

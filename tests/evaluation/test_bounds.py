@@ -17,7 +17,9 @@ def test_bootstrap_bounds_are_those_of_the_normal_limit():
     assert (rate_upper(p, first, True) - p.mean()) / error == pytest.approx(1.645, abs=0.1)
 
 
-@pytest.mark.parametrize(("p", "right"), [(np.full(200, 0.8), 160), (np.linspace(0.5, 1, 40), 30), (np.linspace(0, 1, 80), 80)])
+@pytest.mark.parametrize(
+    ("p", "right"), [(np.full(200, 0.8), 160), (np.linspace(0.5, 1, 40), 30), (np.linspace(0, 1, 80), 80)]
+)
 def test_degenerate_samples_get_exact_bounds_of_their_first_draws(p, right):
     first = np.arange(len(p)) < right
     assert rate_upper(p, first, True) == upper_bound(right, len(p))

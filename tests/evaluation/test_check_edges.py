@@ -89,7 +89,12 @@ class Outputs(nn.Module):
 
 @pytest.mark.parametrize(
     ("values", "ok"),
-    [((0.1, 0.2, 0.3, 0.4), False), ((0.1, 0.2, 0.9, 0.4), True), ((0.9, 0.9, -0.4, -0.4), True), ((2, 1, -1, -1), True)],
+    [
+        ((0.1, 0.2, 0.3, 0.4), False),
+        ((0.1, 0.2, 0.9, 0.4), True),
+        ((0.9, 0.9, -0.4, -0.4), True),
+        ((2, 1, -1, -1), True),
+    ],
 )
 def test_p5_fires_on_probabilities_and_on_nothing_that_only_resembles_them(values, ok):
     assert ask("P5", context(Outputs(*values).eval())).ok is ok
@@ -97,7 +102,15 @@ def test_p5_fires_on_probabilities_and_on_nothing_that_only_resembles_them(value
 
 @pytest.mark.parametrize(
     ("right", "declared", "ok"),
-    [(24, 0.99, True), (24, 0.85, True), (24, 0.78, False), (12, 0.99, False), (12, 0.5, True), (12, 0.2, False), (0, 0.01, True)],
+    [
+        (24, 0.99, True),
+        (24, 0.85, True),
+        (24, 0.78, False),
+        (12, 0.99, False),
+        (12, 0.5, True),
+        (12, 0.2, False),
+        (0, 0.01, True),
+    ],
 )
 def test_p8_takes_the_99_percent_interval_and_a_point(right, declared, ok):
     """Clopper-Pearson of 24 of 24 at 99 % begins at 0.005^(1/24) = 0.802, at 90 % at 0.883."""

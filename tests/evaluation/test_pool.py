@@ -88,7 +88,12 @@ def test_points_of_other_attacks_enter_a_ball_by_their_distance(reach, robust):
 def test_diagnostic_and_averaged_points_stay_out_of_the_pool(flags):
     rows = table(clean(), point(), point(threat="twin", run="r2", lost=True, **flags))
     assert closed(rows, "d", "adaptive", "linf", EPS).robust_accuracy == 1
-    assert closed(table(clean(), point(), point(threat="twin", run="r2", lost=True)), "d", "adaptive", "linf", EPS).robust_accuracy == 0
+    assert (
+        closed(
+            table(clean(), point(), point(threat="twin", run="r2", lost=True)), "d", "adaptive", "linf", EPS
+        ).robust_accuracy
+        == 0
+    )
 
 
 def test_a_threat_inherits_the_points_of_those_it_dominates_and_no_others():

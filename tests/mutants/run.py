@@ -71,7 +71,11 @@ def pytest_in_a_fork(source: Path, arguments: list[str]) -> tuple[int, list[str]
                 os.chdir(ROOT)
                 os.setpgid(0, 0)
                 os.environ["PYTHONPATH"] = str(source)  # of processes that tests start
-                code = int(pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", *(f"--deselect={t}" for t in SLOW), *arguments]))
+                code = int(
+                    pytest.main(
+                        ["-q", "--no-header", "-p", "no:cacheprovider", *(f"--deselect={t}" for t in SLOW), *arguments]
+                    )
+                )
                 sys.stdout.flush()
             finally:
                 os._exit(code)
@@ -155,7 +159,8 @@ def main() -> int:
             left = (now - start) / number * (len(todo) - number)
             said = (m.equivalent or m.promise) if alive else said.removeprefix("FAILED ")
             print(
-                f"{number}/{len(todo)} ETA {left / 60:.1f} min | {found[m.id]:10} {m.id} ({now - begun:.0f} s): {said}", flush=True
+                f"{number}/{len(todo)} ETA {left / 60:.1f} min | {found[m.id]:10} {m.id} ({now - begun:.0f} s): {said}",
+                flush=True,
             )
     count = Counter(found.values())
     print(", ".join(f"{count[k]} {k}" for k in ("killed", "survived", "equivalent", "stale")), f"of {len(mutants)}")
