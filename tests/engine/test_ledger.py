@@ -194,18 +194,52 @@ def test_of_several_candidates_the_best_is_written_down_and_each_has_its_own_noi
     assert len(candidates.unique()) == 4
 
 
+class Guess(Dice):
+    """Asks for the labels of four candidates, all of class 1."""
+
+    needs: ClassVar[Access] = Access.LABEL
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        q.labels(torch.full((len(q.clean), 4, *q.clean.shape[1:]), 0.6))
+        return s
+
+
+def test_candidates_that_cannot_be_paid_for_do_not_count():
+    """Two of four are asked; no answer about the others is no success, whatever class has number 0."""
+    x, y = torch.zeros(2, 1, 2, 2), torch.ones(2, dtype=torch.int64)
+    victim = Victim((System(Bright()),), Access.LABEL)
+    found = Attack(Guess(3), Setting(eps=1.0)).run(victim, x, y, stop="never", queries=2)
+    assert not found.success.any()
+    assert found.forwards.tolist() == [2, 2]
+
+
+class Slopes(Dice):
+    """Asks for the gradients of all three logits."""
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        q.jacobian(s.x, lambda z, rows: torch.eye(3).expand(len(z), 3, 3))
+        return s
+
+
+def test_every_row_of_a_jacobian_is_charged():
+    found = play(Slopes(2))
+    assert found.forwards.tolist() == [3, 3], "two steps and a last look"
+    assert found.backwards.tolist() == [2 * 3, 2 * 3]
+
+
 class Root(nn.Module):
-    """The slope in the first pixel is infinite at 0."""
+    """The slope in the first pixel is 0 times infinity at 0."""
 
     def forward(self, x: Tensor) -> Tensor:
-        z = x[:, 0, 0, 0].sqrt() + x[:, 0, 1].sum(1) - 1
+        z = 0 * x[:, 0, 0, 0].sqrt() + x[:, 0, 1].sum(1) - 1
         return torch.stack([-z, z], 1)
 
 
-def test_a_gradient_that_is_not_finite_spoils_neither_point_nor_count():
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_gradient_that_is_not_finite_spoils_neither_point_nor_count(norm):
     from sparring import attack
 
-    found = attack("pgd:eps=0.2,steps=2,start=clean").run(
+    found = attack(f"pgd:norm={norm},eps=0.4,steps=2,start=clean").run(
         Root().eval(), torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64), stop="never"
     )
     assert torch.isfinite(found.x).all()

@@ -181,3 +181,11 @@ def test_a_random_system_is_attacked_to_the_end(tmp_path):
     mine = rows.where(defense="gauss:std=0.5", threat="adaptive")
     assert rows["source_fooled"][mine].any()
     assert (rows["backwards"][mine] >= 5 * 2).all()
+
+
+def test_the_queries_of_a_seat_are_all_that_its_attack_gets(tmp_path):
+    model, data = problem(6)
+    attack = "square:eps=1e-4,steps=100"
+    sparring.evaluate(model, data, threats=["score:queries=30"], attacks=[attack], out=tmp_path / "run")
+    rows = Rows(read_rows(tmp_path / "run"))
+    assert rows["forwards"][rows.where(threat="score:queries=30")].tolist() == [30] * 6
