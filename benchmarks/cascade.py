@@ -22,8 +22,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from sparring.attacks.base import attack
-from sparring.core.victim import Access, System, Victim
+from sparring.attacks.attack import attack
+from sparring.core.system import System
+from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare

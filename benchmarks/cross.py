@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from sparring.attacks.base import attack
-from sparring.core.victim import System
+from sparring.attacks.attack import attack
+from sparring.attacks.engine import Batch, RunOptions
+from sparring.core.system import System
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.setup import set_up
 from sparring.threats import threat
@@ -40,7 +41,9 @@ def main() -> None:
     points = []
     for one in made:
         seat = threat("oblivious").seat(one.systems["none"])
-        points.append(attack(args.attack).on(seat.views[0].victim, x, y, keys, stop=seat.stop, seed=args.seed).x)
+        points.append(
+            attack(args.attack).on(seat.views[0].victim, Batch(x, y, keys), RunOptions(seat.stop, seed=args.seed)).x
+        )
     title = f"{args.attack} oblivious, behind {args.defense}, n={len(x)}: percent of the judged model's clean accuracy"
     table = Table(title=title)
     table.add_column("judged \\ made on")

@@ -32,9 +32,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sparring.analysis.shape import patch_shuffle
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
+from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.noise import Noise, image_keys
-from sparring.core.victim import Access, System, Victim
+from sparring.core.system import System
+from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
 from sparring.evaluation.metrics import boundary_score, success_defense_rate
 from sparring.models.load import load_model
@@ -96,7 +98,8 @@ class Bench:
         if name not in self.made:
             victim = Victim(tuple(System(n) for n in nets), Access.GRADIENT, combine="logits")
             self.made[name] = {
-                k: attack(spec).on(victim, self.x, self.y, self.keys, stop="never").x for k, spec in POINTS.items()
+                k: attack(spec).on(victim, Batch(self.x, self.y, self.keys), RunOptions("never")).x
+                for k, spec in POINTS.items()
             }
             file.parent.mkdir(exist_ok=True)
             save_file(self.made[name], file)

@@ -91,7 +91,7 @@ THREATS = (
     "twin:draws=2", "white-exact", "white-identity",
 )  # fmt: skip
 COLUMNS = (
-    "view", "norm", "eps", "image", "y", "random", "pooled", "averaged", "source_fooled", "feasible", "correct", "p_select", "margin", "k", "draws",
+    "norm", "eps", "image", "y", "random", "pooled", "averaged", "source_fooled", "feasible", "correct", "p_select", "margin", "k", "draws",
     "label", "k_8bit", "label_8bit", "k_truncated", "linf", "l2", "l1", "l0", "forwards", "backwards", "job", "first_hit", "best_hit",
     "nonfinite_gradients", "zero_gradients",
 )  # fmt: skip

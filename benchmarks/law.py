@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
 from sparring.data.sources import load_data
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare

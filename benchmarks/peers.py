@@ -26,10 +26,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
+from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.geometry import distance
 from sparring.core.noise import image_keys
-from sparring.core.victim import Access, System, Victim
+from sparring.core.system import System
+from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
@@ -396,7 +398,7 @@ def main() -> None:
         runs: dict[str, Callable[[], Tensor]] = {
             k: (lambda r=r, case=case, eps=eps: r(case, eps)) for k, r in entry.peers.items()
         }
-        runs["ours"] = lambda: spec.on(victim, case.x, case.y, keys, slots=min(64, len(case.x))).x  # noqa: B023
+        runs["ours"] = lambda: spec.on(victim, Batch(case.x, case.y, keys), RunOptions(slots=min(64, len(case.x)))).x  # noqa: B023
         found: dict[str, dict[str, Any]] = {}
         for _ in range(args.repeats):
             for name, run in runs.items():  # in turn, so that a busy moment of the machine hits all

@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
+from sparring.attacks.engine import Batch, RunOptions
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.setup import set_up
 from sparring.evaluation.stats import wilson
@@ -72,7 +73,7 @@ def main() -> None:
     row("Empty", x, 0.0)
     for name, spec in CHANNELS.items():
         view = threat("white-identity").seat(made.systems[spec]).views[0]
-        found = method.on(view.victim, x, y, keys, stop="never", seed=args.seed)
+        found = method.on(view.victim, Batch(x, y, keys), RunOptions("never", seed=args.seed))
         row(name, found.x, float(np.median(found.distance.numpy())))
         out.print(f"{name} done", highlight=False)
     out.print(table)

@@ -4,7 +4,7 @@ import sparring
 result = sparring.evaluate("lite0", "imagenet20", ["cd:bits=4"], ["oblivious", "adaptive"], ["pgd:eps=4/255"])
 """
 
-from sparring.attacks.base import Attack, attack
+from sparring.attacks.attack import Attack, attack
 from sparring.core.errors import SparringError
 from sparring.data.images import ImageSet
 from sparring.data.sources import load_data

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from torch import nn
 
 from sparring.core.errors import SparringError
-from sparring.core.query import Reparametrisation
 from sparring.core.registry import THREATS, suggest
 from sparring.core.spec import Spec, check_fields, parse, signature
-from sparring.core.victim import Access, Combine, System, Victim
+from sparring.core.system import Combine, Reparametrisation, System
+from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
 from sparring.defenses.retrained import ghosts, install_masks
 
@@ -29,6 +29,7 @@ class View:
     victim: Victim
     reparam: Reparametrisation | None = None
     judge: System | None = None  # only where this view's points are judged on another system than the seat's
+    draw: int = 0  # which draw of an averaged threat it is
 
     @property
     def id(self) -> str:
@@ -45,8 +46,8 @@ class View:
 class Seat:
     """Where an attacker sits: the views it may use, when it stops, which system judges, and how results count.
 
-    ``pooled``: its points join the closed pool of stronger threats. ``averaged``: the *mean* accuracy over its draws (the
-    part of a view's name before "/") is reported, worst view within a draw; ``repeats``: how often an attack is drawn
+    ``pooled``: its points join the closed pool of stronger threats. ``averaged``: the *mean* accuracy over its draws (a
+    view's ``draw``) is reported, worst view within a draw; ``repeats``: how often an attack is drawn
     anew. ``judge``: the deployed system unless the threat says otherwise. ``queries``: what an image may cost. ``warm``: name
     of the threat whose points decision attacks begin at.
     """
@@ -293,7 +294,7 @@ def known_w(defended: Defended, others: Sequence[Defended], options: Options, dr
     for w in range(draws if defended.random else 1):
         for variant in defended.variants():
             victim = Victim((_frozen(variant.system, w),), Access.GRADIENT, 1, judge.readout.combine, options.amp)
-            views.append(View(f"w{w}/{variant.name}", victim, variant.reparam, _frozen(judge, w)))
+            views.append(View(variant.name, victim, variant.reparam, _frozen(judge, w), w))
     source = f"{defended.name} with the judge's own draws"
     return Seat("", tuple(views), Access.GRADIENT, "success", judge, source, pooled=False, averaged=True)
 

@@ -11,15 +11,17 @@ import torch
 from torch import nn
 
 import sparring
-from sparring.attacks.base import Attack
-from sparring.attacks.turns import Turns
+from sparring.attacks.attack import Attack
+from sparring.attacks.engine import Batch, RunOptions
+from sparring.attacks.engine.jobs import Turns
 from sparring.core.errors import AccessError, SparringError
 from sparring.core.geometry import distance, within
 from sparring.core.noise import image_keys
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.spec import signature
-from sparring.core.victim import Access, Goal, System, Victim
+from sparring.core.system import System
+from sparring.core.victim import Access, Goal, Victim
 from sparring.evaluation.checks.controls import linear_layer
 
 BUDGET = {"linf": 0.06, "l2": 0.8, "l1": 8.0, "l0": 4.0}
@@ -236,9 +238,11 @@ def test_linear_oracle(name, norm, count, classes, shape):
     )
     attack = make(name, norm, 1.0, **hard, **({} if name in CASCADES else {"targets": 9}))
     keys = image_keys([str(i) for i in range(count)])
-    found = attack.on(victim, x, y, keys, eps=1.25 * truth)
+    found = attack.on(victim, Batch(x, y, keys, 1.25 * truth))
     assert found.success.all()
-    assert not attack.on(victim, x, y, keys, eps=0.9 * truth, stop="never").success.any(), "nothing exists that near"
+    assert not attack.on(victim, Batch(x, y, keys, 0.9 * truth), RunOptions("never")).success.any(), (
+        "nothing exists that near"
+    )
 
 
 @pytest.mark.parametrize(("name", "norm"), [("boundary", "l2"), ("hopskipjump", "l2"), ("hopskipjump", "linf")])
@@ -448,10 +452,10 @@ def test_only_the_granted_access_is_used(name, norm):
     model, x = net(), images(2)
     needs = ATTACKS[name].needs
     y, keys = labels(model, x), image_keys(["a", "b"])
-    make(name, norm).on(Victim((System(model),), needs), x, y, keys)
+    make(name, norm).on(Victim((System(model),), needs), Batch(x, y, keys))
     if needs > Access.NONE:
         with pytest.raises((AccessError, SparringError), match=needs.name):
-            make(name, norm).on(Victim((System(model),), Access(needs - 1)), x, y, keys)
+            make(name, norm).on(Victim((System(model),), Access(needs - 1)), Batch(x, y, keys))
 
 
 @pytest.mark.parametrize(("name", "norm"), GRADIENT)
@@ -616,7 +620,7 @@ def test_bug_04_a_point_on_the_sphere_counts():
         attack = make("pgd", norm, 1.0, loss="margin", steps=60)
         keys = image_keys([str(i) for i in range(6)])
         victim = Victim((System(model),), Access.GRADIENT)
-        found = attack.on(victim, x, y, keys, eps=truth * 1.001 + 1e-6)
+        found = attack.on(victim, Batch(x, y, keys, truth * 1.001 + 1e-6))
         assert found.success.all(), norm
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
 from sparring.core.noise import image_keys
 from sparring.core.registry import THREATS

@@ -6,7 +6,8 @@ from torch import nn
 
 from sparring.core.errors import AccessError
 from sparring.core.noise import Noise, image_keys
-from sparring.core.victim import Access, Combine, Part, Readout, System, Victim
+from sparring.core.system import Combine, Part, Readout, System
+from sparring.core.victim import Access, Victim
 
 
 def _noise(count: int) -> Noise:

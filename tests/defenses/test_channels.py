@@ -72,7 +72,7 @@ def test_svd_keeps_the_best_rank_k_approximation(rate, rank):
 
 
 def test_svd_frozen_basis_is_a_projection_of_the_cotangent():
-    from sparring.core.victim import apply_part
+    from sparring.core.system import apply_part
 
     svd = stage("svd:rate=0.75")
     x = torch.rand(1, 1, 8, 8).requires_grad_(True)
@@ -87,7 +87,7 @@ def test_naive_autograd_through_svd_is_not_usable_on_repeated_singular_values():
     """Why the surrogate exists: 1/(s_i^2 - s_j^2) terms."""
     from dataclasses import replace
 
-    from sparring.core.victim import apply_part
+    from sparring.core.system import apply_part
 
     x = torch.eye(8).reshape(1, 1, 8, 8).clone().requires_grad_(True)
     exact = replace(stage("svd:rate=0.5").part(), backward="exact")

@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
 
 import sparring
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.core.victim import Access
@@ -94,8 +95,12 @@ def settings(tmp_path: Path, **changes):
 
 
 def rows_of(folder: Path):
-    """The rows in a canonical order, without anything that may differ."""
-    return read_rows(folder).sort_by([(c, "ascending") for c in ("defense", "threat", "attack", "view", "image")])
+    """The rows in a canonical order, what is not known (nan, which equals nothing) as text."""
+    rows = read_rows(folder).sort_by([(c, "ascending") for c in ("defense", "threat", "attack", "view", "draw", "image")])
+    for i, name in enumerate(rows.column_names):
+        if np.issubdtype(rows[name].to_numpy().dtype, np.floating) and np.isnan(rows[name].to_numpy()).any():
+            rows = rows.set_column(i, name, pa.array([str(v) for v in rows[name].to_pylist()]))
+    return rows
 
 
 @pytest.fixture

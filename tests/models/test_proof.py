@@ -95,7 +95,7 @@ def _clamped(net: Net) -> None:
 
 
 def _shifted(net: Net) -> None:
-    net.conv.register_forward_hook(lambda module, inputs, out: out + 1)
+    net.conv.register_forward_hook(lambda module, inputs, out: out.add(1))
 
 
 @pytest.mark.parametrize("hook", [_clamped, _shifted])

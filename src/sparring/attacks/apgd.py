@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import ascent_direction, per_row
 from sparring.core.losses import LossName
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
 
 SHARE = 0.2  # l1: share of values in the first steps
 SPARSER = 1.5  # l1: the next share is this much below the support of the best point; also how fast steps shrink
@@ -23,7 +23,7 @@ SPARSER = 1.5  # l1: the next share is this much below the support of the best p
 
 @ATTACKS("apgd")
 @dataclass(frozen=True, kw_only=True)
-class APGD:
+class APGD(Method):
     """PGD with momentum whose step halves where progress stalls (arXiv:2003.01690, algorithm 1). Norms: linf, l2,
     and l1 by the sparse steps of arXiv:2103.01208, algorithm 1.
 
@@ -32,9 +32,7 @@ class APGD:
     (the authors' code scales linf starts to the sphere); with EOT a step is judged by the averaged objective.
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2", "l1")
+    norms = ("linf", "l2", "l1")
     steps: int = 100
     loss: LossName = "ce"
     rho: float = 0.75
@@ -43,6 +41,10 @@ class APGD:
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.rho < 1:
             raise SparringError(f"steps must be at least 1 and rho in (0,1), got steps={self.steps}, rho={self.rho}")
+
+    @property
+    def starts_at(self) -> str:
+        return self.start
 
     def init(self, q: Query) -> Rows:
         x = q.ball.random(q.clean, q.noise("start")) if self.start == "random" else q.clean

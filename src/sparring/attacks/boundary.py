@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
-from sparring.core.geometry import Norm, distance, per_row
+from sparring.core.geometry import distance, per_row
 from sparring.core.noise import signs
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
@@ -26,16 +26,15 @@ GRIDS = (0, 1, 2, 4, 8)  # random starts in turn: noise in every pixel, then one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
+class Walk(Method):
     """What the two share: finding a start and bisecting. ``queries`` an image may spend, ``tries`` to find a start (a row
     without one ends unsuccessful), ``tolerance``: where a bisection between clean and adversarial stops.
     """
 
-    needs: ClassVar = Access.LABEL
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("l2",)
-    settled: ClassVar = True
-    steps: ClassVar = 0
+    needs = Access.LABEL
+    goal = Goal.MINIMAL
+    norms = ("l2",)
+    settled = True
     queries: int = 5000
     tries: int = 100
     tolerance: float = 1e-3
@@ -47,6 +46,14 @@ class Walk:
     @property
     def iterations(self) -> int:
         return self.queries
+
+    @property
+    def query_cap(self) -> int:
+        return self.queries
+
+    @property
+    def starts_at(self) -> str:
+        return "search"
 
     def init(self, q: Query) -> Rows:
         zero = torch.zeros_like(q.ball.eps)
@@ -163,7 +170,7 @@ class HopSkipJump(Walk):
     number is rounded up to a multiple of ``chunk``; probes are random signs, not normal (as good, and far cheaper).
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
+    norms = ("l2", "linf")
     tolerance: float = 0.0
     samples: int = 100
     chunk: int = 20

@@ -2,108 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sparring.attacks.base import Attack, attack
-from sparring.attacks.engine import Outcome
+from sparring.attacks.attack import Attack, attack
+from sparring.attacks.engine import Batch, Outcome, RunOptions
+from sparring.attacks.method import Method
 from sparring.core.errors import SparringError
 from sparring.core.geometry import within
 from sparring.core.registry import ATTACKS
-from sparring.core.victim import Access, Goal, Victim
+from sparring.core.victim import Victim
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cascade:
-    """A list of attacks run as one. A subclass gives ``members``: spec texts without norm and eps, in order.
-
-    It never runs in the engine itself: its ``Attack`` is a ``CascadeAttack``.
-    """
-
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2")
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        raise NotImplementedError
-
-    @property
-    def wrap(self) -> type[Attack]:
-        return CascadeAttack
-
-
+@dataclass(frozen=True)
 class CascadeAttack(Attack):
-    """A cascade in a setting; the same face as any ``Attack``."""
+    """A cascade in a setting: its members at that norm, budget and goal, one after the other."""
+
+    unused = ("restarts", "targets")
+    method: Cascade
+    shortest: int | None = None
+    """To how many steps members are cut; None: not at all."""
+
+    @classmethod
+    def why_unused(cls, field: str) -> str:
+        return "the members of a cascade have their own"
 
     def parts(self) -> list[Attack]:
         """The members at this budget and norm."""
         found = []
         for text in self.method.members:
             part = attack(text)
+            targets = 0 if self.setting.target is not None else part.setting.targets
             shared = replace(
-                part.setting,
-                norm=self.norm,
-                target=self.setting.target,
-                targets=0 if self.setting.target is not None else part.setting.targets,
+                part.setting, norm=self.norm, eps=self.setting.eps, target=self.setting.target, targets=targets
             )
-            found.append(replace(part, setting=replace(shared, eps=self.budget)))
+            part = replace(part, setting=shared)
+            found.append(part if self.shortest is None else part.brief(self.shortest))
         return found
 
     def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
         each = [p.cost(victim, classes, values) for p in self.parts()]
         return sum(f for f, _ in each), sum(b for _, b in each)
 
-    def on(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        keys: Tensor,
-        *,
-        stop: Literal["success", "never"] = "success",
-        progress: Callable[[int], None] | None = None,
-        eps: Tensor | None = None,
-        seed: int = 0,
-        **common: Any,
-    ) -> Outcome:
-        """As ``Attack.on``. Where a first success is wanted a member sees survivors only; else each runs to its end."""
-        if eps is None:
-            eps = torch.full((len(x),), self.budget, device=x.device)
-        total: Outcome | None = None
-        parts = self.parts()
-        for number, part in enumerate(parts):
-            rows = torch.arange(len(x), device=x.device)
-            if total is not None and stop == "success":
+    def brief(self, steps: int) -> Attack:
+        return replace(self, shortest=steps)
+
+    def perform(self, victim: Victim, batch: Batch, eps: Tensor, options: RunOptions) -> Outcome:
+        """Where a first success is wanted a member sees survivors only; else each runs to its end. A member may spend what is left of
+        an image's queries.
+        """
+        total = Outcome.unseen(batch.clean).put(distance=torch.zeros_like(eps))
+        for number, part in enumerate(self.parts()):
+            rows = torch.arange(len(batch), device=eps.device)
+            if options.stop == "success":
                 rows = rows[~total.success]
-            own: dict[str, Any] = {k: (v[rows] if isinstance(v, Tensor) else v) for k, v in common.items()}
-            found = part.on(victim, x[rows], y[rows], keys[rows], stop=stop, eps=eps[rows], seed=seed + number, **own)
+            left = replace(batch, eps=eps)
+            if batch.queries is not None:
+                left = replace(left, queries=(batch.queries - total.forwards).clamp_min(0))
+            outcome = part.on(victim, left.at(rows), replace(options, seed=options.seed + number, progress=None))
             # the nearest point of a minimum-norm member may lie outside the ball: then it is no candidate
-            outside = ~within(found.x - x[rows], eps[rows], self.norm)
-            found.x[outside], found.margin[outside], found.distance[outside] = x[rows][outside], -torch.inf, 0.0
-            total = found if total is None else _merged(total, found, rows)
-            if progress and number + 1 == len(parts):
-                progress(len(x))
-        assert total is not None
+            inside = within(outcome.x - batch.clean[rows], eps[rows], self.norm)
+            none = Outcome.unseen(batch.clean[rows])
+            outcome = none.put(x=none.x, distance=torch.zeros_like(eps[rows])).merged(outcome, inside)
+            total = _joined(total, outcome, rows, first=number == 0)
+        if options.progress:
+            options.progress(len(batch))
         return total
 
 
-def _merged(total: Outcome, found: Outcome, rows: Tensor) -> Outcome:
-    """Costs add up; the better point stays: a success, then the larger margin."""
-    columns: dict[str, Tensor] = {f.name: getattr(total, f.name).clone() for f in fields(Outcome)}
-    wins, won = found.success & ~total.success[rows], total.success[rows] & ~found.success
-    better = wins | (~won & (found.margin > total.margin[rows]))
-    for name, column in columns.items():
-        new = getattr(found, name)
-        if name in ("forwards", "backwards", "nonfinite_gradients", "zero_gradients"):
-            column[rows] += new
-        else:
-            column[rows[better]] = new[better]
-    return Outcome(**columns)
+def _joined(total: Outcome, outcome: Outcome, rows: Tensor, first: bool) -> Outcome:
+    """``total`` with a member's ``outcome`` about ``rows`` merged in: a success is better, then the larger margin."""
+    before = total.keep(rows)
+    wins, won = outcome.success & ~before.success, before.success & ~outcome.success
+    better = wins | (~won & (outcome.margin > before.margin)) | first
+    merged = before.merged(outcome, better)
+    return total.put(**{k: v.index_copy(0, rows, getattr(merged, k)) for k, v in total.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade(Method):
+    """A list of attacks run as one. A subclass gives ``members``: spec texts without norm and eps, in order.
+
+    It never runs in the engine itself.
+    """
+
+    norms = ("linf", "l2")
+    attack_kind = CascadeAttack
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        raise NotImplementedError
 
 
 @ATTACKS("autoattack")

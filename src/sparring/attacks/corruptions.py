@@ -6,30 +6,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
 from sparring.core.noise import Noise
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corruption:
+class Corruption(Method):
     """What the family shares: strength (t+1)/steps at step t. A subclass writes ``corrupt``."""
 
-    needs: ClassVar = Access.LABEL
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("l2", "linf", "l1", "l0")
-    settled: ClassVar = True
-    opening: ClassVar = (1, 0)
+    needs = Access.LABEL
+    goal = Goal.MINIMAL
+    norms = ("l2", "linf", "l1", "l0")
+    settled = True
     steps: int = 100
 
     def __post_init__(self) -> None:
@@ -39,6 +39,10 @@ class Corruption:
     def corrupt(self, q: Query, strength: Tensor) -> Tensor:
         """Images (B,C,H,W) at ``strength`` (B,) in (0,1]; may leave the box."""
         raise NotImplementedError
+
+    @property
+    def opening(self) -> tuple[int, int]:
+        return 1, 0
 
     def init(self, q: Query) -> Rows:
         return Rows(x=q.clean, fooled=q.fooled(q.labels(q.clean, "clean")))
@@ -55,7 +59,7 @@ class Corruption:
 
     def fixed(self, q: Query) -> Noise:
         """Noise that does not change from step to step: a stronger corruption is the same one, stronger."""
-        return q.stream.on(torch.zeros_like(q.t)).child("corruption")
+        return q.steady_noise("corruption")
 
 
 @ATTACKS("contrast")
@@ -97,7 +101,7 @@ class SaltPepper(Corruption):
     Differs from the paper: none is cited; values once set stay set as the share grows.
     """
 
-    norms: ClassVar = ("l0", "l2", "linf", "l1")
+    norms = ("l0", "l2", "linf", "l1")
 
     def corrupt(self, q: Query, strength: Tensor) -> Tensor:
         shape, source = q.clean.shape[1:], self.fixed(q)
@@ -113,7 +117,7 @@ class SinglePixel(Corruption):
     Differs from the paper: pixels are drawn with replacement.
     """
 
-    norms: ClassVar = ("l0", "l2")
+    norms = ("l0", "l2")
     steps: int = 1000
 
     def corrupt(self, q: Query, strength: Tensor) -> Tensor:
@@ -133,7 +137,7 @@ class MultiPixel(Corruption):
     Differs from the paper: pixels once set stay set; the number grows to all pixels in ``steps``.
     """
 
-    norms: ClassVar = ("l0", "l2")
+    norms = ("l0", "l2")
 
     def corrupt(self, q: Query, strength: Tensor) -> Tensor:
         shape, source = (1, *q.clean.shape[2:]), self.fixed(q)

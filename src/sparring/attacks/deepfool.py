@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm, distance, per_row
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Goal
 
 DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
@@ -68,7 +69,7 @@ def nearest_boundary(q: Query, x: Tensor, aims: Callable[[Tensor, slice], Tensor
 
 @ATTACKS("deepfool")
 @dataclass(frozen=True, kw_only=True)
-class DeepFool:
+class DeepFool(Method):
     """DeepFool (Moosavi-Dezfooli et al., arXiv:1511.04599, algorithm 2). Norms: l2, linf.
 
     ``classes``: how many runner-up classes the first step looks at; ``overshoot``: share by which the sum of steps is
@@ -76,10 +77,8 @@ class DeepFool:
     and the normals seen so far make the nearest (one backward each; the same median distances); ``target`` makes it targeted.
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("l2", "linf")
-    derives: ClassVar = 1
+    goal = Goal.MINIMAL
+    norms = ("l2", "linf")
     steps: int = 50
     classes: int = 5
     overshoot: float = 0.02

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from sparring.attacks.minimum_norm import Bisection
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -37,6 +37,10 @@ class EAD(Bisection):
         super().__post_init__()
         if self.lr <= 0 or min(self.beta, self.kappa) < 0:
             raise SparringError("lr must be positive, beta and kappa not negative")
+
+    @property
+    def confidence(self) -> float:
+        return self.kappa
 
     def fresh(self, x: Tensor) -> Rows:
         return Rows(x=x, y=x)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 
 from sparring.attacks.deepfool import nearest_boundary, rivals
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row, to_hyperplane
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Goal
 
 
 @ATTACKS("fab")
 @dataclass(frozen=True, kw_only=True)
-class FAB:
+class FAB(Method):
     """FAB (Croce & Hein, arXiv:1907.02044, algorithm 1); with ``targets=9`` FAB-T. Norms: linf, l2, l1.
 
     ``alpha``: largest weight of the step from the clean image, ``eta``: overshoot, ``beta``: how far a found point is
@@ -27,9 +28,8 @@ class FAB:
     forward a step; not all classes; no final binary search.
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("linf", "l2", "l1")
+    goal = Goal.MINIMAL
+    norms = ("linf", "l2", "l1")
     steps: int = 100
     classes: int = 9
     alpha: float = 0.1
@@ -40,6 +40,13 @@ class FAB:
     def __post_init__(self) -> None:
         if min(self.steps, self.classes) < 1 or not 0 <= self.alpha < 1 or not 0 < self.beta <= 1 or self.eta < 1:
             raise SparringError("steps and classes must be at least 1, alpha in [0,1), beta in (0,1], eta at least 1")
+
+    @property
+    def starts_at(self) -> str:
+        return self.start
+
+    def gradients(self, targeted: bool) -> int:
+        return 1 if targeted else self.classes
 
     def init(self, q: Query) -> Rows:
         if self.start == "clean":

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sparring.attacks.deepfool import DUAL
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Ball, Norm, ascent_direction, distance, per_row
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Goal
 
 # first step in units of the linear model's l2 distance at the clean image: tried at 30 steps (l0: 60) on cifar_resnet20 and on a
 # hardened MNIST net, whose distances are 20 times larger
@@ -25,7 +25,7 @@ LEAST, MOST = 0.02, 5.0  # of that distance: a flat or a lucky gradient must not
 
 @ATTACKS("fmn")
 @dataclass(frozen=True, kw_only=True)
-class FMN:
+class FMN(Method):
     """Fast minimum-norm attack (Pintor et al., arXiv:2102.12827, algorithm 1). Norms: linf, l2, l1, l0 (pixels).
 
     ``step``: first l2 length of a step, annealed by a cosine to a hundredth; 0: FACTOR of the norm times the linear model's distance,
@@ -33,9 +33,8 @@ class FMN:
     0.001. Differs from the paper: that step; l0 counts pixels, not channels; ball and box are projected onto together.
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("linf", "l2", "l1", "l0")
+    goal = Goal.MINIMAL
+    norms = ("linf", "l2", "l1", "l0")
     steps: int = 100
     step: float = 0.0
     gamma: float = 0.05

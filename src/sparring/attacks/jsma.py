@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Goal
 
 WIDTH = 128  # features among which the best pair is looked for
 
 
 @ATTACKS("jsma")
 @dataclass(frozen=True, kw_only=True)
-class JSMA:
+class JSMA(Method):
     """Jacobian-based saliency map attack (Papernot et al., arXiv:1511.07528, algorithms 2 and 3). Norm: l0.
 
     ``theta``: change of a pixel value per step (negative: downwards); ``gamma``: share of the values that may change.
@@ -29,10 +29,8 @@ class JSMA:
     Jacobian of logits, one forward and two backwards; the best pair is found among values that no two others beat.
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("l0",)
-    derives: ClassVar = 2
+    goal = Goal.MINIMAL
+    norms = ("l0",)
     steps: int = 0
     theta: float = 1.0
     gamma: float = 0.1
@@ -45,9 +43,12 @@ class JSMA:
     def iterations(self) -> int:
         return self.steps or 10**9  # gamma ends it
 
-    def longest(self, values: int) -> int:
+    def gradients(self, targeted: bool) -> int:
+        return 2
+
+    def iterations_of(self, values: int) -> int:
         """Iterations until ``gamma`` is used up: a pair each, and the look after the last."""
-        return int(self.gamma * values / 2) + 1
+        return min(self.iterations, int(self.gamma * values / 2) + 1)
 
     def init(self, q: Query) -> Rows:
         free = torch.ones_like(q.clean) if q.ball.mask is None else q.ball.mask.expand_as(q.clean)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sparring.attacks.minimum_norm import Bisection
+from sparring.attacks.query import Query
 from sparring.core.geometry import per_row
 from sparring.core.losses import LossName
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 

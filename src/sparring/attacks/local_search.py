@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
@@ -19,7 +19,7 @@ from sparring.core.victim import Access, Goal
 
 @ATTACKS("local_search")
 @dataclass(frozen=True, kw_only=True)
-class LocalSearch:
+class LocalSearch(Method):
     """LocSearchAdv (Narodytska & Kasiviswanathan, arXiv:1612.06299, algorithms 1 and 2). Norm: l0.
 
     ``probe`` p: a probed pixel is set to p times its sign in an image centred at 0; ``shift`` r: a chosen pixel is
@@ -27,11 +27,10 @@ class LocalSearch:
     ``width``: probes a round. Differs from the paper: the margin is the score; a full round's probes are asked at once.
     """
 
-    needs: ClassVar = Access.SCORES
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("l0",)
-    settled: ClassVar = True
-    opening: ClassVar = (1, 0)
+    needs = Access.SCORES
+    goal = Goal.MINIMAL
+    norms = ("l0",)
+    settled = True
     steps: int = 150
     probe: float = 10.0
     shift: float = 1.5
@@ -46,6 +45,10 @@ class LocalSearch:
     @property
     def asks(self) -> int:
         return self.width + 1
+
+    @property
+    def opening(self) -> tuple[int, int]:
+        return 1, 0
 
     def init(self, q: Query) -> Rows:
         free = torch.ones_like(q.clean[:, 0]) if q.ball.mask is None else q.ball.mask.amax(1).expand_as(q.clean[:, 0])

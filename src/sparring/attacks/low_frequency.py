@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sparring.attacks.pgd import Ascent
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.optim import momentum
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 

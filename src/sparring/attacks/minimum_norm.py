@@ -6,24 +6,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import ascent_direction, distance, per_row
 from sparring.core.optim import adam, adam_state
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Goal
 
 UNBOUNDED_C = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bisection:
+class Bisection(Method):
     """What attacks with a trade-off constant share: ``searches`` searches of ``steps`` steps, c bisected *per image*.
 
     A search that hits lowers c, one that does not raises it (times ten while nothing was hit). ``c``: the first one.
@@ -33,9 +34,8 @@ class Bisection:
     (B,) whether that hit and the loss).
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("l2",)
+    goal = Goal.MINIMAL
+    norms = ("l2",)
     steps: int = 1000
     searches: int = 9
     c: float = 0.01
@@ -49,6 +49,10 @@ class Bisection:
     @property
     def iterations(self) -> int:
         return self.steps * self.searches
+
+    @property
+    def starts_at(self) -> str:
+        return self.start
 
     def fresh(self, x: Tensor) -> Rows:
         raise NotImplementedError
@@ -114,6 +118,10 @@ class CW(Bisection):
         if self.lr <= 0 or self.kappa < 0:
             raise SparringError("lr must be positive, kappa not negative")
 
+    @property
+    def confidence(self) -> float:
+        return self.kappa
+
     def fresh(self, x: Tensor) -> Rows:
         return adam_state(x).put(x=x, w=torch.atanh((2 * x - 1) * 0.999999))
 
@@ -134,7 +142,7 @@ class CW(Bisection):
 
 @ATTACKS("ddn")
 @dataclass(frozen=True, kw_only=True)
-class DDN:
+class DDN(Method):
     """Decoupled direction and norm (Rony et al., arXiv:1811.09600, algorithm 1). Norm: l2.
 
     ``gamma``: how fast the radius shrinks inside and grows outside the class; ``radius``: the first one, 0: where the
@@ -142,9 +150,8 @@ class DDN:
     radius (theirs is 1), which grows five times as fast until a first success; no quantisation, the judge scores the 8-bit lattice.
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.MINIMAL
-    norms: ClassVar = ("l2",)
+    goal = Goal.MINIMAL
+    norms = ("l2",)
     steps: int = 100
     gamma: float = 0.05
     radius: float = 0.0

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Access
 
 
 @ATTACKS("noise")
 @dataclass(frozen=True, kw_only=True)
-class NoiseAttack:
+class NoiseAttack(Method):
     """x' = clip(x + noise), one fresh draw per restart. Laws: uniform, gaussian, laplace, sign. Norms: all (box
     always).
 
@@ -27,10 +28,8 @@ class NoiseAttack:
     never.
     """
 
-    needs: ClassVar = Access.NONE
-    goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2", "l1", "l0")
-    steps: ClassVar = 0
+    needs = Access.NONE
+    norms = ("linf", "l2", "l1", "l0")
     law: Literal["uniform", "gaussian", "laplace", "sign"] = "uniform"
     std: float | None = None
     winsorize: float = 0.0
@@ -38,6 +37,14 @@ class NoiseAttack:
     def __post_init__(self) -> None:
         if (self.std is not None and self.std < 0) or self.winsorize < 0:
             raise SparringError("std and winsorize must not be negative")
+
+    @property
+    def boundless(self) -> bool:
+        return self.std is not None
+
+    @property
+    def starts_at(self) -> str:
+        return "random"
 
     def init(self, q: Query) -> Rows:
         source, shape = q.noise("draw"), q.clean.shape[1:]

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Access
 
 
 @ATTACKS("one_pixel")
 @dataclass(frozen=True, kw_only=True)
-class OnePixel:
+class OnePixel(Method):
     """One-pixel attack (Su et al., arXiv:1710.08864, sec. III.B): differential evolution, F = 0.5, no crossover; places
     uniform, values normal around 128 with deviation 127. Norm: l0.
 
@@ -27,10 +27,9 @@ class OnePixel:
     its parent also when equal.
     """
 
-    needs: ClassVar = Access.SCORES
-    goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("l0",)
-    settled: ClassVar = True
+    needs = Access.SCORES
+    norms = ("l0",)
+    settled = True
     steps: int = 100
     population: int = 400
     pixels: int = 1

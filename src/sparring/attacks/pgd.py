@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row, steepest_step
 from sparring.core.losses import LossName
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ascent:
+class Ascent(Method):
     """What the family shares: x <- P(x + step_size * eps * direction(gradient)). ``step_size`` is a fraction of eps;
     ``schedule``: constant, or linear decay to 0 over the steps.
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2", "l1")
+    norms = ("linf", "l2", "l1")
     steps: int = 40
     step_size: float = 0.1
     loss: LossName = "ce"
@@ -36,6 +34,10 @@ class Ascent:
             raise SparringError(
                 f"steps must be at least 1 and step_size positive, got steps={self.steps}, step_size={self.step_size}"
             )
+
+    @property
+    def starts_at(self) -> str:
+        return self.start
 
     def init(self, q: Query) -> Rows:
         return Rows(x=q.ball.random(q.clean, q.noise("start")) if self.start == "random" else q.clean)
@@ -106,9 +108,13 @@ class RFGSM(Ascent):
     Differs from the paper: nothing.
     """
 
-    norms: ClassVar = ("linf",)
+    norms = ("linf",)
     steps: int = 1
     alpha: float = 0.5
+
+    @property
+    def starts_at(self) -> str:
+        return "random"
 
     def init(self, q: Query) -> Rows:
         sign = 2 * (q.noise("start").uniform("sign", q.clean.shape[1:]) < 0.5).to(q.clean.dtype) - 1

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.noise import signs
 from sparring.core.optim import adam, adam_state
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Access
 
 
 @ATTACKS("spsa")
 @dataclass(frozen=True, kw_only=True)
-class SPSA:
+class SPSA(Method):
     """Simultaneous perturbation stochastic approximation (Uesato et al., arXiv:1802.05666, algorithm 1). Norms: linf, l2.
 
     ``samples`` pairs of opposite probes a step, ``delta`` their size, ``lr`` of Adam, in pixel units.
     Differs from the paper: probes are projected onto the ball, so that each is a candidate too.
     """
 
-    needs: ClassVar = Access.SCORES
-    goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2")
+    needs = Access.SCORES
+    norms = ("linf", "l2")
     steps: int = 100
     samples: int = 64
     delta: float = 0.01

@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Access
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: p halves after each
 
 
 @ATTACKS("square")
 @dataclass(frozen=True, kw_only=True)
-class Square:
+class Square(Method):
     """Square attack (Andriushchenko et al., arXiv:1912.00049, algorithms 1 to 3). Norms: linf, l2.
 
     ``steps``: queries after the first; ``p``: first share of pixels in a square. Differs from the paper: the schedule of
     p is rescaled to ``steps`` (as its authors do in AutoAttack); the margin is the loss, also where a target is given.
     """
 
-    needs: ClassVar = Access.SCORES
-    goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2")
-    settled: ClassVar = True
-    opening: ClassVar = (1, 0)
+    needs = Access.SCORES
+    norms = ("linf", "l2")
+    settled = True
     steps: int = 5000
     p: float = 0.8
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.p <= 1:
             raise SparringError(f"steps must be at least 1 and p in (0,1], got steps={self.steps}, p={self.p}")
+
+    @property
+    def starts_at(self) -> str:
+        return "random"
+
+    @property
+    def opening(self) -> tuple[int, int]:
+        return 1, 0
 
     def init(self, q: Query) -> Rows:
         x = self._stripes(q) if q.ball.norm == "linf" else self._tiles(q)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sparring.attacks.method import Method
 from sparring.attacks.pgd import Ascent
+from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import steepest_step
 from sparring.core.losses import LossName
 from sparring.core.noise import Noise
 from sparring.core.optim import momentum
-from sparring.core.query import Query
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
 
 
 @ATTACKS("mifgsm")
@@ -92,7 +92,7 @@ def smooth(grad: Tensor, side: int) -> Tensor:
 
 @ATTACKS("adaifgsm")
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveIFGSM:
+class AdaptiveIFGSM(Method):
     """IFGSM of adaptive length (HGD, appendix D, "adaIFGSM"; papers cite no arXiv id: arXiv:1712.02976): IFGSMs of
     growing power, each from the clean image with step eps/length; an image stops at the end of the first that fools
     *every* source. Norms: linf, l2.
@@ -101,9 +101,7 @@ class AdaptiveIFGSM:
     list.
     """
 
-    needs: ClassVar = Access.GRADIENT
-    goal: ClassVar = Goal.BUDGET
-    norms: ClassVar = ("linf", "l2")
+    norms = ("linf", "l2")
     levels: str = "1-2-4-8-16"
     loss: LossName = "ce"
 
@@ -117,12 +115,8 @@ class AdaptiveIFGSM:
         return [int(p) for p in self.levels.split("-")]
 
     @property
-    def steps(self) -> int:
-        return sum(self.lengths)
-
-    @property
     def iterations(self) -> int:
-        return self.steps + len(self.lengths)  # one more look at the end of each level
+        return sum(self.lengths) + len(self.lengths)  # one more look at the end of each level
 
     def init(self, q: Query) -> Rows:
         return Rows(x=q.clean, fooled=torch.zeros_like(q.t).bool())

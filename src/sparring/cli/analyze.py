@@ -32,7 +32,7 @@ def _given(model: str, data: str, limit: int, defense: str = "none") -> Any:
 
 
 def _points(made: Any, attack: str) -> Any:
-    from sparring.attacks.base import attack as make
+    from sparring.attacks.attack import attack as make
 
     return (
         make(attack).run(made.prepared.model, made.images.x, made.images.y, ids=list(made.images.ids), stop="never").x
@@ -87,7 +87,7 @@ def layers(
 ) -> None:
     """How a perturbation grows through the layers, before and after a defense, beside noise of the same eps (HGD, Fig. 5)."""
     from sparring.analysis.denoising import perturbation_levels
-    from sparring.attacks.base import attack as make
+    from sparring.attacks.attack import attack as make
     from sparring.core.noise import Noise
 
     made = _given(model, data, limit, defense)

@@ -152,7 +152,7 @@ def doctor(
     """Is the set-up right? Range, normalisation, mode, logits, determinism, clean accuracy, eps=0 identity. Exit
     code 2 if not.
     """
-    from sparring.attacks.base import attack as make_attack
+    from sparring.attacks.attack import attack as make_attack
     from sparring.evaluation.checks.base import run_checks
     from sparring.evaluation.plan import with_budgets
     from sparring.evaluation.setup import set_up

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sparring.attacks.base import _SHARED
+from sparring.attacks.attack import SHARED
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, suggest
 from sparring.core.spec import describe, show, signature
@@ -47,7 +47,7 @@ def catalog(kind: str) -> list[dict[str, Any]]:
                 "norms": list(entry.norms),
                 "goal": entry.goal.value,
                 "needs": entry.needs.name.lower(),
-                "shared_fields": sorted(_SHARED),
+                "shared_fields": sorted(SHARED),
                 "source": list(dict.fromkeys(re.findall(r"arXiv:[\d.]+\d", entry.__doc__ or ""))),
             }
         if kind == "models":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -41,19 +41,19 @@ class Rows:
     def __iter__(self) -> Iterator[str]:
         return iter(self._leaves)
 
-    def put(self, **leaves: Tensor) -> Rows:
+    def put(self, **leaves: Tensor) -> Self:
         """A copy with some leaves replaced or added."""
-        return Rows(**{**self._leaves, **leaves})
+        return type(self)(**{**self._leaves, **leaves})
 
     def items(self) -> ItemsView[str, Tensor]:
         """Names and leaves."""
         return self._leaves.items()
 
-    def keep(self, index: Tensor) -> Rows:
+    def keep(self, index: Tensor) -> Self:
         """The rows in ``index`` (bool mask or positions)."""
-        return Rows(**{k: v[index] for k, v in self._leaves.items()})
+        return type(self)(**{k: v[index] for k, v in self._leaves.items()})
 
-    def where(self, mask: Tensor, other: Rows) -> Rows:
+    def where(self, mask: Tensor, other: Rows) -> Self:
         """``other``'s row where ``mask`` (B,) is true, else this one's, over the leaves of ``other``."""
         return self.put(
             **{k: torch.where(per_row(mask, other._leaves[k]), other._leaves[k], self._leaves[k]) for k in other}

@@ -109,11 +109,21 @@ def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
                 and value.is_integer()
             ):
                 value = int(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SparringError(f"{owner}: {field}={text} is not a finite number")
     try:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
         reason = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
         raise SparringError(f"{owner}: {field}={text} is not valid: {reason} (takes {describe(annotation)})") from None
+
+
+def check_finite(owner: str, config: Any) -> None:
+    """Refuse a dataclass with a field that is no number: NaN makes every comparison false and would switch things off in silence."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SparringError(f"{owner}: {f.name}={value} is not a finite number")
 
 
 def _takes(annotation: Any, kind: type) -> bool:
@@ -179,12 +189,14 @@ def ball(norm: str, eps: float) -> str:
     return f"{norm} {'unbounded' if math.isinf(eps) else show(eps)}"
 
 
-def spec_text(obj: Any, name: str | None = None) -> str:
-    """Canonical spec text of a dataclass: its name and the fields that differ from their defaults, in order."""
-    name = name or type(obj).spec_name
+def spec_text(obj: Any, name: str | None = None, bare: bool = False) -> str:
+    """Canonical spec text of a dataclass: its name and the fields that differ from their defaults, in order. ``bare``: the name alone,
+    which for a class that is not registered says where it is to be imported from.
+    """
+    name = name or type(obj).spec_name or f"python:{type(obj).__module__}:{type(obj).__qualname__}"
     parts = []
-    for f in fields(obj):
+    for f in fields(obj) if not bare else ():
         value = getattr(obj, f.name)
         if f.init and f.repr and value != f.default:
             parts.append(f"{f.name}={show(value)}")
-    return f"{name}:{','.join(parts)}" if parts else str(name)
+    return f"{name}{',' if name.startswith('python:') else ':'}{','.join(parts)}" if parts else str(name)

@@ -1,25 +1,24 @@
 """The victim: the only door from an attack to a model. It grants an access, averages over randomness, counts calls.
 
-A ``System`` is what an attacker sees: a chain of parts, a network, a readout. A ``Victim`` wraps one system (or an
-ensemble of them) with an access grade and with the rule by which draws are combined into one objective.
+A ``Victim`` wraps one system (or an ensemble of them) with an access grade and with the rule by which draws are combined into one
+objective.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sparring.core.errors import AccessError
 from sparring.core.noise import Noise
+from sparring.core.system import Combine, Readout, System, log_mean_prob
 
 ROW_BUDGET = 3_200_000  # input elements per network call; larger requests run in micro-batches of whole images
-
-Combine = Literal["logits", "probs", "loss"]
 
 
 class Access(IntEnum):
@@ -46,129 +45,6 @@ class Gradient(NamedTuple):
     loss: Tensor
     logits: Tensor
     members: Tensor
-
-
-@dataclass(frozen=True)
-class Part:
-    """One stage as an attacker sees it. ``forward(x, noise)`` is what is deployed, to the bit; ``backward`` is
-    "exact" (autograd), "identity", or a module whose Jacobian at the actual intermediate stands in (BPDA). ``atoms``: how many equally likely
-    things a random stage does, 0: not finitely many."""
-
-    name: str
-    forward: Callable[[Tensor, Noise], Tensor]
-    backward: Literal["exact", "identity"] | Callable[[Tensor], Tensor] = "exact"
-    random: bool = False
-    atoms: int = 0
-
-
-@dataclass(frozen=True)
-class Readout:
-    """The deployed decision: one draw, or a rule over ``samples`` draws. Scores are log-probabilities or logits."""
-
-    rule: Literal["single", "vote", "mean-prob", "mean-logit"] = "single"
-    samples: int = 1
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """(B,samples,K) logits of the draws -> (B,K) scores whose argmax is the deployed label."""
-        if self.rule == "mean-logit":
-            return logits.mean(1)
-        if self.rule == "vote":
-            votes = torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).to(logits.dtype).mean(1)
-            return votes + 1e-4 * logits.softmax(2).mean(1)  # ties go to the larger mean probability
-        return logits[:, 0] if self.rule == "single" else log_mean_prob(logits)
-
-    @property
-    def combine(self) -> Combine:
-        """The first EOT objective that matches this readout (PROTOCOL 1.2)."""
-        return "logits" if self.rule == "mean-logit" else "probs"
-
-
-class _Bpda(torch.autograd.Function):
-    """Forward: the deployed stage. Backward: the stand-in's Jacobian at the same input (Athalye et al. 2018, BPDA)."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, out: Tensor, stand_in: Any) -> Tensor:
-        ctx.save_for_backward(u)
-        ctx.stand_in = stand_in
-        return out.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *cotangent: Any) -> Any:
-        if ctx.stand_in == "identity":
-            return cotangent[0], None, None
-        (u,) = ctx.saved_tensors
-        with torch.enable_grad():
-            v = u.detach().requires_grad_(True)
-            grad = torch.autograd.grad(ctx.stand_in(v), v, cotangent[0])[0]
-        return grad, None, None
-
-
-def apply_part(part: Part, u: Tensor, noise: Noise) -> Tensor:
-    """One stage on intermediates ``u`` with its declared backward."""
-    if part.backward == "exact":
-        return part.forward(u, noise)
-    with torch.no_grad():
-        out = part.forward(u.detach(), noise)
-    return _Bpda.apply(u, out, part.backward)  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class System:
-    """A chain of parts in front of a network, with a readout. ``name`` says what it is; ``id`` fingerprints it.
-
-    ``frozen``: a seed that fixes all inference randomness, per image (threats fixed-w and known-w), or None.
-    ``exhaustive``: several draws go through the alternatives of a finitely random stage instead of sampling them.
-    ``noisy``: the network itself draws, it is called as network(x, noise).
-    """
-
-    network: Callable[..., Tensor]
-    parts: tuple[Part, ...] = ()
-    readout: Readout = field(default_factory=Readout)
-    name: str = ""
-    id: str = ""
-    frozen: int | None = None
-    exhaustive: bool = False
-    noisy: bool = False
-
-    @property
-    def has_noise(self) -> bool:
-        """Whether anything draws, be it frozen."""
-        return self.noisy or any(p.random for p in self.parts)
-
-    @property
-    def random(self) -> bool:
-        return self.frozen is None and self.has_noise
-
-    def logits(self, x: Tensor, noise: Noise, draws: int) -> Tensor:
-        """(B,draws,K): ``draws`` joint draws of all stages. A deterministic prefix runs once per image."""
-        if self.frozen is not None:
-            noise = Noise.of(self.frozen, "frozen", noise.image)
-        first = next((i for i, p in enumerate(self.parts) if p.random), len(self.parts))
-        u = x
-        for i, part in enumerate(self.parts[:first]):
-            u = apply_part(part, u, noise.child(f"stage{i}"))
-        if self.has_noise and draws > 1:
-            u, noise = u.repeat_interleave(draws, 0), replace(noise.repeat(draws), exhaustive=self.exhaustive)
-        for i, part in enumerate(self.parts[first:], first):
-            u = apply_part(part, u, noise.child(f"stage{i}"))
-        z = (self.network(u, noise.child("network")) if self.noisy else self.network(u)).float()
-        if not self.has_noise:  # nothing random: every draw is the same draw
-            return z[:, None].expand(-1, draws, -1)
-        return z.reshape(len(x), draws, -1)
-
-    def scores(self, x: Tensor, noise: Noise) -> Tensor:
-        """(B,K) deployed scores: one call of the deployed system, i.e. ``readout.samples`` draws."""
-        return self.readout.scores(self.logits(x, noise, self.readout.samples))
-
-    @property
-    def forwards_per_call(self) -> int:
-        """Network forwards that one deployed answer costs."""
-        return self.readout.samples if self.has_noise else 1
-
-
-def log_mean_prob(logits: Tensor) -> Tensor:
-    """(B,draws,K) -> (B,K): log of the mean over draws of softmax."""
-    return logits.log_softmax(2).logsumexp(1) - torch.log(torch.tensor(float(logits.shape[1])))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
-from sparring.core.query import Reparametrisation
 from sparring.core.registry import DEFENSES
-from sparring.core.spec import build, spec_text, split
-from sparring.core.victim import Part, Readout, System
+from sparring.core.spec import build, check_finite, spec_text, split
+from sparring.core.system import Part, Readout, Reparametrisation, System
 from sparring.models.classifier import weights_hash
 
 Backward = Literal["exact", "identity"] | nn.Module
@@ -177,6 +176,9 @@ class Composition:
 def defense(text: str | Composition | Defense) -> Any:
     """A defense from spec text: names joined by ``+``; a readout (vote, mean-prob, mean-logit) comes last."""
     if not isinstance(text, str):
+        for part in text.parts if isinstance(text, Composition) else (text,):
+            if is_dataclass(part):
+                check_finite(type(part).__name__, part)
         return text
     parts = [build(DEFENSES, p) for p in split(text, "+")]
     if not parts:

@@ -16,7 +16,7 @@ from sparring.core.spec import spec_text
 from sparring.defenses.base import Defended, joined
 from sparring.defenses.learned import load_network
 from sparring.models.classifier import weights_hash
-from sparring.models.load import load_model
+from sparring.models.load import load_model, named_by
 from sparring.models.trained import MeanLogits
 
 
@@ -49,6 +49,10 @@ class HGDEnsemble:
         if system.stages:
             raise SparringError(f"hgd-ensemble replaces the classifier and comes first, not after {system.name}")
         members = self._members()
+        with named_by(self.file):
+            return self._wired(system, members)
+
+    def _wired(self, system: Defended, members: list[dict[str, Any]]) -> Defended:
         models: dict[str, nn.Module] = {}
         for member in members:
             for spec in member["models"]:

@@ -16,14 +16,13 @@ from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.registry import DEFENSES
 from sparring.core.spec import parse, spec_text
-from sparring.core.victim import System
+from sparring.core.system import System
 from sparring.defenses.base import Defended, Stage, Surrogate, joined
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.coded import Levels
 from sparring.models.defective import masks
-from sparring.models.load import load_model
 from sparring.models.regularized import NoisyNetwork, ghosted
-from sparring.models.trained import card_spec
+from sparring.models.trained import trained
 from sparring.models.weights import read_card
 
 
@@ -44,7 +43,7 @@ class Retrained:
             raise SparringError(
                 f"{name}: {self.weights} holds {card.get('model', 'no classifier')}, not trained this way"
             )
-        classifier = load_model(card_spec(self.weights)).requires_grad_(False)
+        classifier = trained(self.weights).requires_grad_(False)
         made = replace(
             system,
             bare=system.bare or system.network,

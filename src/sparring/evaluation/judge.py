@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sparring.core.losses import margin
 from sparring.core.noise import Noise
-from sparring.core.victim import ROW_BUDGET, System
+from sparring.core.system import System
+from sparring.core.victim import ROW_BUDGET
 
 
 class Score(NamedTuple):

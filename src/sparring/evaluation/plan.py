@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.base import Attack
+from sparring.attacks.attack import Attack
 from sparring.core.errors import SparringError
 from sparring.core.victim import Access, Goal
 from sparring.defenses.base import Defended
@@ -154,8 +154,7 @@ def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequenc
     """
     found: list[Attack] = []
     for a in attacks:
-        free = a.method.goal is Goal.MINIMAL or getattr(a.method, "std", None) is not None
-        if a.budget < float("inf") or free:
+        if a.bounded:
             found.append(a)
         else:
             found += [a.with_eps(e) for e in (eps or (default_eps(a.norm, shape),))]
@@ -230,9 +229,18 @@ def _runs(seat: Seat, attack: Attack, seed: int, data_hash: str) -> list[Run]:
             source = "blind" if blind else view.id
             key = (str(attack), source, seat.stop, own, data_hash, _resolved(attack), seat.queries)
             digest = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
-            name = view.name if seat.repeats == 1 else f"draw{repeat}"
             white = seat.stop == "success" and view.victim.systems[0].frozen is None
-            found.append(Run(digest, replace(view, name=name), attack, seat.stop, own, white, seat.queries))
+            found.append(
+                Run(
+                    digest,
+                    view if seat.repeats == 1 else replace(view, draw=repeat),
+                    attack,
+                    seat.stop,
+                    own,
+                    white,
+                    seat.queries,
+                )
+            )
     return found
 
 

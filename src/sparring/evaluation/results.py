@@ -134,7 +134,9 @@ class Rows:
         """
         index = np.flatnonzero(mask)
         # averaged draws stay in the order they were drawn, so that the first is a fair one
-        quality = (self["view"][index],) if average else (-self["margin"][index], self["p_select"][index])
+        quality = (
+            (self["view"][index], self["draw"][index]) if average else (-self["margin"][index], self["p_select"][index])
+        )
         order = np.lexsort((*quality, self["image"][index]))
         index = index[order]
         images, start = np.unique(self["image"][index], return_index=True)
@@ -144,8 +146,8 @@ class Rows:
         )
         share = k / draws
         if average:
-            # within a draw (the view's name before "/") the worst view counts, then draws are averaged
-            draw = np.array([str(v).partition("/")[0] for v in self["view"][index]])
+            # within a draw the worst view counts, then draws are averaged
+            draw = self["draw"][index]
             change = (draw[1:] != draw[:-1]) | (self["image"][index][1:] != self["image"][index][:-1])
             group = np.flatnonzero(np.concatenate([[True], change]))
             share, k8, plain8 = (np.minimum.reduceat(v, group) for v in (share, k8, plain8))

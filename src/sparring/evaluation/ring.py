@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparring.attacks.engine import Batch, Outcome, RunOptions
+from sparring.core.columns import OUTCOME, STOPS
 from sparring.core.geometry import NORMS, distance, within
 from sparring.core.noise import Noise
-from sparring.core.victim import System
+from sparring.core.system import System
 from sparring.evaluation.lattice import lattice_points, truncate
 from sparring.evaluation.plan import Cell, Plan, Run
 from sparring.evaluation.results import CLEAN
@@ -121,29 +123,21 @@ class Ring:
 
         live = ~skip
         start = self._attack(run.warm, number, rows, text)["x"].to(x.device)[live] if run.warm else None
-        outcome = run.attack.on(
-            run.view.victim,
-            x[live],
-            y[live],
-            keys[live],
-            stop=run.stop,
-            slots=self.slots,
-            seed=run.seed,
-            reparam=run.view.reparam,
-            queries=run.queries,
-            start=start,
-            progress=advance,
-        )
+        batch = Batch(x[live], y[live], keys[live], start=start).capped(run.queries)
+        options = RunOptions(run.stop, self.slots, run.seed, run.view.reparam, advance)
+        outcome = run.attack.on(run.view.victim, batch, options)
         self._say((count - done) * weight, text)
-        columns = {k: getattr(outcome, k) for k in outcome.__dataclass_fields__ if k not in ("distance", "margin")}
-        full = {
-            "x": x.clone(),
-            "success": skip.clone(),
-            **{
-                k: torch.zeros(len(x), dtype=torch.int64, device=x.device) for k in columns if k not in ("x", "success")
-            },
+        # an image that is wrong when clean is its own adversarial point, found at once and for nothing
+        wrong = {
+            "success": skip,
+            "job": 0 * y,
+            "first_hit": 0 * y,
+            "best_hit": 0 * y,
+            "stopped": 0 * y + STOPS.index("wrong when clean"),
         }
-        for k, v in columns.items():
+        whole = Outcome.unseen(x).put(**wrong)
+        full = dict(whole.items())
+        for k, v in outcome.items():
             full[k][live] = v
         if self.made.images.lattice:
             # a refined point may be pooled into any ball that holds its float point: it must not be further away
@@ -193,15 +187,18 @@ class Ring:
             "eps": 0.0,
             "pooled": attack_text == "none",
             "averaged": False,
+            "kind": "",
+            "start": "",
+            "draw": 0,
+            "judge": system.id[:16],
         }
         x = self._batch(rows)[0]
         zero = torch.zeros(len(x), dtype=torch.int64)
-        costs = dict.fromkeys(
-            ("forwards", "backwards", "job", "first_hit", "best_hit", "nonfinite_gradients", "zero_gradients"), zero
-        )
-        return self._judged(fixed, system, {"x": x, "success": zero.bool(), **costs}, rows)
+        untouched = Outcome.unseen(x).put(job=zero, first_hit=zero, best_hit=zero)
+        return self._judged(fixed, system, dict(untouched.items()), rows)
 
     def _rows_of(self, cell: Cell, run: Run, points: dict[str, Tensor], rows: slice) -> dict[str, list[Any]]:
+        judge = run.view.judge or cell.seat.judge
         fixed = {
             "defense": cell.defense,
             "threat": str(cell.threat),
@@ -212,8 +209,12 @@ class Ring:
             "eps": cell.attack.budget,
             "pooled": cell.seat.pooled,
             "averaged": cell.seat.averaged,
+            "kind": cell.attack.method.kind,
+            "start": cell.attack.method.starts_at,
+            "draw": run.view.draw,
+            "judge": judge.id[:16],
         }
-        return self._judged(fixed, run.view.judge or cell.seat.judge, points, rows)
+        return self._judged(fixed, judge, points, rows)
 
     def _judged(
         self, fixed: dict[str, Any], system: System, points: dict[str, Tensor], rows: slice
@@ -255,18 +256,7 @@ class Ring:
             "label_8bit": label8,
             "k_truncated": plain,
             **{n: distance(delta.double(), n) for n in NORMS},
-            **{
-                k: points[k]
-                for k in (
-                    "forwards",
-                    "backwards",
-                    "job",
-                    "first_hit",
-                    "best_hit",
-                    "nonfinite_gradients",
-                    "zero_gradients",
-                )
-            },
+            **{c.stored: points[c.name] for c in OUTCOME if c.stored not in ("", "source_fooled")},
         }
         listed = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()}
         return {**{k: [v] * count for k, v in fixed.items()}, **listed}

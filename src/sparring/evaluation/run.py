@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from sparring.attacks.base import Attack, attack
+from sparring.attacks.attack import Attack, attack
 from sparring.core.errors import SparringError
 from sparring.evaluation.checks.base import Finding, run_checks
 from sparring.evaluation.judge import Judge

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sparring.attacks.base import attack as make_attack
+from sparring.attacks.attack import attack as make_attack
+from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.errors import SparringError
 from sparring.core.geometry import NORMS, distance
 from sparring.evaluation.judge import Judge
@@ -65,22 +66,12 @@ def make_images(
         if progress:
             progress(done, len(x), str(method))
 
-    found = method.on(
-        view.victim,
-        x,
-        y,
-        made.keys,
-        stop=seat.stop,
-        slots=slots,
-        seed=seed,
-        reparam=view.reparam,
-        progress=advance,
-    )
+    outcome = method.on(view.victim, Batch(x, y, made.keys), RunOptions(seat.stop, slots, seed, view.reparam, advance))
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({"x": found.x.contiguous(), "y": y}, partial / "images.safetensors")
-    quantised = truncate(found.x, x) if made.images.lattice else found.x
+    save_file({"x": outcome.x.contiguous(), "y": y}, partial / "images.safetensors")
+    quantised = truncate(outcome.x, x) if made.images.lattice else outcome.x
     for i, image in enumerate(quantised):
         array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(partial / f"{i:05d}.png")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.base import Attack
+from sparring.attacks.attack import Attack
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.data.images import ImageSet

@@ -24,47 +24,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sparring.core.columns import ROW
 from sparring.core.errors import SparringError
 
-SCHEMA = pa.schema(
-    [
-        ("defense", pa.string()),
-        ("threat", pa.string()),
-        ("attack", pa.string()),
-        ("view", pa.string()),
-        ("run", pa.string()),
-        ("norm", pa.string()),
-        ("eps", pa.float64()),
-        ("image", pa.string()),
-        ("y", pa.int64()),
-        ("random", pa.bool_()),
-        ("pooled", pa.bool_()),
-        ("averaged", pa.bool_()),
-        ("source_fooled", pa.bool_()),
-        ("feasible", pa.bool_()),
-        ("correct", pa.bool_()),
-        ("p_select", pa.float64()),
-        ("margin", pa.float64()),
-        ("k", pa.int64()),
-        ("draws", pa.int64()),
-        ("label", pa.int64()),
-        ("lattice", pa.bool_()),
-        ("k_8bit", pa.int64()),
-        ("label_8bit", pa.int64()),
-        ("k_truncated", pa.int64()),
-        ("linf", pa.float64()),
-        ("l2", pa.float64()),
-        ("l1", pa.float64()),
-        ("l0", pa.float64()),
-        ("forwards", pa.int64()),
-        ("backwards", pa.int64()),
-        ("job", pa.int64()),
-        ("first_hit", pa.int64()),
-        ("best_hit", pa.int64()),
-        ("nonfinite_gradients", pa.int64()),
-        ("zero_gradients", pa.int64()),
-    ]
-)
+TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
 
 PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pyarrow", "pydantic", "timm", "torchvision")
 
@@ -146,11 +110,11 @@ def whole_images(table: pa.Table, record: Mapping[str, Any]) -> tuple[pa.Table, 
     # older folders do not say how many rows an image has: as many as there are different ones
     expected = record.get("rows_per_image") or distinct.group_by(key[1:]).aggregate([]).num_rows
     counts = distinct.group_by("image").aggregate([("run", "count")])
-    whole = counts.filter(pc.greater_equal(counts["run_count"], expected))["image"]
+    whole = counts.filter(pc.field("run_count") >= expected)["image"]
     if len(whole) == record["images"] and record["complete"]:
         return table, ""
     missing = f"interrupted: {len(whole)} of {record['images']} images have been through every attack; the same command with the same --out resumes"
-    return table.filter(pc.is_in(table["image"], whole)), missing
+    return table.filter(pc.field("image").isin(whole.to_pylist())), missing
 
 
 def read_pictures(folder: str | Path) -> list[tuple[dict[str, str], dict[str, Tensor]]]:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from torch import nn
@@ -18,6 +20,19 @@ from sparring.core.spec import Spec, build, parse
 from sparring.models.classifier import Classifier
 from sparring.models.small import SmallCNN
 from sparring.models.weights import load_weights, seeded
+
+_FROM_FILE: ContextVar[str] = ContextVar("from_file", default="")
+
+
+@contextmanager
+def named_by(file: str | Path) -> Iterator[None]:
+    """While this is open model specs come from ``file``, and a file names registered models only: never code to import, at no depth."""
+    token = _FROM_FILE.set(str(file))
+    try:
+        yield
+    finally:
+        _FROM_FILE.reset(token)
+
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -105,6 +120,10 @@ def small_cnn(weights: str | None = None, classes: int = 10, channels: int = 1) 
 @MODELS("python")
 def python_model(factory: str, weights: str | None = None) -> Classifier:
     """Your own code: ``python:module:factory`` calls factory() -> nn.Module (images in [0,1] -> logits)."""
+    if file := _FROM_FILE.get():
+        raise SparringError(
+            f"{file} names python:{factory}, code to import; a file names registered models only, so it was not loaded"
+        )
     module_name, colon, attribute = factory.partition(":")
     if not colon:
         raise SparringError(f"python:{factory}: write python:module:factory")

@@ -12,7 +12,7 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import MODELS
 from sparring.core.spec import Spec, parse
 from sparring.models.classifier import Classifier
-from sparring.models.load import load_model
+from sparring.models.load import load_model, named_by
 from sparring.models.weights import read_card
 
 
@@ -28,7 +28,8 @@ def card_spec(weights: str | Path) -> str:
 @MODELS("trained")
 def trained(weights: str) -> Classifier:
     """The classifier of a weights file that ``sparring train classifier`` wrote: ``trained:W.safetensors``."""
-    return load_model(card_spec(weights))
+    with named_by(Path(weights).with_suffix(".json")):
+        return load_model(card_spec(weights))
 
 
 class MeanLogits(nn.Module):

@@ -18,10 +18,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
+from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
-from sparring.core.victim import Access, System, Victim
+from sparring.core.system import System
+from sparring.core.victim import Access, Victim
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.prepare import prepare
@@ -192,7 +194,7 @@ def _points(
         steps = 1 if kind == "fgsm" else int(kind.removeprefix("ifgsm"))
         label = victim.scores(clean, noise).argmax(1)
         spec = f"bim:steps={steps},step_size={1 / steps},eps=1"
-        x = attack(spec).on(victim, clean, label, keys, stop="never", seed=config.seed, eps=eps).x
+        x = attack(spec).on(victim, Batch(clean, label, keys, eps), RunOptions("never", seed=config.seed)).x
     points = (x * 255).round()
     moved = (points - clean * 255).abs().flatten(1).amax(1)
     assert bool((moved <= eps * 255 + 0.01).all()), f"{member} left its ball: a bug, please report it"

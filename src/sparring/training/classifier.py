@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
 from sparring.core.spec import Spec, parse
 from sparring.data.images import ImageSet

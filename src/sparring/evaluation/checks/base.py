@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.base import Attack
+from sparring.attacks.attack import Attack
 from sparring.core.noise import Noise, image_keys
 from sparring.core.registry import CHECKS
 from sparring.defenses.base import Defended

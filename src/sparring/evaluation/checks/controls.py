@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.base import attack
+from sparring.attacks.attack import attack
 from sparring.core.noise import Noise
 from sparring.defenses.base import Defended, Stage, Surrogate
 from sparring.evaluation.checks.base import Context

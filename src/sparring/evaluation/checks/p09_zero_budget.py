@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.noise import Noise
 from sparring.core.victim import Access, Victim
 from sparring.evaluation.checks.base import Answer, Context, check
@@ -48,21 +48,10 @@ def zero_budget(c: Context) -> list[Answer]:
         system = defended.system()
         clean = judge.score(system, c.x, c.y, c.keys)
         draws = judge.draws_for(system)
-        for text in (a for a in c.attacks if a.method.needs is not Access.NONE):
-            short = {
-                f.name: min(vars(text.method)[f.name], {"steps": STEPS, "searches": 1}[f.name])
-                for f in fields(text.method)
-                if f.name in ("steps", "searches")
-            }
-            method = replace(text.method, **short)
-            attack = replace(
-                text,
-                method=method,
-                setting=replace(text.setting, eps=0.0, restarts=1, targets=min(1, text.setting.targets)),
-            )
-            victim = Victim((system,), method.needs, 2 if system.random else 1)
-            eps = torch.zeros(len(c.x))
-            points = attack.on(victim, c.x, c.y, c.keys, stop="never", seed=c.seed, eps=eps)
+        for attack in (a.brief(STEPS) for a in c.attacks if a.method.needs is not Access.NONE):
+            victim = Victim((system,), attack.method.needs, 2 if system.random else 1)
+            batch = Batch(c.x, c.y, c.keys, eps=torch.zeros(len(c.x)))
+            points = attack.on(victim, batch, RunOptions("never", seed=c.seed))
             inside = (points.x - c.x).abs().flatten(1).amax(1) == 0
             again = judge.score(system, torch.where(inside[:, None, None, None], points.x, c.x), c.y, c.keys)
             difference = float((again.k - clean.k).double().mean() / draws)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.noise import Noise
-from sparring.core.victim import apply_part
+from sparring.core.system import apply_part
 from sparring.evaluation.checks.base import Answer, Context, check
 from sparring.evaluation.checks.controls import FunctionStage, context
 

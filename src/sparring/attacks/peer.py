@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.base import Attack, Setting
-from sparring.attacks.engine import Outcome
+from sparring.attacks.attack import Attack, Setting
+from sparring.attacks.engine import Batch, Outcome, RunOptions
+from sparring.attacks.method import Kind, Method
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
 from sparring.core.geometry import NORMS, Norm, distance, within
@@ -24,25 +24,21 @@ from sparring.core.losses import success_margin
 from sparring.core.noise import Noise, word
 from sparring.core.registry import suggest
 from sparring.core.spec import Spec, convert, number, show
-from sparring.core.victim import Access, Goal, Victim
+from sparring.core.victim import Goal, Victim
 
 
 @dataclass(frozen=True)
-class Foreign:
+class Peer(Method):
     """A peer's attack: library, class name and constructor options. Needs gradients as far as we know."""
 
-    needs: ClassVar = Access.GRADIENT
-    norms: ClassVar = NORMS
-    steps: ClassVar = 0
-    spec_name: ClassVar = "foreign"
+    norms = NORMS
     library: str
     name: str
     options: tuple[tuple[str, Any], ...] = ()
-    bounded: bool = field(default=True, repr=False)
 
     @property
-    def goal(self) -> Goal:
-        return Goal.BUDGET if self.bounded else Goal.MINIMAL
+    def kind(self) -> Kind:
+        return "iterative"
 
     def call(self, network: nn.Module, x: Tensor, y: Tensor, eps: float | None) -> Tensor:
         """The peer's points (N,C,H,W) for images x and labels y."""
@@ -54,62 +50,71 @@ class Foreign:
         return getattr(library.attacks, self.name)(**dict(self.options))(model, x, y, epsilons=eps)[1]
 
 
-class ForeignAttack(Attack):
-    """A peer's attack in a setting; the same face as any ``Attack``."""
+class UnboundedPeer(Peer):
+    """The same without a budget: the nearest adversarial point."""
+
+    goal = Goal.MINIMAL
+
+
+@dataclass(frozen=True)
+class PeerAttack(Attack):
+    """A peer's attack in a setting. It cannot keep masks, starts, query caps, reparametrizations or an eps that differs between images:
+    given one, it raises SparringError.
+    """
+
+    unused = ("restarts", "targets", "target")
+    method: Peer
+
+    @classmethod
+    def why_unused(cls, field: str) -> str:
+        return "give the peer's own option"
+
+    @property
+    def name(self) -> str:
+        return f"{self.method.library}.{self.method.name}"
 
     def __str__(self) -> str:
         parts = [f"{k}={show(v)}" for k, v in self.method.options]
         parts += [f"norm={self.norm}"] + ([f"eps={show(self.budget)}"] if self.setting.eps is not None else [])
-        return f"{self.method.library}.{self.method.name}:{','.join(parts)}"
+        return f"{self.name}:{','.join(parts)}"
 
     def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
         """Unknown before it runs: one gradient a step, where it has steps."""
         steps = int(dict(self.method.options).get("steps", 1))
         return steps * victim.cost, steps * victim.cost
 
-    def on(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        keys: Tensor,
-        *,
-        seed: int = 0,
-        slots: int = 64,
-        progress: Callable[[int], None] | None = None,
-        eps: Tensor | None = None,
-        **ignored: Any,
-    ) -> Outcome:
-        """As ``Attack.on``, ``slots`` images at a time. ``stop``, masks, starts and query caps are not theirs to obey:
-        given one they cannot keep (mask, start, queries, reparam, an eps that differs between images) this raises SparringError. ``forwards`` is
-        the mean of a batch.
-        """
-        for name in ("mask", "start", "queries", "reparam"):
-            if ignored.get(name) is not None:
+    def brief(self, steps: int) -> Attack:
+        return self  # its options are its own
+
+    def perform(self, victim: Victim, batch: Batch, eps: Tensor, options: RunOptions) -> Outcome:
+        """``slots`` images at a time; ``stop`` is not its to obey. ``forwards`` is the mean of a batch."""
+        given = {"mask": batch.mask, "start": batch.start, "queries": batch.queries, "reparam": options.reparam}
+        for name, value in given.items():
+            if value is not None:
                 raise SparringError(f"{self}: an attack of another library cannot be given {name}=")
-        budget = self.setting.eps
-        if eps is not None and len(eps):
-            if float(eps.min()) != float(eps.max()):
-                raise SparringError(f"{self}: an attack of another library cannot be given an eps per image")
-            budget = float(eps[0])
-        points, calls = x.clone(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        for rows in torch.arange(len(x), device=x.device).split(slots):
-            network = _Source(victim, seed).eval()
+        if len(eps) and float(eps.min()) != float(eps.max()):
+            raise SparringError(f"{self}: an attack of another library cannot be given an eps per image")
+        budget = float(eps[0]) if len(eps) and math.isfinite(float(eps[0])) else None
+        x, y = batch.clean, batch.label
+        points, calls = x.clone(), torch.zeros_like(y)
+        for rows in torch.arange(len(x), device=x.device).split(options.slots):
+            network = _Source(victim, options.seed).eval()
             with torch.enable_grad():
-                found = self.method.call(network, x[rows].clone(), y[rows], budget)
-            points[rows] = found.detach().to(x.dtype)
+                made = self.method.call(network, x[rows].clone(), y[rows], budget)
+            points[rows] = made.detach().to(x.dtype)
             calls[rows] = -(-network.calls // len(rows))
-            if progress:
-                progress(len(rows))
+            if options.progress:
+                options.progress(len(rows))
         with torch.no_grad():
-            logits = victim.logits(points, Noise.of(seed, "attack", keys))
+            logits = victim.logits(points, Noise.of(options.seed, "attack", batch.keys))
         margin = success_margin(logits, y, None)
+        won = (margin > 0) & within(points - x, eps, self.norm)
+        hit, zero = torch.where(won, 0, -1), torch.zeros_like(y)
         size = distance(points - x, self.norm)
-        inside = within(points - x, torch.full_like(size, math.inf if budget is None else budget), self.norm)
-        zero = torch.zeros_like(calls)
-        won = (margin > 0) & inside
-        hit = torch.where(won, 0, -1)
-        return Outcome(points, won, margin, size, calls, calls, zero, hit, hit, zero, zero)
+        outcome = Outcome.unseen(x).put(
+            x=points, success=won, margin=margin, distance=size, job=zero, first_hit=hit, best_hit=hit
+        )
+        return outcome.put(forwards=calls, backwards=calls, margin_end=margin)
 
 
 class _Source(nn.Module):
@@ -126,7 +131,7 @@ class _Source(nn.Module):
         return self.victim.graph(x, Noise.of(self.seed, "foreign", keys, self.asked))
 
 
-def foreign_attack(spec: Spec) -> ForeignAttack:
+def peer_attack(spec: Spec) -> PeerAttack:
     """An attack from ``LIBRARY.CLASS:norm=...,eps=...,option=value``; options are checked against the constructor."""
     library, _, name = spec.name.partition(".")
     module = need(library, "peers")
@@ -147,8 +152,8 @@ def foreign_attack(spec: Spec) -> ForeignAttack:
             raise SparringError(f"{spec.name}: unknown field {key!r}{suggest(key, known)}")
         else:
             options.append((key, _value(text)))
-    method = Foreign(library, name, tuple(sorted(options)), eps is not None)
-    return ForeignAttack(method, replace(Setting(), norm=norm, eps=eps))
+    method = (UnboundedPeer if eps is None else Peer)(library, name, tuple(sorted(options)))
+    return PeerAttack(method, Setting(norm=norm, eps=eps))
 
 
 def _value(text: str) -> Any:

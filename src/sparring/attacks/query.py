@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,22 +16,10 @@ from sparring.core import losses
 from sparring.core.geometry import Ball
 from sparring.core.losses import LossName
 from sparring.core.noise import Noise
-from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal, Gradient, Victim
+from sparring.core.system import Reparametrisation
+from sparring.core.victim import Gradient, Victim
 
 CANDIDATE_BUDGET = 12_800_000  # elements of candidates (rows x candidates x pixels) held at once
-
-
-class Reparametrisation(Protocol):
-    """x' = h(v): the attack moves v inside the ball, the victim sees h(v) (threat T9, PROTOCOL 4.4 card L1)."""
-
-    def emit(self, v: Tensor, clean: Tensor, ball: Ball) -> Tensor:
-        """The image h(v), inside ball and box."""
-        ...
-
-    def pullback(self, grad: Tensor, v: Tensor, clean: Tensor, ball: Ball) -> Tensor:
-        """Gradient at h(v) -> gradient at v."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,8 @@ class Ledger:
 class Query:
     """clean (B,C,H,W) in [0,1]; label (B,); target (B,) class to aim at or None; ball; t (B,) iterations done.
 
-    ``must_hit``: the goal is the target itself; otherwise a target only guides an untargeted attack.
+    ``must_hit``: the goal is the target itself; otherwise a target only guides an untargeted attack. The victim, the stream of noise and
+    the ledger are private: every question goes through a method here, which meters it.
     """
 
     clean: Tensor
@@ -60,16 +48,20 @@ class Query:
     target: Tensor | None
     ball: Ball
     t: Tensor
-    victim: Victim
-    stream: Noise
-    ledger: Ledger
+    _victim: Victim
+    _stream: Noise
+    _ledger: Ledger
     must_hit: bool = False
     reparam: Reparametrisation | None = None
     start: Tensor | None = None  # (B,C,H,W) points to begin at, where the caller gave some
 
     def noise(self, tag: str) -> Noise:
         """The attack's own randomness at this step."""
-        return self.stream.on(self.t).child("attack").child(tag)
+        return self._stream.on(self.t).child("attack").child(tag)
+
+    def steady_noise(self, tag: str) -> Noise:
+        """Noise that is the same at every step."""
+        return self._stream.on(torch.zeros_like(self.t)).child(tag)
 
     def gradient(
         self, x: Tensor, loss: LossName = "ce", call: str = "", via: Callable[[Tensor], Tensor] | None = None
@@ -86,13 +78,13 @@ class Query:
         with torch.enable_grad():
             leaf = point.detach().requires_grad_(via is not None)
             shown = leaf if via is None else via(leaf)
-        answer = self.victim.gradient(shown.detach(), objective, self._draws(call))
-        self.ledger.spend(self.victim.cost, self.victim.cost, self.victim.cost)
+        answer = self._victim.gradient(shown.detach(), objective, self._draws(call))
+        paid = self._ledger.spend(self._victim.cost, self._victim.cost, self._victim.cost)
         grad = answer.grad if via is None else torch.autograd.grad(shown, leaf, answer.grad)[0]
-        self.ledger.note_gradient(grad)
+        self._ledger.note_gradient(grad)
         if via is None:
-            logits = self._verified(point, answer.logits, call) if self.victim.amp else answer.logits
-            self.ledger.observe(point, self.margin(logits))
+            logits = self._verified(point, answer.logits, call) if self._victim.amp else answer.logits
+            self._ledger.observe(point, torch.where(paid >= self._victim.cost, self.margin(logits), -torch.inf))
         return answer._replace(grad=self._pulled(grad, x))
 
     def jacobian(
@@ -104,11 +96,11 @@ class Query:
         coefficients (B,k,K) and the logits (B,K).
         """
         point = self._emit(x)
-        grads, weights, logits = self.victim.jacobian(point, rows_of, self._draws(call))
-        self.ledger.spend(self.victim.cost, self.victim.cost * grads.shape[1], self.victim.cost)
-        if self.victim.amp:
+        grads, weights, logits = self._victim.jacobian(point, rows_of, self._draws(call))
+        paid = self._ledger.spend(self._victim.cost, self._victim.cost * grads.shape[1], self._victim.cost)
+        if self._victim.amp:
             logits = self._verified(point, logits, call)
-        self.ledger.observe(point, self.margin(logits))
+        self._ledger.observe(point, torch.where(paid >= self._victim.cost, self.margin(logits), -torch.inf))
         grads = grads.nan_to_num(0.0, 0.0, 0.0)
         if self.reparam is not None:
             grads = torch.stack([self._pulled(g, x) for g in grads.unbind(1)], 1)
@@ -119,13 +111,13 @@ class Query:
 
         ``only`` (B,) bool: ask about these rows, the others answer 0 and pay nothing.
         """
-        return self._ask(x, call, self.victim.scores, self.margin, only=only)
+        return self._ask(x, call, self._victim.scores, self.margin, only=only)
 
     def labels(self, x: Tensor, call: str = "", only: Tensor | None = None) -> Tensor:
         """Labels of the deployed system: (B,) for points (B,C,H,W), (B,k) for candidates (B,k,C,H,W); ``only`` as in
         ``scores``.
         """
-        return self._ask(x, call, self.victim.labels, lambda labels: 2.0 * self.fooled(labels) - 1, only=only)
+        return self._ask(x, call, self._victim.labels, lambda labels: 2.0 * self.fooled(labels) - 1, only=only)
 
     def fooled(self, labels: Tensor) -> Tensor:
         """(B,) or (B,k) bool: do these labels fulfil the goal?"""
@@ -142,7 +134,7 @@ class Query:
         found = []
         for first in range(0, count, size):
             last = min(first + size, count)
-            z = self._ask(make(first, last), call, self.victim.scores, self.margin, first)
+            z = self._ask(make(first, last), call, self._victim.scores, self.margin, first)
             found.append(self.margin(z))
         return torch.cat(found, 1)
 
@@ -160,9 +152,9 @@ class Query:
         points = x[:, None] if single else x
         if self.reparam is not None:
             points = torch.stack([self._emit(u) for u in points.unbind(1)], 1)
-        count, unit, noise = points.shape[1], self.victim.score_cost, self._draws(call)
+        count, unit, noise = points.shape[1], self._victim.score_cost, self._draws(call)
         wanted = torch.ones_like(self.t) if only is None else only.to(self.t.dtype)
-        paid = self.ledger.spend(wanted * unit * count, 0, unit)
+        paid = self._ledger.spend(wanted * unit * count, 0, unit)
         affordable = torch.arange(count, device=x.device) * unit < paid[:, None]
         asked = affordable.flatten().nonzero()[:, 0]
         noise = noise if single else noise.repeat(count, first)
@@ -170,12 +162,12 @@ class Query:
         answer = ask(points.flatten(0, 1)[asked], noise.at(asked)) if len(asked) else self._nothing(ask)
         full = answer.new_zeros(len(x) * count, *answer.shape[1:]).index_copy(0, asked, answer)
         full = full.unflatten(0, (len(x), count))
-        self.ledger.observe(points, torch.where(affordable, judge(full), -torch.inf))
+        self._ledger.observe(points, torch.where(affordable, judge(full), -torch.inf))
         return full[:, 0] if single else full
 
     def _nothing(self, ask: Callable[[Tensor, Noise], Tensor]) -> Tensor:
         """An answer about no image: labels (0,), or scores (0,K) wide enough for every label."""
-        if ask == self.victim.labels:
+        if ask == self._victim.labels:
             return self.label[:0]
         return self.clean.new_zeros(0, max(2, int(self.label.amax()) + 1))
 
@@ -197,13 +189,13 @@ class Query:
         won = (self.margin(logits) > 0).nonzero()[:, 0]
         if not len(won):
             return logits
-        exact = self.victim.logits(point[won], self._draws(call).at(won))
+        exact = self._victim.logits(point[won], self._draws(call).at(won))
         spent = torch.zeros(len(point), dtype=torch.int64, device=point.device)
-        self.ledger.spend(spent.index_fill(0, won, self.victim.cost), 0, self.victim.cost)
+        self._ledger.spend(spent.index_fill(0, won, self._victim.cost), 0, self._victim.cost)
         return logits.index_copy(0, won, exact)
 
     def _draws(self, call: str) -> Noise:
-        return self.stream.on(self.t).child("defense-in-attack").child(call)
+        return self._stream.on(self.t).child("defense-in-attack").child(call)
 
     def _emit(self, x: Tensor) -> Tensor:
         return x if self.reparam is None else self.reparam.emit(x, self.clean, self.ball)
@@ -211,25 +203,3 @@ class Query:
     def _pulled(self, grad: Tensor, x: Tensor) -> Tensor:
         grad = grad.nan_to_num(0.0, 0.0, 0.0)
         return grad if self.reparam is None else self.reparam.pullback(grad, x, self.clean, self.ball)
-
-
-class Method(Protocol):
-    """An attack: a frozen dataclass with two pure functions over rows. The engine owns the loop.
-
-    ``init`` makes the state of new rows (a leaf ``x`` is required); ``advance`` is one iteration. Optional
-    ``done(q, s) -> (B,) bool`` ends rows early; ``iterations`` counts them where ``steps`` does not; ``settled`` (class
-    variable): every point of note has been asked, the last iterate needs no look. Class variables: ``needs``
-    (Access), ``goal`` (Goal), ``norms`` (supported norms, the first is the default). ``steps``: iterations.
-    """
-
-    @property
-    def needs(self) -> Access: ...
-    @property
-    def goal(self) -> Goal: ...
-    @property
-    def norms(self) -> tuple[str, ...]: ...
-    @property
-    def steps(self) -> int: ...
-
-    def init(self, q: Query) -> Rows: ...
-    def advance(self, q: Query, s: Rows) -> Rows: ...

@@ -1,0 +1,267 @@
+"""``Attack``: a method with its ball, restarts and goal; what a spec text names and what users run."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sparring.attacks import engine
+from sparring.attacks.engine import Batch, Outcome, RunOptions, Stop
+from sparring.attacks.engine.loop import Aim
+from sparring.attacks.method import Method
+from sparring.core.errors import SparringError
+from sparring.core.geometry import Norm
+from sparring.core.noise import Noise, image_keys
+from sparring.core.registry import ATTACKS
+from sparring.core.spec import build, check_fields, check_finite, parse, show, signature, spec_text
+from sparring.core.system import System
+from sparring.core.victim import Access, Victim
+
+LIBRARIES = ("foolbox", "torchattacks")  # whose attacks a spec may name: attacks/peer.py
+TargetChoice = Literal["random", "next", "least"] | int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The fields every attack spec shares, whatever the method.
+
+    norm, eps (pixel units of [0,1]; None: the data's default budget, unbounded for minimum-norm methods), restarts,
+    targets (aim at this many runner-up classes in turn, success still untargeted), target (a targeted goal:
+    "random", "next", "least" likely, or a class number).
+    """
+
+    norm: Norm | None = None
+    eps: float | None = None
+    restarts: int = 1
+    targets: int = 0
+    target: TargetChoice | None = None
+
+
+SHARED = signature(Setting)
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
+    """A method in a setting. Frozen; ``dataclasses.replace`` to vary. ``str()`` is its canonical spec text.
+
+    There are three kinds: one method in the engine, a cascade, a peer's attack. All are entered through ``on``, which no kind overrides: it
+    refuses a missing ball, a missing access and a budget that is no number before ``perform`` sees anything.
+    """
+
+    method: Method
+    setting: Setting = Setting()
+    unused: ClassVar[tuple[str, ...]] = ()
+    """Settings that this kind has no use for; giving one is an error."""
+
+    def __post_init__(self) -> None:
+        check_finite(self.name, self.method)
+        check_finite(self.name, self.setting)
+        setting, blank = self.setting, Setting()
+        for field in self.unused:
+            if vars(setting)[field] != vars(blank)[field]:
+                raise SparringError(f"{self.name}: {field}= has no use here: {type(self).why_unused(field)}")
+        if self.norm not in self.method.norms:
+            raise SparringError(
+                f"{self.name}: norm={self.norm} is not supported (takes {', '.join(self.method.norms)})"
+            )
+        if (setting.eps or 0) < 0 or setting.restarts < 1 or setting.targets < 0:
+            raise SparringError(f"{self.name}: eps and targets must not be negative and restarts must be at least 1")
+        if setting.target is not None and setting.targets:
+            raise SparringError(
+                f"{self.name}: target= (a targeted goal) and targets= (a multi-target untargeted attack) exclude each other"
+            )
+
+    @classmethod
+    def why_unused(cls, field: str) -> str:
+        """One clause for the error about a setting in ``unused``."""
+        return "this kind of attack does not read it"
+
+    @abstractmethod
+    def perform(self, victim: Victim, batch: Batch, eps: Tensor, options: RunOptions) -> Outcome:
+        """Make the points. ``eps`` (N,): the budgets, checked."""
+
+    @abstractmethod
+    def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
+        """(forwards, backwards) of an image of so many ``values`` that survives everything; what a dry run prints."""
+
+    @abstractmethod
+    def brief(self, steps: int) -> Attack:
+        """The same attack cut to a few steps and one job: for checks that ask whether it runs at all."""
+
+    @property
+    def norm(self) -> Norm:
+        return self.setting.norm or self.method.norms[0]
+
+    @property
+    def name(self) -> str:
+        """The method's registered name, or where it is to be imported from."""
+        return spec_text(self.method, bare=True)
+
+    def __str__(self) -> str:
+        parts = [spec_text(self.method)]
+        for field in fields(self.setting):
+            value, default = (
+                vars(self.setting)[field.name],
+                self.method.norms[0] if field.name == "norm" else field.default,
+            )
+            if value is not None and value != default:
+                parts.append(f"{field.name}={show(value)}")
+        first = ":" if parts[0] == self.name and not self.name.startswith("python:") else ","
+        return f"{parts[0]}{first}{','.join(parts[1:])}" if parts[1:] else parts[0]
+
+    @property
+    def budget(self) -> float:
+        """eps: the setting's, else the method's own (one pixel), else infinite."""
+        eps = self.setting.eps if self.setting.eps is not None else self.method.own_eps
+        return math.inf if eps is None else float(eps)
+
+    @property
+    def bounded(self) -> bool:
+        """Has the attack the ball it needs?"""
+        return self.budget < math.inf or self.method.boundless
+
+    def with_eps(self, eps: float) -> Attack:
+        """The same attack at another budget."""
+        return replace(self, setting=replace(self.setting, eps=eps))
+
+    def on(self, victim: Victim, batch: Batch, options: RunOptions | None = None) -> Outcome:
+        """Run against a victim; the one entry of every kind of attack. A batch's ``eps`` overrides the setting's."""
+        options = options or RunOptions()
+        if victim.access < self.method.needs:
+            raise SparringError(
+                f"{self.name} needs {self.method.needs.name} access, this seat grants {victim.access.name}"
+            )
+        eps = batch.eps
+        if eps is None:
+            if not self.bounded:
+                raise SparringError(f"{self.name}: eps is missing; write {self.name}:eps=8/255")
+            eps = torch.full((len(batch),), self.budget, device=batch.clean.device)
+        if bool((eps.isnan() | (eps < 0)).any()) or not (self.method.boundless or bool(eps.isfinite().all())):
+            raise SparringError(
+                f"{self.name}: every eps must be a number that is not negative, and finite for this attack"
+            )
+        return self.perform(victim, batch, eps.to(batch.clean.dtype), options)
+
+    def run(
+        self,
+        model: nn.Module | System | Victim,
+        x: Tensor,
+        y: Tensor,
+        *,
+        seed: int = 0,
+        slots: int = 64,
+        stop: Stop = "success",
+        ids: list[str] | None = None,
+        mask: Tensor | None = None,
+        queries: int | None = None,
+        start: Tensor | None = None,
+    ) -> Outcome:
+        """Attack ``model`` (images in [0,1] -> logits) on images x (N,C,H,W) in [0,1] with true labels y (N,).
+
+        Returns an ``Outcome``: ``.x`` the adversarial images, ``.success``, ``.distance``, ``.forwards`` per image. ``queries``: forwards an
+        image may spend. ``start`` (N,C,H,W): points that decision attacks begin at. ``mask``: pixels that may change.
+        Parameters, buffers, modes, ``.grad`` and the inputs are left untouched.
+        Raises SparringError for inputs outside [0,1], NaN, integer images, or a model in train mode.
+        """
+        if not torch.is_floating_point(x) or x.dim() != 4:
+            raise SparringError(f"x must be a float tensor (N,C,H,W) in [0,1], got {tuple(x.shape)} {x.dtype}")
+        if len(x) and not (bool(torch.isfinite(x).all()) and x.min() >= -1e-6 and x.max() <= 1 + 1e-6):
+            raise SparringError(
+                f"x must be pixels in [0,1], got {x.min():.3g}..{x.max():.3g}; move mean/std into the model"
+            )
+        if len(y) != len(x):
+            raise SparringError(f"{len(x)} images but {len(y)} labels")
+        if isinstance(model, nn.Module) and any(m.training for m in model.modules()):
+            raise SparringError("the model is in train mode; call model.eval() first")
+        if not isinstance(model, Victim):
+            system = model if isinstance(model, System) else System(network=model)
+            model = Victim((system,), Access.GRADIENT)
+        keys = image_keys(ids if ids is not None else [str(i) for i in range(len(x))]).to(x.device)
+        batch = Batch(x.clamp(0, 1), y.to(x.device).long(), keys, mask=mask, start=start).capped(queries)
+        return self.on(model, batch, RunOptions(stop, slots, seed))
+
+
+@dataclass(frozen=True)
+class MethodAttack(Attack):
+    """One method, run by the engine."""
+
+    def jobs(self, classes: int) -> int:
+        """Jobs per image: restarts x targets (at most classes - 1)."""
+        return self.setting.restarts * max(1, min(self.setting.targets, classes - 1))
+
+    def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
+        jobs, targeted = self.jobs(classes), self._looks_for_targets
+        forwards, backwards = engine.cost_per_image(self.method, victim, jobs, targeted, values)
+        return forwards + (victim.score_cost if targeted else 0), backwards
+
+    def brief(self, steps: int) -> Attack:
+        setting = replace(self.setting, restarts=1, targets=min(1, self.setting.targets))
+        return replace(self, method=self.method.brief(steps), setting=setting)
+
+    def perform(self, victim: Victim, batch: Batch, eps: Tensor, options: RunOptions) -> Outcome:
+        price = victim.score_cost if self._looks_for_targets else 0
+        if batch.queries is not None and price:
+            able = (batch.queries >= price).nonzero()[:, 0]
+            if len(able) < len(batch):  # who cannot pay for the look at the classes is not attacked
+                part = self.perform(victim, batch.at(able), eps[able], options)
+                nobody = Outcome.unseen(batch.clean).put(distance=torch.zeros_like(eps))
+                return nobody.put(**{k: v.index_copy(0, able, getattr(part, k)) for k, v in nobody.items()})
+            batch = replace(batch, queries=batch.queries - price)
+        targets, must_hit, extra = self._targets(victim, batch, options.seed)
+        aim = Aim(self.norm, eps, targets, must_hit, self.setting.restarts)
+        outcome = engine.run(self.method, victim, batch, aim, options)
+        return outcome.put(forwards=outcome.forwards + extra)
+
+    @property
+    def _looks_for_targets(self) -> bool:
+        return self.setting.target is not None or bool(self.setting.targets)
+
+    def _targets(self, victim: Victim, batch: Batch, seed: int) -> tuple[Tensor | None, bool, int]:
+        """((N,T) classes or None, must they be hit?, extra forwards per image)."""
+        x, y, keys = batch.clean, batch.label, batch.keys
+        choice, count = self.setting.target, self.setting.targets
+        if not self._looks_for_targets or not len(x):
+            return None, choice is not None, 0
+        cost = victim.score_cost
+        scores = victim.scores(x, Noise.of(seed, "targets", keys))
+        classes = scores.shape[1]
+        others = scores.scatter(1, y[:, None], -torch.inf)
+        if choice is None:
+            return others.topk(min(count, classes - 1), 1).indices, False, cost
+        if isinstance(choice, int):
+            if not 0 <= choice < classes:
+                raise SparringError(f"{self.name}: target={choice} is not one of the {classes} classes")
+            target = torch.full_like(y, choice)
+        elif choice == "least":
+            target = scores.scatter(1, y[:, None], torch.inf).argmin(1)
+        elif choice == "next":
+            target = (y + 1) % classes
+        else:
+            shift = Noise.of(seed, "targets", keys).integers("class", classes - 1, (1,))[:, 0]
+            target = (y + 1 + shift) % classes
+        return target[:, None], True, cost
+
+
+def attack(text: str | Attack | Method) -> Attack:
+    """An ``Attack`` from spec text: ``attack("pgd:eps=8/255,steps=40,restarts=5")``; one of another library:
+    ``attack("torchattacks.PGD:eps=8/255,steps=40")``; or from a method of your own.
+    """
+    if isinstance(text, Attack):
+        return text
+    if isinstance(text, Method):
+        return (text.attack_kind or MethodAttack)(text)
+    spec = parse(text)
+    if spec.name.partition(".")[0] in LIBRARIES:
+        from sparring.attacks.peer import peer_attack  # which imports this module
+
+        return peer_attack(spec)
+    ATTACKS[spec.name]  # an unknown name is refused before its fields are
+    own = {k: v for k, v in spec.values.items() if k not in SHARED}
+    shared = check_fields(spec.name, {k: v for k, v in spec.values.items() if k in SHARED}, SHARED)
+    method: Method = build(ATTACKS, replace(spec, values=own))
+    return (method.attack_kind or MethodAttack)(method, Setting(**shared))
