@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from sparring.core.noise import Noise, image_keys
-from sparring.core.victim import Access, Combine, Part, Readout, System, Victim
+from sparring.core.system import Combine, Part, Readout, System
+from sparring.core.victim import Access, Victim
 
 
 def _noise(count: int, role: str = "test", seed: int = 0) -> Noise:

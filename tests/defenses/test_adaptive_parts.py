@@ -8,7 +8,7 @@ from torch import Tensor
 
 import sparring
 from sparring.core.noise import Noise, image_keys
-from sparring.core.victim import Readout, apply_part
+from sparring.core.system import Readout, apply_part
 from sparring.defenses.base import Defended, Surrogate
 from sparring.defenses.learned import shift
 from sparring.defenses.surrogates import Blocks, Smoothed, unit

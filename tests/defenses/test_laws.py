@@ -9,7 +9,7 @@ from scipy import stats
 import sparring
 from sparring.core.geometry import Ball
 from sparring.core.noise import Noise, image_keys
-from sparring.core.victim import apply_part
+from sparring.core.system import apply_part
 from sparring.defenses.base import Defended
 from sparring.defenses.channels import Levels, Staircase
 

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.base import Attack, Setting
+from sparring.attacks.attack import MethodAttack, Setting
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
+from sparring.core.geometry import Norm
 from sparring.core.noise import Noise
-from sparring.core.query import Query
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal, Part, System, Victim
+from sparring.core.system import Part, System
+from sparring.core.victim import Access, Goal, Victim
 
 
 class Bright(nn.Module):
@@ -25,13 +28,13 @@ class Bright(nn.Module):
 
 
 @dataclass(frozen=True)
-class Script:
+class Script(Method):
     """Looks at a gray image of each of ``values`` in turn, by its gradient, scores or label."""
 
     values: tuple[float, ...]
     needs: Access = Access.GRADIENT
     goal: Goal = Goal.BUDGET
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     spec_name: ClassVar[str] = "script"
 
     @property
@@ -50,7 +53,7 @@ class Script:
 
 def play(method, stop="never", count: int = 2, model: object = None, access: Access = Access.GRADIENT, **setting):
     options = {k: setting.pop(k) for k in ("queries",) if k in setting}
-    attack = Attack(method, Setting(**{"eps": 1.0, **setting}))
+    attack = MethodAttack(method, Setting(**{"eps": 1.0, **setting}))
     system = model if isinstance(model, System) else System(Bright())
     x = torch.zeros(count, 1, 2, 2)
     return attack.run(Victim((system,), access), x, torch.zeros(count, dtype=torch.int64), stop=stop, **options)
@@ -118,14 +121,14 @@ def test_a_targeted_attack_wins_where_its_target_is_reached(needs):
 
 
 @dataclass(frozen=True)
-class Dice:
+class Dice(Method):
     """A gray of the attack's own draw at every step; ``seen`` keeps all draws."""
 
     count: int = 1
     seen: list[Tensor] = field(default_factory=list, compare=False)
     needs: ClassVar[Access] = Access.GRADIENT
     goal: ClassVar[Goal] = Goal.BUDGET
-    norms: ClassVar[tuple[str, ...]] = ("linf",)
+    norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     spec_name: ClassVar[str] = "dice"
 
     @property
@@ -187,7 +190,7 @@ def test_of_several_candidates_the_best_is_written_down_and_each_has_its_own_noi
     x = torch.zeros(1, 1, 2500, 2500)
     crowd = Crowd()
     victim = Victim((System(Bright(), (Part("noise", stage, random=True),)),), Access.SCORES)
-    found = Attack(crowd, Setting(eps=1.0)).run(victim, x, torch.zeros(1, dtype=torch.int64), stop="never")
+    found = MethodAttack(crowd, Setting(eps=1.0)).run(victim, x, torch.zeros(1, dtype=torch.int64), stop="never")
     assert gray(found) == [0.4]
     assert int(crowd.seen[0].argmax()) == 1
     candidates = torch.cat(drawn)[:4]
@@ -208,7 +211,7 @@ def test_candidates_that_cannot_be_paid_for_do_not_count():
     """Two of four are asked; no answer about the others is no success, whatever class has number 0."""
     x, y = torch.zeros(2, 1, 2, 2), torch.ones(2, dtype=torch.int64)
     victim = Victim((System(Bright()),), Access.LABEL)
-    found = Attack(Guess(3), Setting(eps=1.0)).run(victim, x, y, stop="never", queries=2)
+    found = MethodAttack(Guess(3), Setting(eps=1.0)).run(victim, x, y, stop="never", queries=2)
     assert not found.success.any()
     assert found.forwards.tolist() == [2, 2]
 

@@ -96,7 +96,9 @@ def settings(tmp_path: Path, **changes):
 
 def rows_of(folder: Path):
     """The rows in a canonical order, what is not known (nan, which equals nothing) as text."""
-    rows = read_rows(folder).sort_by([(c, "ascending") for c in ("defense", "threat", "attack", "view", "draw", "image")])
+    rows = read_rows(folder).sort_by(
+        [(c, "ascending") for c in ("defense", "threat", "attack", "view", "draw", "image")]
+    )
     for i, name in enumerate(rows.column_names):
         if np.issubdtype(rows[name].to_numpy().dtype, np.floating) and np.isnan(rows[name].to_numpy()).any():
             rows = rows.set_column(i, name, pa.array([str(v) for v in rows[name].to_pylist()]))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sparring.core.losses import margin
 from sparring.core.noise import Noise, image_keys
-from sparring.core.victim import Part, Readout, System
+from sparring.core.system import Part, Readout, System
 from sparring.evaluation.judge import Judge
 
 COUNT = 12

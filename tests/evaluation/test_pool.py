@@ -31,7 +31,8 @@ def point(**changes: Any) -> dict[str, Any]:
         changes = {"correct": False, "p_select": 0.0, "margin": 1.0, "k": 0, "k_8bit": 0, "k_truncated": 0, **changes}
     if changes.get("random"):
         changes = {"draws": 20, "k": 20, "k_8bit": 20, "k_truncated": 20, **changes}
-    return {**dict.fromkeys(SCHEMA.names, 0), **POINT, **changes}
+    blank = {f.name: "" if f.type == pa.string() else 0 for f in SCHEMA}
+    return {**blank, **POINT, **changes}
 
 
 def clean(**changes: Any) -> dict[str, Any]:
@@ -127,12 +128,12 @@ def test_averaged_threats_report_the_mean_over_draws_of_the_worst_view():
     flags = {"threat": "known-w", "pooled": False, "averaged": True}
     rows = table(
         clean(),
-        point(view="w0/default", run="r1", **flags),
-        point(view="w0/other", run="r2", lost=True, **flags),
-        point(view="w1/default", run="r3", **flags),
-        point(view="w1/other", run="r4", **flags),
-        point(view="w2/default", run="r5", **flags),
-        point(view="w3/default", run="r6", lost=True, **flags),
+        point(draw=0, view="default", run="r1", **flags),
+        point(draw=0, view="other", run="r2", lost=True, **flags),
+        point(draw=1, view="default", run="r3", **flags),
+        point(draw=1, view="other", run="r4", **flags),
+        point(draw=2, view="default", run="r5", **flags),
+        point(draw=3, view="default", run="r6", lost=True, **flags),
     )
     assert own(rows, "d", "known-w", "a").robust_accuracy == 0.5
     assert all_closed(rows) == []

@@ -8,7 +8,8 @@ import sparring
 from sparring.attacks.engine import Outcome
 from sparring.core.geometry import Norm
 from sparring.core.noise import image_keys
-from sparring.core.victim import Access, System, Victim
+from sparring.core.system import System
+from sparring.core.victim import Access, Victim
 from sparring.evaluation.lattice import lattice_points, refine, truncate
 
 
@@ -31,8 +32,7 @@ def submission(steps: float, threshold: float, eps: float, access: Access = Acce
     x[0] += steps / 255
     zero = torch.zeros(2, dtype=torch.int64)
     won = torch.tensor([True, False])
-    names = Outcome.__dataclass_fields__
-    outcome = Outcome(**{**dict.fromkeys(names, zero), "x": x, "success": won})
+    outcome = Outcome.unseen(clean).put(x=x, success=won)
     victim = Victim((System(Sum(16 * (100 + threshold) / 255)),), access)
     keys = image_keys(["a", "b"])
     found = lattice_points(victim, outcome, clean, zero, keys, torch.full((2,), eps), norm, 0)
