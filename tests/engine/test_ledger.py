@@ -99,7 +99,13 @@ def test_every_question_is_charged(needs):
     assert found.backwards.tolist() == ([3, 3] if needs is Access.GRADIENT else [0, 0])
 
 
-@pytest.mark.parametrize("needs", [Access.SCORES, Access.LABEL])
+def test_an_image_pays_for_all_its_jobs():
+    found = play(Script((0.1, 0.2)), restarts=3)
+    assert found.forwards.tolist() == [3 * 3] * 2
+    assert found.backwards.tolist() == [3 * 2] * 2
+
+
+@pytest.mark.parametrize("needs", [Access.GRADIENT, Access.SCORES, Access.LABEL])
 def test_what_cannot_be_paid_for_does_not_count(needs):
     values = (0.1, 0.2, 0.9)
     for queries, wins in ((2, False), (3, True)):
