@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks.attack import MethodAttack, Setting
+from sparring.attacks.engine import Stop
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
 from sparring.core.geometry import Norm
@@ -32,13 +33,13 @@ class Script(Method):
     """Looks at a gray image of each of ``values`` in turn, by its gradient, scores or label."""
 
     values: tuple[float, ...]
-    needs: Access = Access.GRADIENT
-    goal: Goal = Goal.BUDGET
+    needs: Access = Access.GRADIENT  # type: ignore[override]
+    goal: Goal = Goal.BUDGET  # type: ignore[override]
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     spec_name: ClassVar[str] = "script"
 
     @property
-    def steps(self) -> int:
+    def steps(self) -> int:  # type: ignore[override]
         return len(self.values)
 
     def init(self, q: Query) -> Rows:
@@ -51,7 +52,14 @@ class Script(Method):
         return s.put(x=x)
 
 
-def play(method, stop="never", count: int = 2, model: object = None, access: Access = Access.GRADIENT, **setting):
+def play(
+    method: Method,
+    stop: Stop = "never",
+    count: int = 2,
+    model: object = None,
+    access: Access = Access.GRADIENT,
+    **setting,
+):
     options = {k: setting.pop(k) for k in ("queries",) if k in setting}
     attack = MethodAttack(method, Setting(**{"eps": 1.0, **setting}))
     system = model if isinstance(model, System) else System(Bright())
@@ -74,7 +82,7 @@ def test_first_hit_is_the_first_step_that_won_and_best_hit_that_of_the_point():
 
 
 @pytest.mark.parametrize("stop", ["success", "never"])
-def test_the_best_point_is_returned_not_the_last(stop):
+def test_the_best_point_is_returned_not_the_last(stop: Stop):
     assert gray(play(Script((0.1, 0.4, 0.2, 0.3)), stop)) == [0.4, 0.4]
 
 
@@ -138,7 +146,7 @@ class Dice(Method):
     spec_name: ClassVar[str] = "dice"
 
     @property
-    def steps(self) -> int:
+    def steps(self) -> int:  # type: ignore[override]
         return self.count
 
     def init(self, q: Query) -> Rows:
