@@ -122,7 +122,8 @@ def cells(folder: Path) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for file in sorted(folder.glob("rows/**/*.parquet")):
         for row in pq.read_table(file).to_pylist():
-            cell = " | ".join(row[k] for k in ("defense", "threat", "attack"))
+            attack = row["attack"] if row["threat"] != "clean" else "deployed" if row["pooled"] else "elsewhere"
+            cell = " | ".join((row["defense"], row["threat"], attack))
             values = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in (row[c] for c in COLUMNS)]
             found.setdefault(cell, []).append(" ".join(values))
     return {k: hashlib.sha256("\n".join(sorted(v)).encode()).hexdigest()[:16] for k, v in sorted(found.items())}

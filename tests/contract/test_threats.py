@@ -16,13 +16,13 @@ from sparring.defenses.base import Defended, defense
 from sparring.evaluation.checks.controls import CLASSES, coin_system, linear_net
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan import make_plan
-from sparring.evaluation.results import Rows, all_cells, all_closed
+from sparring.evaluation.results import RowTable, all_cells, all_closed
 from sparring.evaluation.ring import Ring
 from sparring.evaluation.setup import SetUp
 from sparring.evaluation.store import Store, read_rows
 from sparring.models.classifier import Classifier
 from sparring.models.prepare import Prepared
-from sparring.threats import Options, dominated, threat
+from sparring.threats import Options, threat
 
 
 def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
@@ -52,7 +52,7 @@ def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
         values=images.x[0].numel(),
     )
     Ring(made, plan, Store(tmp_path / "run", {}), 64, 128, None).run()
-    rows = Rows(read_rows(tmp_path / "run"))
+    rows = RowTable(read_rows(tmp_path / "run"), threats={t: threat(t).facts() for t in threats})
     return all_cells(rows), all_closed(rows)
 
 
@@ -136,7 +136,7 @@ def test_adaptive_offers_every_declared_variant_and_both_objectives():
 
 
 def test_dominance_is_transitive_and_ready_for_what_is_to_come():
-    assert dominated("adaptive") >= {
+    assert THREATS["adaptive"].dominated >= {
         "oblivious",
         "transfer",
         "white-exact",
@@ -145,9 +145,9 @@ def test_dominance_is_transitive_and_ready_for_what_is_to_come():
         "decision",
         "twin",
     }
-    assert "adaptive" in dominated("known-w")
-    assert dominated("oblivious") == {"oblivious"}
-    assert "bait" not in dominated("adaptive")
+    assert "adaptive" in THREATS["known-w"].dominated
+    assert THREATS["oblivious"].dominated == {"oblivious"}
+    assert "bait" not in THREATS["adaptive"].dominated
 
 
 @pytest.mark.parametrize(

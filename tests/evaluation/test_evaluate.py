@@ -26,7 +26,7 @@ from sparring.defenses.base import Defended
 from sparring.evaluation.checks.controls import CLASSES, LinearControl, coin_system, images, linear_layer, linear_net
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan import TIERS, default_attacks
-from sparring.evaluation.results import Rows
+from sparring.evaluation.results import RowTable
 from sparring.evaluation.store import read_rows, read_run
 
 
@@ -272,7 +272,7 @@ def test_closed_numbers_dominate_own_ones_and_budgets(toy, tmp_path):
             assert curve == sorted(curve, reverse=True), "monotone in the budget by construction"
         for e in (1 / 255, 4 / 255, 16 / 255):
             assert closed[(defense, "adaptive", e)].robust_accuracy <= closed[(defense, "oblivious", e)].robust_accuracy
-    rows = Rows(read_rows(tmp_path / "run"))
+    rows = RowTable(read_rows(tmp_path / "run"))
     assert rows["feasible"].all()
 
 
@@ -292,7 +292,7 @@ def test_bf16_gradients_never_decide(toy, tmp_path):
     result = sparring.evaluate(
         model, data, **settings(tmp_path, threats=["adaptive"], attacks=["pgd:eps=4/255,steps=6"], amp=True)
     )
-    rows = Rows(read_rows(tmp_path / "run"))
+    rows = RowTable(read_rows(tmp_path / "run"))
     attacked = rows.where(threat="adaptive")
     assert not (rows["source_fooled"][attacked] & rows["correct"][attacked]).any()
     assert result.cells[0].robust_accuracy < 1

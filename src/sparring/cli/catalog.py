@@ -13,7 +13,7 @@ from sparring.attacks.attack import SHARED
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, suggest
 from sparring.core.spec import describe, show, signature
-from sparring.threats import _CONTEXT
+from sparring.threats.base import ThreatKind
 
 
 def catalog(kind: str) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def catalog(kind: str) -> list[dict[str, Any]]:
             continue
         fields = [
             {"name": k, "type": describe(t), "default": "required" if d is MISSING else show(d)}
-            for k, (t, d) in signature(entry, _CONTEXT).items()
+            for k, (t, d) in (entry.fields if isinstance(entry, ThreatKind) else signature(entry)).items()
         ]
         record: dict[str, Any] = {
             "name": name,

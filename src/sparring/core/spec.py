@@ -11,12 +11,15 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import Registry, suggest
+
+INFINITE = "may be infinite"
+Extended = Annotated[float, INFINITE]  # a field that takes inf; every other one is finite
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,14 @@ def split(text: str, separator: str = ",") -> list[str]:
 def signature(target: Callable[..., Any], skip: tuple[str, ...] = ()) -> dict[str, tuple[Any, Any]]:
     """field -> (annotation, default or MISSING) of a dataclass or of a function's keyword arguments."""
     if is_dataclass(target):
-        hints = get_type_hints(target)
+        hints = get_type_hints(target, include_extras=True)
         found = {
             f.name: (hints[f.name], f.default if f.default_factory is MISSING else f.default_factory())
             for f in fields(target)
             if f.init
         }
     else:
-        hints = get_type_hints(target)
+        hints = get_type_hints(target, include_extras=True)
         found = {
             p.name: (hints.get(p.name, str), MISSING if p.default is p.empty else p.default)
             for p in inspect.signature(target).parameters.values()
@@ -109,7 +112,7 @@ def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
                 and value.is_integer()
             ):
                 value = int(value)
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and INFINITE not in get_args(annotation))):
         raise SparringError(f"{owner}: {field}={text} is not a finite number")
     try:
         return TypeAdapter(annotation).validate_python(value)
@@ -134,7 +137,7 @@ def describe(annotation: Any) -> str:
     """A type as a user reads it."""
     if annotation is type(None):
         return "none"
-    if args := get_args(annotation):
+    if args := [a for a in get_args(annotation) if a is not INFINITE]:
         return " | ".join(describe(a) if isinstance(a, type) or get_args(a) else str(a) for a in args)
     return getattr(annotation, "__name__", str(annotation))
 

@@ -132,7 +132,7 @@ class Plan:
 
 def default_attacks(tier: str, threats: Sequence[str]) -> tuple[str, ...]:
     """The attacks of a tier; with one that asks for labels alone where a threat grants no more."""
-    labels = any(threat(t).name == "decision" for t in threats)
+    labels = any(threat(t).kind.grants is Access.LABEL for t in threats)
     return TIERS[tier] + ((LABELS_ONLY[tier],) if labels else ())
 
 

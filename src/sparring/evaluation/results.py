@@ -7,7 +7,7 @@ construction.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -16,9 +16,8 @@ import pyarrow as pa
 import torch
 
 from sparring.core.geometry import Norm, slack
-from sparring.core.spec import ball, parse
+from sparring.core.spec import ball
 from sparring.evaluation.stats import persistent, rate_interval, rate_upper
-from sparring.threats import dominated
 
 CLEAN = "clean"
 
@@ -93,6 +92,7 @@ class ClosedResult:
     random: bool
     judge_draws: int
     undefended: float
+    dominates: int
 
     def json(self) -> dict[str, Any]:
         return {k: _plain(v) for k, v in asdict(self).items()}
@@ -104,13 +104,32 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class Rows:
-    """The row table as numpy columns, with the selections that results need.
-
-    ``order``: texts of defenses, threats and attacks as the user gave them; results come out in that order.
+@dataclass(frozen=True)
+class ThreatFacts:
+    """What results need to know of a threat, as its run remembers it: its registered name, the names of those whose points it inherits
+    (itself included), whether it shares points with the same threat of other fields, whether examples of it are worth a look.
     """
 
-    def __init__(self, table: pa.Table, order: Sequence[str] = ()) -> None:
+    name: str
+    dominated: frozenset[str]
+    merges: bool = False
+    pictured: bool = False
+    shows: str = ""
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> ThreatFacts:
+        return cls(**{**facts, "dominated": frozenset(facts["dominated"])})
+
+
+class RowTable:
+    """The judged rows as numpy columns, with the selections that results need.
+
+    ``order``: texts of defenses, threats and attacks as the user gave them; results come out in that order. ``threats``: facts by the text
+    of a threat; one without facts dominates nothing.
+    """
+
+    def __init__(self, table: pa.Table, order: Sequence[str] = (), threats: Mapping[str, Any] | None = None) -> None:
+        self.threats = {text: ThreatFacts.of(facts) for text, facts in (threats or {}).items()}
         self.rank = {text: i for i, text in enumerate(order)}
         self.columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
         self.size = table.num_rows
@@ -125,8 +144,13 @@ class Rows:
             mask &= self[name] == value
         return mask
 
+    def facts(self, threat: str) -> ThreatFacts:
+        """The facts of a threat by its text."""
+        return self.threats.get(threat) or ThreatFacts(threat, frozenset({threat}))
+
     def clean(self, defense: str) -> np.ndarray:
-        return self.where(defense=defense, threat=CLEAN)
+        """The clean images on the deployed system."""
+        return self.where(defense=defense, threat=CLEAN, pooled=True)
 
     def pick(self, mask: np.ndarray, average: bool = False) -> Picked:
         """The worst candidate per image among the rows in ``mask``: least accurate in the *selection* draws, then
@@ -178,14 +202,14 @@ class Rows:
         )
 
 
-def cell_keys(rows: Rows) -> list[tuple[str, str, str, str, float]]:
+def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
     """(defense, threat, attack, norm, eps) of all attacked cells, in the order the user gave them."""
     keys = zip(*(rows[c] for c in ("defense", "threat", "attack", "norm", "eps")), strict=True)
     found = [k for k in dict.fromkeys(keys) if k[1] != CLEAN]
     return sorted(found, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
 
 
-def own(rows: Rows, defense: str, threat: str, attack: str) -> CellResult:
+def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
     """A cell's number from its own points only."""
     mask = rows.where(defense=defense, threat=threat, attack=attack)
     at = int(np.flatnonzero(mask)[0])
@@ -194,7 +218,7 @@ def own(rows: Rows, defense: str, threat: str, attack: str) -> CellResult:
     judged_elsewhere = not bool(rows["pooled"][at]) and not averaged  # bait, fixed-w: another judge, another clean
     usable = mask & rows["feasible"]
     if judged_elsewhere:
-        picked = rows.pick(usable | rows.where(defense=defense, threat=CLEAN, attack=f"for {threat}"))
+        picked = rows.pick(usable | rows.where(defense=defense, threat=CLEAN, pooled=False, judge=rows["judge"][at]))
     elif averaged:
         picked = rows.pick(usable, average=True)
     else:
@@ -226,17 +250,17 @@ def own(rows: Rows, defense: str, threat: str, attack: str) -> CellResult:
     )
 
 
-def pool_mask(rows: Rows, defense: str, threat: str, norm: str, eps: float) -> np.ndarray:
+def pool_mask(rows: RowTable, defense: str, threat: str, norm: str, eps: float) -> np.ndarray:
     """Candidates of the closed pool: points of this threat and all it dominates that lie in the ball, and the clean
     images.
     """
-    names = dominated(parse(threat).name)
-    kinds = {t: parse(t).name for t in np.unique(rows["threat"])}
-    # the same threat with other fields (another source, another w) is another threat unless it is dominated by name
+    mine = rows.facts(threat)
+    others = {t: rows.facts(t).name for t in np.unique(rows["threat"])}
+    # the same threat with other fields (another source, another w) is another threat, unless it says otherwise
     allowed = [
         t
-        for t, kind in kinds.items()
-        if t == threat or (kind in names and kind != parse(threat).name) or (kind == "adaptive" == parse(threat).name)
+        for t, name in others.items()
+        if t == threat or (name in mine.dominated and (name != mine.name or mine.merges))
     ]
     reach = eps + float(slack(torch.tensor(eps, dtype=torch.float64), cast(Norm, norm)))
     # a point made for this ball was checked in float64 by the judge; others enter by their distance
@@ -245,7 +269,7 @@ def pool_mask(rows: Rows, defense: str, threat: str, norm: str, eps: float) -> n
     return mask | rows.clean(defense)
 
 
-def closed(rows: Rows, defense: str, threat: str, norm: str, eps: float, baseline: str = "none") -> ClosedResult:
+def closed(rows: RowTable, defense: str, threat: str, norm: str, eps: float, baseline: str = "none") -> ClosedResult:
     """The reported number of (threat, ball)."""
     mask = pool_mask(rows, defense, threat, norm, eps)
     picked = rows.pick(mask)
@@ -277,14 +301,15 @@ def closed(rows: Rows, defense: str, threat: str, norm: str, eps: float, baselin
         random=random,
         judge_draws=picked.draws,
         undefended=undefended,
+        dominates=len(rows.facts(threat).dominated),
     )
 
 
-def all_cells(rows: Rows) -> list[CellResult]:
+def all_cells(rows: RowTable) -> list[CellResult]:
     return [own(rows, *key[:3]) for key in cell_keys(rows)]
 
 
-def all_closed(rows: Rows) -> list[ClosedResult]:
+def all_closed(rows: RowTable) -> list[ClosedResult]:
     """Closed results of every (defense, threat, finite ball) that was attacked; an unbounded ball only where a defense
     was attacked in no other.
     """
@@ -317,7 +342,6 @@ def strongest(results: Iterable[ClosedResult]) -> list[ClosedResult]:
     best: dict[tuple[str, str, float], ClosedResult] = {}
     for r in results:
         key = (r.defense, r.norm, r.eps)
-        rank = len(dominated(parse(r.threat).name))
-        if key not in best or rank > len(dominated(parse(best[key].threat).name)):
+        if key not in best or r.dominates > best[key].dominates:
             best[key] = r
     return list(best.values())

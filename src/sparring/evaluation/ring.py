@@ -167,25 +167,26 @@ class Ring:
             tables.append(self._rows_of(cell, run, points, rows))
             self._say((rows.stop - rows.start) * 2 * self.plan.judge.cost(cell.seat.judge), text)
         if cell.seat.judged_elsewhere:
-            tables.append(self._clean_rows(cell.defense, f"for {cell.threat}", cell.seat.judge, rows))
+            tables.append(self._clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))
         self.store.put_rows(name, number, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
 
     def _judge_clean(self, name: str, number: int, rows: slice) -> None:
         system = self.made.systems[name].system()
         cell = self._cell_id(name, CLEAN, "none", system, [])
         if not self.store.has_rows(cell, number):
-            self.store.put_rows(cell, number, self._clean_rows(name, "none", system, rows))
+            self.store.put_rows(cell, number, self._clean_rows(name, system, rows))
 
-    def _clean_rows(self, name: str, attack_text: str, system: System, rows: slice) -> dict[str, list[Any]]:
+    def _clean_rows(self, name: str, system: System, rows: slice, deployed: bool = True) -> dict[str, list[Any]]:
+        """The clean images on a system: the deployed one, or the judge of a threat that has another."""
         fixed = {
             "defense": name,
             "threat": CLEAN,
-            "attack": attack_text,
+            "attack": "none",
             "view": "",
             "run": CLEAN,
             "norm": "linf",
             "eps": 0.0,
-            "pooled": attack_text == "none",
+            "pooled": deployed,
             "averaged": False,
             "kind": "",
             "start": "",

@@ -30,7 +30,7 @@ from sparring.evaluation.plan import (
 from sparring.evaluation.results import (
     CellResult,
     ClosedResult,
-    Rows,
+    RowTable,
     all_cells,
     all_closed,
     headline,
@@ -38,7 +38,7 @@ from sparring.evaluation.results import (
 )
 from sparring.evaluation.ring import BLOCK, Ring
 from sparring.evaluation.setup import SetUp, set_up
-from sparring.evaluation.store import Store, read_rows, read_run, whole_images
+from sparring.evaluation.store import Store, read_rows, read_run, threat_facts, whole_images
 from sparring.models.classifier import weights_hash
 from sparring.threats import Options
 
@@ -201,6 +201,7 @@ def _facts(made: SetUp, plan: Plan, findings: list[Finding]) -> dict[str, Any]:
         "attacks_resolved": {
             str(r.attack): {**vars(r.attack.method), **vars(r.attack.setting)} for r in plan.runs.values()
         },
+        "threats": {str(c.threat): c.threat.facts() for c in plan.cells},
         "seats": {
             f"{c.defense} / {c.threat}": {
                 "source": c.seat.source,
@@ -216,7 +217,8 @@ def load_evaluation(folder: str | Path) -> Evaluation:
     """An ``Evaluation`` from a run folder: all numbers are computed anew from its rows, over the images that every cell has."""
     record = read_run(folder)
     table, missing = whole_images(read_rows(folder), record)
-    rows = Rows(table, [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]])
+    order = [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]]
+    rows = RowTable(table, order, threat_facts(record))
     findings = [
         Finding(**{**f, "value": float(f["value"]), "threshold": float(f["threshold"])}) for f in record["checks"]
     ]

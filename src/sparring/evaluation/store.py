@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sparring.core.columns import ROW
 from sparring.core.errors import SparringError
+from sparring.core.spec import parse
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
@@ -105,16 +106,47 @@ def whole_images(table: pa.Table, record: Mapping[str, Any]) -> tuple[pa.Table, 
     """The rows of those images that every cell has, and what is missing, in words, or "". An image without rows of some attack is
     neither robust nor broken: it does not count.
     """
-    key = ["image", "defense", "threat", "attack", "view", "run"]
-    distinct = table.group_by(key).aggregate([])
+    counts = table.group_by("image").aggregate([("run", "count")])
     # older folders do not say how many rows an image has: as many as there are different ones
-    expected = record.get("rows_per_image") or distinct.group_by(key[1:]).aggregate([]).num_rows
-    counts = distinct.group_by("image").aggregate([("run", "count")])
+    keys = ["defense", "threat", "attack", "view", "draw", "run"]
+    expected = record.get("rows_per_image") or table.group_by(keys).aggregate([]).num_rows
     whole = counts.filter(pc.field("run_count") >= expected)["image"]
     if len(whole) == record["images"] and record["complete"]:
         return table, ""
     missing = f"interrupted: {len(whole)} of {record['images']} images have been through every attack; the same command with the same --out resumes"
-    return table.filter(pc.field("image").isin(whole.to_pylist())), missing
+    return table.filter(pc.field("image").isin(pa.array(whole.to_pylist(), pa.string()))), missing
+
+
+# who inherited whose points when folders did not say so themselves
+FIRST_EDITION = {
+    "twin": ["oblivious", "transfer"],
+    "score": ["decision"],
+    "adaptive": ["score", "decision", "twin", "oblivious", "transfer", "white-exact", "white-identity"],
+    "known-w": [
+        "adaptive",
+        "fixed-w",
+        "score",
+        "decision",
+        "twin",
+        "oblivious",
+        "transfer",
+        "white-exact",
+        "white-identity",
+    ],
+}
+
+
+def threat_facts(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Facts of a run's threats by their text, see ``results.ThreatFacts``; older folders get those of their time."""
+    if "threats" in record:
+        return record["threats"]
+    names = {text: parse(text).name for text in record["identity"]["threats"]}
+    old = {
+        t: {"name": n, "dominated": [n, *FIRST_EDITION.get(n, ())], "merges": n == "adaptive"} for t, n in names.items()
+    }
+    return {
+        t: {**facts, "pictured": facts["name"] in ("oblivious", "adaptive", "transfer")} for t, facts in old.items()
+    }
 
 
 def read_pictures(folder: str | Path) -> list[tuple[dict[str, str], dict[str, Tensor]]]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import MODELS
+from sparring.core.spec import Extended
 from sparring.models.cifar import MEAN, STD, CifarResNet
 from sparring.models.classifier import Classifier
 from sparring.models.unet import Caged
@@ -38,7 +39,7 @@ class AceNet(nn.Module):
 
 @MODELS("ace_resnet")
 def ace_resnet(
-    depth: int = 20, lam: float = 10.0, middle: int = 16, weights: str | None = None, classes: int = 10
+    depth: int = 20, lam: Extended = 10.0, middle: int = 16, weights: str | None = None, classes: int = 10
 ) -> Classifier:
     """A CIFAR ResNet of ``depth`` (6n+2) trained jointly with ACE at ``lam`` (0, 10, 100, inf); ``middle``: ACE's inner width.
 

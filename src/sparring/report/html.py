@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from sparring.core.spec import ball, parse, show
-from sparring.evaluation.results import Rows
+from sparring.core.spec import ball, show
+from sparring.evaluation.results import RowTable
 from sparring.evaluation.run import Evaluation, load_evaluation
-from sparring.evaluation.store import read_pictures, read_rows, read_run, whole_images, write_text
+from sparring.evaluation.store import read_pictures, read_rows, read_run, threat_facts, whole_images, write_text
 from sparring.report.figures import eps_curves, perturbation, picture
 from sparring.report.tables import percent
 
@@ -73,7 +73,7 @@ def _pictures(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Image groups: per defended system a few cells, weakest threat first, each with clean, adversarial, defended,
     difference.
     """
-    rows = Rows(whole_images(read_rows(folder), record)[0])
+    rows = RowTable(whole_images(read_rows(folder), record)[0], threats=threat_facts(record))
     names = record["class_names"]
     say = lambda label: names[label] if 0 <= label < len(names) else str(label)  # noqa: E731
     order = {
@@ -87,11 +87,7 @@ def _pictures(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     )
     groups: list[dict[str, Any]] = []
     for about, content in stored:
-        if about["defense"] == "none" or parse(about["threat"]).name not in (
-            "oblivious",
-            "adaptive",
-            "transfer",
-        ):
+        if about["defense"] == "none" or not rows.facts(about["threat"]).pictured:
             continue
         if (
             sum(g["defense"] == about["defense"] and g["threat"] == about["threat"] for g in groups)

@@ -1,0 +1,172 @@
+"""Threat models: (defended system, pool of other models) -> a seat. Exact meanings: docs/protocol.md 1.4, docs/threats.md.
+
+A threat knows no attack; an attack knows no threat. The evaluation is their product, minus what the access rules out. What a threat
+dominates, grants, needs and shows stands in its own declaration and nowhere else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sparring.core.errors import SparringError
+from sparring.core.registry import THREATS
+from sparring.core.spec import check_fields, parse, signature
+from sparring.core.system import Reparametrisation, System
+from sparring.core.victim import Access, Victim
+from sparring.defenses.base import Defended
+
+CONTEXT = ("defended", "others", "options")  # arguments that every threat gets; the rest are the user's fields
+
+
+@dataclass(frozen=True)
+class View:
+    """One way the attacker in a seat looks at its source; each view is a separate run, the pool keeps the best."""
+
+    name: str
+    victim: Victim
+    reparam: Reparametrisation | None = None
+    judge: System | None = None  # only where this view's points are judged on another system than the seat's
+    draw: int = 0  # which draw of an averaged threat it is
+
+    @property
+    def id(self) -> str:
+        """Everything about the source that can change an answer."""
+        v = self.victim
+        members = [(s.id, s.frozen, s.random, *([True] if s.exhaustive else [])) for s in v.systems]
+        draws = v.draws if v.random else 1
+        combine = v.combine if v.random or len(v.systems) > 1 else ""
+        answers = v.answers if v.random else 1
+        return repr((members, int(v.access), draws, combine, v.amp, answers, repr(self.reparam)))
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where an attacker sits: the views it may use, when it stops, which system judges, and how results count.
+
+    ``pooled``: its points join the closed pool of stronger threats. ``averaged``: the *mean* accuracy over its draws (a
+    view's ``draw``) is reported, worst view within a draw; ``repeats``: how often an attack is drawn
+    anew. ``judge``: the deployed system unless the threat says otherwise. ``queries``: what an image may cost. ``warm``: name
+    of the threat whose points decision attacks begin at.
+    """
+
+    threat: str
+    views: tuple[View, ...]
+    access: Access
+    stop: Literal["success", "never"]
+    judge: System
+    source: str
+    pooled: bool = True
+    averaged: bool = False
+    repeats: int = 1
+    queries: int | None = None
+    warm: str = ""
+
+    @property
+    def judged_elsewhere(self) -> bool:
+        """Is its judge another system than the deployed one? Then its cells hold clean rows of their own."""
+        return not self.pooled and not self.averaged
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all seats share: EOT draws per gradient for adaptive seats, bfloat16 gradients."""
+
+    draws: int = 8
+    amp: bool = False
+
+
+@dataclass(frozen=True)
+class ThreatKind:
+    """A threat as declared. ``make(defended, others, options, **fields) -> Seat``.
+
+    over: names of the threats whose points it inherits (PROTOCOL 1.5), transitively. grants: the access of its seat. needs: what --sources
+    must hold, in words, or "". shows: what its numbers mean, in one clause. merges: points of the same threat with other fields are its own too.
+    pictured: examples of it are worth a look.
+    """
+
+    name: str
+    make: Callable[..., Seat]
+    grants: Access
+    shows: str
+    over: tuple[str, ...] = ()
+    needs: str = ""
+    merges: bool = False
+    pictured: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "__doc__", inspect.getdoc(self.make) or ""
+        )  # what a threat means stands at its function
+
+    @property
+    def fields(self) -> dict[str, tuple[Any, Any]]:
+        """The user's fields: name -> (type, default)."""
+        return signature(self.make, CONTEXT)
+
+    @property
+    def dominated(self) -> set[str]:
+        """The names of all threats whose points it inherits, itself included."""
+        return {self.name}.union(*(THREATS[name].dominated for name in self.over))
+
+
+def threat_kind(
+    name: str,
+    *,
+    grants: Access,
+    shows: str,
+    over: Sequence[str] = (),
+    needs: str = "",
+    merges: bool = False,
+    pictured: bool = False,
+) -> Callable[[Callable[..., Seat]], Callable[..., Seat]]:
+    """Decorator: enrol a function (defended, others, options, **fields) -> Seat as a threat; see ``ThreatKind``."""
+
+    def enrol(make: Callable[..., Seat]) -> Callable[..., Seat]:
+        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured))
+        return make
+
+    return enrol
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A named threat with its fields filled. ``seat`` makes the seat; ``str()`` is its spec text."""
+
+    kind: ThreatKind
+    arguments: tuple[tuple[str, Any], ...]
+    text: str
+
+    @property
+    def name(self) -> str:
+        return self.kind.name
+
+    def __str__(self) -> str:
+        return self.text
+
+    def seat(self, defended: Defended, others: Sequence[Defended] = (), options: Options | None = None) -> Seat:
+        """The seat against ``defended``; ``others``: models that share no weights with it."""
+        if self.kind.needs and not others:
+            raise SparringError(f"threat {self.name} needs {self.kind.needs}: pass --sources SPEC[,SPEC...]")
+        made = self.kind.make(defended, others, options or Options(), **dict(self.arguments))
+        return replace(made, threat=self.text)
+
+    def facts(self) -> dict[str, Any]:
+        """What a run folder remembers of it, so that results are counted without this room."""
+        kind = self.kind
+        return {
+            "name": kind.name,
+            "dominated": sorted(kind.dominated),
+            "merges": kind.merges,
+            "pictured": kind.pictured,
+            "shows": kind.shows,
+        }
+
+
+def threat(text: str) -> Threat:
+    """A ``Threat`` from spec text: ``oblivious``, ``transfer:mode=probs``, ``noise:draws=20``."""
+    spec = parse(text)
+    kind: ThreatKind = THREATS[spec.name]
+    return Threat(kind, tuple(sorted(check_fields(spec.name, spec.values, kind.fields).items())), str(spec))
