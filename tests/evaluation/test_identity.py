@@ -16,7 +16,7 @@ from sparring.defenses.base import Defended, defense
 from sparring.evaluation.checks.controls import images, linear_net
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan import make_plan
-from sparring.evaluation.results import Rows
+from sparring.evaluation.results import RowTable
 from sparring.evaluation.store import read_rows
 from sparring.threats import Options, View, threat
 
@@ -141,7 +141,7 @@ def test_what_slots_and_progress_change_is_nothing(folder):
 def test_draws_of_the_noise_threat_are_different_points(tmp_path):
     model, data = problem(4)
     sparring.evaluate(model, data, threats=["noise:draws=5"], attacks=["noise:eps=8/255"], out=tmp_path / "run")
-    rows = Rows(read_rows(tmp_path / "run"))
+    rows = RowTable(read_rows(tmp_path / "run"))
     attacked = rows.where(threat="noise:draws=5")
     assert len(np.unique(rows["l2"][attacked])) == 4 * 5
 
@@ -152,7 +152,7 @@ def test_who_knows_the_draw_is_judged_at_it(tmp_path):
     sparring.evaluate(
         model, data, ["gauss:std=0.5"], ["known-w:draws=4"], ["pgd:eps=4/255,steps=5"], out=tmp_path / "run"
     )
-    rows = Rows(read_rows(tmp_path / "run"))
+    rows = RowTable(read_rows(tmp_path / "run"))
     mine = rows.where(threat="known-w:draws=4", defense="gauss:std=0.5")
     assert rows["source_fooled"][mine].any()
     assert not (rows["source_fooled"] & rows["correct"])[mine].any()
@@ -164,7 +164,7 @@ def test_a_stored_image_that_is_the_image_has_the_same_first_draw(tmp_path):
     sparring.evaluate(
         model, data, ["gauss:std=0.5"], ["adaptive"], ["pgd:eps=0,steps=1"], draws=1, out=tmp_path / "run"
     )
-    rows = Rows(read_rows(tmp_path / "run"))
+    rows = RowTable(read_rows(tmp_path / "run"))
     assert (rows["label_8bit"] == rows["label"]).all()
     assert (rows["k_8bit"] == rows["k"]).all()
     assert (rows["k_truncated"] == rows["k"]).all()
@@ -177,7 +177,7 @@ def test_a_random_system_is_attacked_to_the_end(tmp_path):
     model, data = problem(20)
     attack = "pgd:eps=16/255,steps=5"
     sparring.evaluate(model, data, ["gauss:std=0.5"], ["adaptive"], [attack], draws=2, out=tmp_path / "run")
-    rows = Rows(read_rows(tmp_path / "run"))
+    rows = RowTable(read_rows(tmp_path / "run"))
     mine = rows.where(defense="gauss:std=0.5", threat="adaptive")
     assert rows["source_fooled"][mine].any()
     assert (rows["backwards"][mine] >= 5 * 2).all()
@@ -187,5 +187,5 @@ def test_the_queries_of_a_seat_are_all_that_its_attack_gets(tmp_path):
     model, data = problem(6)
     attack = "square:eps=1e-4,steps=100"
     sparring.evaluate(model, data, threats=["score:queries=30"], attacks=[attack], out=tmp_path / "run")
-    rows = Rows(read_rows(tmp_path / "run"))
+    rows = RowTable(read_rows(tmp_path / "run"))
     assert rows["forwards"][rows.where(threat="score:queries=30")].tolist() == [30] * 6

@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sparring.evaluation.results import Rows, all_cells, all_closed, closed, own, strongest
+from sparring.evaluation.results import RowTable, all_cells, all_closed, closed, own, strongest
 from sparring.evaluation.stats import upper_bound
 from sparring.evaluation.store import SCHEMA
+from sparring.threats import threat
 
 EPS = 0.1
 POINT: dict[str, Any] = {
@@ -39,8 +40,9 @@ def clean(**changes: Any) -> dict[str, Any]:
     return point(**{**CLEAN, **changes})
 
 
-def table(*rows: dict[str, Any]) -> Rows:
-    return Rows(pa.Table.from_pylist(list(rows), schema=SCHEMA))
+def table(*rows: dict[str, Any]) -> RowTable:
+    facts = {r["threat"]: threat(r["threat"]).facts() for r in rows if r["threat"] != "clean"}
+    return RowTable(pa.Table.from_pylist(list(rows), schema=SCHEMA), threats=facts)
 
 
 def test_the_worst_candidate_counts_by_its_selection_draws_first():
@@ -140,9 +142,18 @@ def test_averaged_threats_report_the_mean_over_draws_of_the_worst_view():
 
 
 def test_a_cell_that_is_judged_elsewhere_has_its_own_clean_rows():
-    flags = {"pooled": False}
-    rows = table(clean(), clean(attack="for bait", lost=True, **flags), point(threat="bait", **flags))
-    assert own(rows, "d", "bait", "a").robust_accuracy == 0, "the bare classifier is wrong on the clean image"
+    """The bare classifier is wrong on image 0, the deployed system is not, and a system frozen at w=0 is on image 1."""
+    bait, frozen = {"pooled": False, "judge": "bare"}, {"pooled": False, "judge": "w0"}
+    rows = table(
+        *(clean(image=i) for i in ("i0", "i1", "i2", "i3")),
+        *(clean(image=i, attack="for bait", lost=i == "i0", **bait) for i in ("i0", "i1", "i2", "i3")),
+        *(clean(image=i, attack="for fixed-w", lost=i in ("i0", "i1"), **frozen) for i in ("i0", "i1", "i2", "i3")),
+        *(point(image=i, threat="bait", **bait) for i in ("i0", "i1", "i2", "i3")),
+        *(point(image=i, threat="fixed-w", **frozen) for i in ("i0", "i1", "i2", "i3")),
+    )
+    for kind, robust in (("bait", 0.75), ("fixed-w", 0.5)):
+        found = own(rows, "d", kind, "a")
+        assert (found.n, found.clean_accuracy, found.robust_accuracy) == (4, 1.0, robust)
 
 
 def test_a_closed_result_compares_with_its_own_points_and_the_undefended_network():
