@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types pytest benchmark clean
+.PHONY: demo test lint types pytest mutants benchmark clean
 
 $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ types: $(VENV)/.ready
 
 pytest: $(VENV)/.ready
 	$(BIN)/python -m pytest
+
+mutants: $(VENV)/.ready  # does a test notice each of the one-line faults in tests/mutants/table.toml?
+	$(BIN)/python tests/mutants/run.py
 
 benchmark: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --no-deps 'torchattacks>=3.5'

@@ -1,0 +1,191 @@
+"""Whatever can change an answer is part of its name: run ids, view ids, run folders; and what the ring passes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sparring
+from sparring.core.errors import SparringError
+from sparring.core.victim import Access, Victim
+from sparring.defenses.base import Defended, defense
+from sparring.evaluation.checks.controls import images, linear_net
+from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan import make_plan
+from sparring.evaluation.results import RowTable
+from sparring.evaluation.store import read_rows
+from sparring.threats import Options, View, threat
+
+BASE = Defended(linear_net(), id="a")
+
+
+def plan(spec: str = "none", threats: tuple[str, ...] = ("adaptive",), attack: str = "pgd:eps=0.1", **changes: Any):
+    fixed: dict[str, Any] = {"seed": 0, "data_hash": "x", "options": Options(draws=4)}
+    return make_plan(
+        {spec: defense(spec).install(BASE)},
+        threats,
+        [sparring.attack(attack)],
+        judge=Judge(),
+        classes=4,
+        values=192,
+        **{**fixed, **changes},
+    )
+
+
+def ids(*plans: Any) -> list[str]:
+    return [r for p in plans for r in p.runs]
+
+
+def test_runs_differ_by_everything_that_can_change_their_points():
+    noisy = "gauss:std=0.1"
+    found = ids(
+        plan(),
+        plan(seed=1),
+        plan(data_hash="y"),
+        plan(attack="pgd:eps=0.2"),
+        plan(attack="pgd:eps=0.1,steps=7"),
+        plan(threats=("oblivious",)),  # the same network, but it does not stop at a success
+        plan("cd:bits=3"),
+        plan("cd:bits=4"),
+        plan(noisy),
+        plan(noisy, options=Options(draws=8)),
+        plan(noisy, options=Options(draws=4, amp=True)),
+        plan(noisy, ("known-w:draws=3",)),
+        plan(threats=("score:queries=40",), attack="square:eps=0.1,steps=50"),
+        plan(threats=("score:queries=41",), attack="square:eps=0.1,steps=50"),
+        plan(noisy, ("decision:queries=40",), "boundary:eps=0.1"),
+        plan(noisy, ("decision:queries=40,answers=3",), "boundary:eps=0.1"),
+    )
+    assert len(found) == len(set(found)) == 1 * 6 + 4 + 4 + 2 * 3 + 3 + 4
+
+
+def test_repeated_draws_of_an_attack_are_runs_of_their_own():
+    made = plan(threats=("noise:draws=6",), attack="noise:eps=0.1")
+    assert len(made.runs) == len({r.seed for r in made.runs.values()}) == 6
+
+
+def test_a_view_is_named_by_its_system_its_draws_and_its_change_of_variable():
+    system = defense("gauss:std=0.1").install(BASE).system()
+    victim = Victim((system,), Access.GRADIENT, 4)
+    views = [View("", victim)]
+    changes: list[dict[str, Any]] = [
+        {"draws": 5},
+        {"combine": "loss"},
+        {"combine": "logits"},
+        {"amp": True},
+        {"answers": 3},
+    ]
+    views += [View("", replace(victim, **c)) for c in [*changes, {"access": Access.SCORES}]]
+    views += [View("", replace(victim, systems=(replace(system, frozen=w),))) for w in (1, 2)]
+    views.append(View("", replace(victim, systems=(system, system))))
+    levels = threat("adaptive").seat(defense("cd:bits=3").install(BASE)).views
+    assert len({v.id for v in views} | {v.id for v in levels}) == len(views) + len(levels)
+
+
+def test_a_plan_costs_no_more_than_the_queries_that_are_granted():
+    made = plan(threats=("score:queries=40",), attack="square:eps=0.1,steps=500")
+    assert made.cost()["forwards"] == 40
+    assert [c.seat.queries for c in made.cells] == [40]
+
+
+def problem(count: int = 12, seed: int = 0):
+    model, x = linear_net(seed=seed, scale=0.1), images(count)
+    with torch.no_grad():
+        return model, (x, model(x).argmax(1))
+
+
+OTHER: list[tuple[str, dict[str, Any]]] = [
+    ("seed", {"seed": 1}),
+    ("draws", {"draws": 3}),
+    ("amp", {"amp": True}),
+    ("threats", {"threats": ["oblivious"]}),
+    ("attacks", {"attacks": ["fgsm:eps=2/255"]}),
+    ("defenses", {"defenses": ["cd:bits=4"]}),
+    ("block", {"block": 5}),
+    ("tier", {"tier": "standard"}),
+    ("sources", {"sources": [linear_net(seed=9)]}),
+    ("data", {"data": (images(12, seed=5), torch.arange(12) % 4)}),
+    ("weights", {"model": linear_net(seed=1, scale=0.1)}),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("identity") / "run"
+    sparring.evaluate(**arguments(out))
+    return out
+
+
+def arguments(out, **changes: Any) -> dict[str, Any]:
+    model, data = problem()
+    fixed = {"defenses": ["gauss:std=0.05"], "threats": ["adaptive"], "attacks": ["pgd:eps=2/255,steps=2"], "draws": 2}
+    return {"model": model, "data": data, "block": 8, "out": out, **fixed, **changes}
+
+
+@pytest.mark.parametrize(("field", "changes"), OTHER)
+def test_a_folder_is_resumed_by_the_same_configuration_alone(field, changes, folder):
+    with pytest.raises(SparringError, match=f"differs in .*{field}"):
+        sparring.evaluate(**arguments(folder, **changes))
+
+
+def test_what_slots_and_progress_change_is_nothing(folder):
+    before = sorted(p.stat().st_mtime_ns for p in folder.rglob("*.parquet"))
+    sparring.evaluate(**arguments(folder, slots=3))
+    assert sorted(p.stat().st_mtime_ns for p in folder.rglob("*.parquet")) == before
+
+
+def test_draws_of_the_noise_threat_are_different_points(tmp_path):
+    model, data = problem(4)
+    sparring.evaluate(model, data, threats=["noise:draws=5"], attacks=["noise:eps=8/255"], out=tmp_path / "run")
+    rows = RowTable(read_rows(tmp_path / "run"))
+    attacked = rows.where(threat="noise:draws=5")
+    assert len(np.unique(rows["l2"][attacked])) == 4 * 5
+
+
+def test_who_knows_the_draw_is_judged_at_it(tmp_path):
+    """What fools the source at a known draw is lost at that draw, for certain; also among draws that differ."""
+    model, data = problem(20)
+    sparring.evaluate(
+        model, data, ["gauss:std=0.5"], ["known-w:draws=4"], ["pgd:eps=4/255,steps=5"], out=tmp_path / "run"
+    )
+    rows = RowTable(read_rows(tmp_path / "run"))
+    mine = rows.where(threat="known-w:draws=4", defense="gauss:std=0.5")
+    assert rows["source_fooled"][mine].any()
+    assert not (rows["source_fooled"] & rows["correct"])[mine].any()
+
+
+def test_a_stored_image_that_is_the_image_has_the_same_first_draw(tmp_path):
+    """A budget of zero: the 8-bit copy is the point itself, so are its labels and counts."""
+    model, data = problem(30)
+    sparring.evaluate(
+        model, data, ["gauss:std=0.5"], ["adaptive"], ["pgd:eps=0,steps=1"], draws=1, out=tmp_path / "run"
+    )
+    rows = RowTable(read_rows(tmp_path / "run"))
+    assert (rows["label_8bit"] == rows["label"]).all()
+    assert (rows["k_8bit"] == rows["k"]).all()
+    assert (rows["k_truncated"] == rows["k"]).all()
+    noisy = rows.where(defense="gauss:std=0.5")
+    assert not np.isin(rows["k"][noisy], (0, 20)).all(), "draws differ, or this says nothing"
+
+
+def test_a_random_system_is_attacked_to_the_end(tmp_path):
+    """A lucky draw does not end the attack: every step is paid by every image."""
+    model, data = problem(20)
+    attack = "pgd:eps=16/255,steps=5"
+    sparring.evaluate(model, data, ["gauss:std=0.5"], ["adaptive"], [attack], draws=2, out=tmp_path / "run")
+    rows = RowTable(read_rows(tmp_path / "run"))
+    mine = rows.where(defense="gauss:std=0.5", threat="adaptive")
+    assert rows["source_fooled"][mine].any()
+    assert (rows["backwards"][mine] >= 5 * 2).all()
+
+
+def test_the_queries_of_a_seat_are_all_that_its_attack_gets(tmp_path):
+    model, data = problem(6)
+    attack = "square:eps=1e-4,steps=100"
+    sparring.evaluate(model, data, threats=["score:queries=30"], attacks=[attack], out=tmp_path / "run")
+    rows = RowTable(read_rows(tmp_path / "run"))
+    assert rows["forwards"][rows.where(threat="score:queries=30")].tolist() == [30] * 6
