@@ -11,7 +11,12 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/.ready
+$(VENV)/.demo: pyproject.toml  # what a user needs, not the developers' tools
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -e $(VENV)/.ready || $(BIN)/python -m pip install --quiet --editable '.[demo]'
+	touch $@
+
+demo: $(VENV)/.demo
 	$(BIN)/sparring demo --out demo
 
 test: lint types pytest
@@ -24,7 +29,7 @@ types: $(VENV)/.ready
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 pytest: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 mutants: $(VENV)/.ready  # does a test notice each of the one-line faults in tests/mutants/table.toml?
 	$(BIN)/python tests/mutants/run.py

@@ -237,6 +237,28 @@ def test_another_configuration_is_refused_and_nothing_is_touched(toy, tmp_path):
         sparring.evaluate(model, data, **settings(tmp_path, out=tmp_path / "mine"))
 
 
+def test_an_upgrade_in_between_never_resumes_in_silence(toy, tmp_path, monkeypatch, capsys):
+    """Rows of old code were printed under the new version's name."""
+    from sparring.cli.output import print_evaluation
+
+    model, data = toy
+    changes = settings(tmp_path, threats=["oblivious"], attacks=["fgsm:eps=4/255"])
+    assert sparring.evaluate(model, data, **changes).made_by == ""
+    block = next((tmp_path / "run").glob("rows/*/*.parquet"))
+    before = json.loads(pq.read_schema(block).metadata[b"made_by"])
+    for module in ("run", "store"):
+        monkeypatch.setattr(f"sparring.evaluation.{module}.code_hash", lambda: "of an upgrade")
+    with pytest.raises(SparringError, match="made by other code than this"):
+        sparring.evaluate(model, data, **changes)
+    again = sparring.load_evaluation(tmp_path / "run")
+    assert "other code" in again.made_by
+    print_evaluation(again, as_json=False)
+    assert "other code" in capsys.readouterr().out
+    assert json.loads(pq.read_schema(block).metadata[b"made_by"]) == before
+    assert len(before["code"]) == 64
+    assert before["sparring"] == sparring.__version__
+
+
 def test_run_folder_holds_provenance_and_typed_rows(toy, tmp_path):
     model, data = toy
     sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
@@ -343,7 +365,7 @@ def test_transfer_between_different_models(toy, tmp_path):
 def test_json_is_what_the_issue_of_record_promises(toy, tmp_path):
     model, data = toy
     result = json.loads(json.dumps(sparring.evaluate(model, data, **settings(tmp_path)).json()))
-    assert set(result) == {"cells", "closed", "checks", "prepared", "missing"}
+    assert set(result) == {"cells", "closed", "checks", "prepared", "missing", "made_by"}
     wanted = [
         "defense",
         "threat",

@@ -13,6 +13,7 @@ from sparring.cli.analyze import analyze
 from sparring.cli.output import Bar, emit, many, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
+from sparring.core.registry import load_plugin
 from sparring.core.spec import number
 
 app = typer.Typer(
@@ -22,6 +23,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Put a defended image classifier in the ring: honest, adaptive robustness evaluation.",
 )
+
+
+@app.callback()
+def root(
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python file whose decorators enrol attacks, defenses, threats, ...; may be repeated"),
+    ] = None,
+) -> None:
+    """Put a defended image classifier in the ring: honest, adaptive robustness evaluation."""
+    for file in plugin or ():
+        load_plugin(file)
+
+
 app.add_typer(train, name="train")
 app.add_typer(analyze, name="analyze")
 

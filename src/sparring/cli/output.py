@@ -131,6 +131,8 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
         out.print(
             f"{result.missing}. What follows is over those images alone, and no headline stands.", highlight=False
         )
+    if result.made_by:
+        out.print(f"These rows were {result.made_by}.", highlight=False)
     out.print(cells_table(result.cells))
     out.print(closed_table(result.closed))
     failed = [f for f in result.findings if not f.ok]

@@ -68,11 +68,12 @@ class Registry:
         if self._loaded:
             return
         self._loaded = True
+        early = set(self._entries)  # what a plug-in enrolled before anybody asked
         module = importlib.import_module(self.package)
         for part in pkgutil.iter_modules(module.__path__):
             importlib.import_module(f"{self.package}.{part.name}")
         for point in entry_points(group=self.group):
-            if point.name in self._entries:
+            if point.name in set(self._entries) - early:
                 raise SparringError(
                     f"the plug-in {point.value} names a {self.kind} {point.name!r}, which there is already"
                 )

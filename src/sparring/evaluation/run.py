@@ -38,7 +38,7 @@ from sparring.evaluation.results import (
     strongest,
 )
 from sparring.evaluation.ring import BLOCK, Ring
-from sparring.evaluation.store import Store, read_rows, read_run, threat_facts, whole_images
+from sparring.evaluation.store import Store, code_hash, made_by, read_rows, read_run, threat_facts, whole_images
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
 from sparring.threats import Options
@@ -48,7 +48,7 @@ from sparring.threats import Options
 class Evaluation:
     """What came out: results, findings and the folder they are kept in. ``prepared``: what was done to each network before it was
     attacked, by defense. ``missing``: what an interrupted run lacks, or ""; then the numbers are over the images that every cell has, and
-    there is no headline. ``plan`` and ``seconds`` of a dry run only."""
+    there is no headline. ``made_by``: that other code made the rows, or "". ``plan`` and ``seconds`` of a dry run only."""
 
     cells: list[CellResult]
     closed: list[ClosedResult]
@@ -57,6 +57,7 @@ class Evaluation:
     tier: str
     prepared: dict[str, str]
     missing: str = ""
+    made_by: str = ""
     plan: Plan | None = None
     seconds: float = 0.0
 
@@ -79,6 +80,7 @@ class Evaluation:
             "checks": [asdict(f) for f in self.findings],
             "prepared": self.prepared,
             "missing": self.missing,
+            "made_by": self.made_by,
         }
 
 
@@ -141,7 +143,7 @@ def evaluate(
         seconds = (
             cost["backwards"] * gradient + (cost["forwards"] - cost["backwards"] + cost["judge_forwards"]) * forward
         ) * len(made.images)
-        return Evaluation([], [], [], None, tier, made.notes, "", plan, seconds)
+        return Evaluation([], [], [], None, tier, made.notes, plan=plan, seconds=seconds)
     findings = run_checks(context(made, chosen, tier, expect_clean, seed))
     stopped = [f for f in findings if f.stops]
     if stopped:
@@ -149,6 +151,7 @@ def evaluate(
         raise SparringError(f"check {stopped[0].check} failed: {stopped[0].message}{more}")
 
     identity = {
+        "code": code_hash(),
         "model": made.model.name,
         "weights": weights_hash(made.model),
         "data": made.images.hash,
@@ -225,7 +228,7 @@ def load_evaluation(folder: str | Path) -> Evaluation:
     ]
     notes, tier = _notes(record), record["identity"]["tier"]
     cells, closed = (all_cells(rows), all_closed(rows)) if rows.size else ([], [])
-    return Evaluation(cells, closed, findings, Path(folder), tier, notes, missing)
+    return Evaluation(cells, closed, findings, Path(folder), tier, notes, missing, made_by(record))
 
 
 def _notes(record: dict[str, Any]) -> dict[str, str]:

@@ -6,13 +6,16 @@ A file that exists is complete; resume means skipping it. A folder that belongs 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +30,12 @@ from torch import Tensor
 from sparring.core.columns import ROW
 from sparring.core.errors import SparringError
 from sparring.core.spec import parse
+from sparring.version import __version__
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
 
+MAKES_POINTS = ("core", "data", "models", "attacks", "defenses", "threats", "evaluation")
 PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pyarrow", "pydantic", "timm", "torchvision")
 
 
@@ -48,6 +53,10 @@ class Store:
         if file.exists():
             before = read_run(self.folder).get("identity", {})
             changed = [k for k in {**before, **self.identity} if before.get(k) != self.identity.get(k)]
+            if changed == ["code"]:
+                raise SparringError(
+                    f"output folder {self.folder} was {made_by(read_run(self.folder))}: it can be reported, not resumed; choose another --out"
+                )
             if changed:
                 raise SparringError(
                     f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}); choose another --out"
@@ -87,7 +96,9 @@ class Store:
     def put_rows(self, cell: str, block: int, columns: dict[str, Any]) -> None:
         file = self._rows(cell, block)
         file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns, schema=SCHEMA), _partial(file))
+        made_by = {**environment(), "code": self.identity.get("code")}  # stays with the block, whoever resumes the run
+        schema = SCHEMA.with_metadata({"made_by": json.dumps(made_by)})
+        pq.write_table(pa.table(columns, schema=schema), _partial(file))
         _partial(file).replace(file)
 
     def _rows(self, cell: str, block: int) -> Path:
@@ -169,6 +180,24 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         raise SparringError(f"{file} is damaged ({error}); delete it to start over") from None
 
 
+@cache
+def code_hash() -> str:
+    """sha256 of the source of all that makes points and rows: after an upgrade an old folder is another configuration, never resumed."""
+    root = files("sparring")
+    digest = hashlib.sha256(__version__.encode())
+    for room in MAKES_POINTS:
+        for file in sorted(Path(str(root.joinpath(room))).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def made_by(record: Mapping[str, Any]) -> str:
+    """Which code made a run, in words, or "" where it is the code that asks."""
+    if record["identity"].get("code") == code_hash():
+        return ""
+    return f"made by other code than this (sparring {record['environment']['sparring']}; this is {__version__})"
+
+
 def environment() -> dict[str, Any]:
     """Versions, machine, threads: what a reader needs to judge whether a number would come out again."""
     found = {}
@@ -177,8 +206,6 @@ def environment() -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    from sparring import __version__
-
     return {
         "sparring": __version__,
         "python": sys.version.split()[0],

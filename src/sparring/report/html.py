@@ -41,6 +41,7 @@ def _run(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
         "record": record,
         "prepared": evaluation.prepared,
         "missing": evaluation.missing,
+        "made_by": evaluation.made_by,
         "cells": evaluation.cells,
         "closed": evaluation.closed,
         "headlines": evaluation.headlines,
