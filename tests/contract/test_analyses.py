@@ -60,7 +60,7 @@ def test_it_is_declared(name):
     entry = ANALYSES[name]
     assert issubclass(entry, Analysis)
     assert entry.many == issubclass(entry, Comparison)
-    assert re.search(r"arXiv:\d{4}\.\d{5}|ACE paper", entry.__doc__), "its source"
+    assert re.search(r"arXiv:\d{4}\.\d{5}|ACE paper", entry.__doc__ or ""), "its source"
     assert all(helps(entry).values())
     assert signature(entry)["seed"][1] == 0
     assert entry.example.split()[0] == name
@@ -113,12 +113,15 @@ def test_what_does_not_fit_is_refused():
         sparring.analyze("labels", toy(), pictures(), point=3)
     with pytest.raises(SparringError, match="not one learned stage"):
         sparring.analyze("similarity", toy(), pictures(), defense=["cd:bits=4"])
+    wrong = ImageSet.of(pictures().x, (pictures().y + 1) % 10)
     with pytest.raises(SparringError, match="wrong on all"):
-        wrong = ImageSet.of(pictures().x, (pictures().y + 1) % 10)
         sparring.analyze("pixels", toy(), wrong)
 
 
 def test_several_models_and_texts_as_values():
-    panel = sparring.analyze("patches", [toy(), toy(seed=1)], pictures(), sides="2", confidence="0")
-    assert list(panel.data) == ["toy0", "toy1"]
+    other = toy()
+    other.name = "another"
+    panel = sparring.analyze("patches", [toy(), other], pictures(), sides="2", confidence="0")
+    assert list(panel.data) == ["toy0", "another"]
     assert list(panel.data["toy0"]) == ["whole", "2 x 2"]
+    assert panel.data["toy0"] == panel.data["another"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_it_is_declared(name):
     """A docstring with its source, one line of help per field, an example that is its own; every scale is a valid configuration."""
     entry = TASKS[name]
     assert issubclass(entry, Training)
-    assert re.search(r"arXiv:\d{4}\.\d{5}|ACE paper", entry.__doc__), "its source"
+    assert re.search(r"arXiv:\d{4}\.\d{5}|ACE paper", entry.__doc__ or ""), "its source"
     assert all(helps(entry).values())
     assert entry.example.split()[0] == name
     assert set(entry.scales) == set() or {"small", "paper"} <= set(entry.scales)
@@ -77,7 +78,7 @@ def test_it_trains_and_leaves_its_card(name, tmp_path):
 def test_s2snet_stages_have_the_epochs_and_rates_they_are_given(tmp_path):
     """--epochs and --lr hold for both stages, --tuning-epochs and --tuning-lr for the second alone; a scale's own are kept else."""
 
-    def configs(name: str, **given: object) -> list[tuple[int, float]]:
+    def configs(name: str, **given: Any) -> list[tuple[int, float]]:
         out = tmp_path / f"{name}.safetensors"
         sparring.train("s2snet", data=pictures(), out=out, target=TARGET, batch=12, **given)
         cards = [json.loads((tmp_path / f"{n}.json").read_text()) for n in (f"{name}-autoencoder", name)]
