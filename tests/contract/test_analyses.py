@@ -119,6 +119,9 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_several_models_and_texts_as_values():
-    panel = sparring.analyze("patches", [toy(), toy(seed=1)], pictures(), sides="2", confidence="0")
-    assert list(panel.data) == ["toy0", "toy1"]
+    other = toy()
+    other.name = "another"
+    panel = sparring.analyze("patches", [toy(), other], pictures(), sides="2", confidence="0")
+    assert list(panel.data) == ["toy0", "another"]
     assert list(panel.data["toy0"]) == ["whole", "2 x 2"]
+    assert panel.data["toy0"] == panel.data["another"]
