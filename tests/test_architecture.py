@@ -1,6 +1,8 @@
 """The house: a room may import only rooms above it; no file is long; steps never reduce over the batch."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,24 @@ def test_no_pickle_and_no_print_in_the_package():
         assert "weights_only=False" not in text
         if "cli" not in file.parts:
             assert not any(isinstance(n, ast.Name) and n.id == "print" for n in ast.walk(ast.parse(text))), file
+
+
+def test_pages_and_tables_are_drawn_without_an_attack_or_a_model():
+    """Whoever reads a run folder needs none of the rooms that made it."""
+    code = (
+        "import sys, sparring.report.html, sparring.report.tables, sparring.evaluation.load\n"
+        "made = [m for m in sys.modules if m.startswith(('sparring.attacks', 'sparring.defenses', 'sparring.threats', 'sparring.models'))]\n"
+        "sys.exit(str(made) if made else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("words", [["-c", "import sparring"], ["-m", "sparring.cli", "--help"]])
+def test_nobody_waits_for_torch_to_read_the_help(words):
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", *words], capture_output=True, text=True, check=True, timeout=120
+    )
+    heavy = [
+        n for n in ("torch", "scipy", "pyarrow", "matplotlib") if f"| {n}\n" in run.stderr or f" {n}\n" in run.stderr
+    ]
+    assert not heavy

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sparring.data.images import ImageSet
     from sparring.data.sources import load_data
     from sparring.defenses.base import defense
-    from sparring.evaluation.run import Evaluation, evaluate, load_evaluation
+    from sparring.evaluation.load import Evaluation, load_evaluation
+    from sparring.evaluation.run import evaluate
     from sparring.models.load import load_model
     from sparring.subject import Subject
     from sparring.training.base import train
@@ -45,7 +46,7 @@ __all__ = [
 # where each name lives; imported when it is first asked for, so that ``sparring --help`` does not wait for torch
 _HOME = {
     "Attack": "attacks.attack",
-    "Evaluation": "evaluation.run",
+    "Evaluation": "evaluation.load",
     "ImageSet": "data.images",
     "Panel": "analysis.panel",
     "SparringError": "core.errors",
@@ -55,7 +56,7 @@ _HOME = {
     "defense": "defenses.base",
     "evaluate": "evaluation.run",
     "load_data": "data.sources",
-    "load_evaluation": "evaluation.run",
+    "load_evaluation": "evaluation.load",
     "load_model": "models.load",
     "train": "training.base",
 }

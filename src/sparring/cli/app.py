@@ -226,7 +226,7 @@ def report(
     json_out: Json = False,
 ) -> None:
     """Tables and a page from run folders; nothing is run again."""
-    from sparring.evaluation.run import load_evaluation
+    from sparring.evaluation.load import load_evaluation
     from sparring.report.html import write_report
 
     found = [load_evaluation(r) for r in runs]

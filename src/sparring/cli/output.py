@@ -23,7 +23,7 @@ from sparring.core.spec import ball, split
 
 if TYPE_CHECKING:  # what is printed brings torch with it; a command's help does not wait for that
     from sparring.analysis.panel import Panel
-    from sparring.evaluation.run import Evaluation
+    from sparring.evaluation.load import Evaluation
 
 WIDTH = 180
 

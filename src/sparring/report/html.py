@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from sparring.core.spec import ball, show
+from sparring.evaluation.load import Evaluation, load_evaluation
 from sparring.evaluation.results import RowTable
-from sparring.evaluation.run import Evaluation, load_evaluation
 from sparring.evaluation.store import read_pictures, read_rows, read_run, threat_facts, whole_images, write_text
 from sparring.report.figures import eps_curves, perturbation, picture
 from sparring.report.tables import percent

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from sparring.core.spec import ball
-from sparring.evaluation.checks.base import Finding
+from sparring.evaluation.finding import Finding
 from sparring.evaluation.results import CellResult, ClosedResult
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,7 @@ from sparring.attacks.attack import Attack
 from sparring.core.noise import Noise, image_keys
 from sparring.core.registry import CHECKS
 from sparring.defenses.base import Defended
-
-Severity = Literal["FATAL", "FAIL", "WARN", "INFO"]
-Scope = Literal["J", "A"]
+from sparring.evaluation.finding import Finding, Scope, Severity
 
 
 @dataclass(frozen=True)
@@ -48,25 +45,6 @@ class Context:
         """(n,K) of the prepared network."""
         with torch.no_grad():
             return self.network(self.x)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One answer of one check about one subject. ``ok`` False: it fired. The message names the fault and the fix."""
-
-    check: str
-    subject: str
-    ok: bool
-    severity: Severity
-    scope: Scope
-    value: float
-    threshold: float
-    message: str
-
-    @property
-    def stops(self) -> bool:
-        """Does it stop an evaluation before it prints a number?"""
-        return not self.ok and self.severity == "FATAL"
 
 
 @dataclass(frozen=True)
