@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sparring.defenses.base import defense
     from sparring.evaluation.load import Evaluation, load_evaluation
     from sparring.evaluation.run import evaluate
+    from sparring.evaluation.spec import EvaluationSpec
     from sparring.models.load import load_model
     from sparring.subject import Subject
     from sparring.training.base import train
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attack",
     "Evaluation",
+    "EvaluationSpec",
     "ImageSet",
     "Panel",
     "SparringError",
@@ -47,6 +49,7 @@ __all__ = [
 _HOME = {
     "Attack": "attacks.attack",
     "Evaluation": "evaluation.load",
+    "EvaluationSpec": "evaluation.spec",
     "ImageSet": "data.images",
     "Panel": "analysis.panel",
     "SparringError": "core.errors",

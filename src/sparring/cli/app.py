@@ -40,21 +40,19 @@ def root(
 app.add_typer(train, name="train")
 app.add_typer(analyze, name="analyze")
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="timm:NAME, torchvision:NAME, cifar_resnet20:weights=FILE, lite0, small_cnn:weights=FILE, python:module:factory",
-        show_default=False,
-    ),
-]
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="folder, FILE.npz, torchvision:CIFAR10,root=DIR, imagenet20, cifar20, mnist5k; add ,limit=N,seed=S,classes=0+3",
-        show_default=False,
-    ),
-]
+_MODEL = typer.Argument(
+    help="timm:NAME, torchvision:NAME, cifar_resnet20:weights=FILE, lite0, small_cnn:weights=FILE, python:module:factory",
+    show_default=False,
+)
+_DATA = typer.Option(
+    "--data",
+    help="folder, FILE.npz, torchvision:CIFAR10,root=DIR, imagenet20, cifar20, mnist5k; add ,limit=N,seed=S,classes=0+3",
+    show_default=False,
+)
+Model = Annotated[str, _MODEL]
+Data = Annotated[str, _DATA]
+OptionalModel = Annotated[str | None, _MODEL]  # --config may say it
+OptionalData = Annotated[str | None, _DATA]
 Limit = Annotated[int | None, typer.Option(help="use only the first N images")]
 Seed = Annotated[int, typer.Option(help="seed of all randomness")]
 Slots = Annotated[int, typer.Option(help="live rows; changes speed and memory, never answers")]
@@ -72,8 +70,9 @@ SkipBad = Annotated[
     epilog="Example: sparring evaluate lite0 --data imagenet20 --defense cd:bits=4 --threat oblivious,adaptive --attack pgd:eps=4/255,steps=20"
 )
 def evaluate(
-    model: Model,
-    data: Data,
+    context: typer.Context,
+    model: OptionalModel = None,
+    data: OptionalData = None,
     defense: Annotated[
         list[str] | None, typer.Option(help="defense specs, comma-separated or repeated; stages of one joined by +")
     ] = None,
@@ -107,36 +106,46 @@ def evaluate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="FILE.toml or .json of an EvaluationSpec; options given beside it win")
+    ] = None,
+    save_config: Annotated[Path | None, typer.Option("--save-config", help="write the configuration here")] = None,
     json_out: Json = False,
 ) -> None:
     """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page."""
     from sparring.evaluation.run import evaluate as run
+    from sparring.evaluation.spec import EvaluationSpec
 
     if html and not out:
         raise SparringError("--html needs --out DIR: the page is made from the run folder")
-    budgets = _numbers(",".join(eps or ()))
+    fields = {
+        "model": model,
+        "data": data,
+        "defense": many(defense),
+        "threat": many(threat),
+        "attack": many(attack),
+        "eps": _numbers(",".join(eps or ())),
+        "source": many(source),
+        "tier": tier,
+        "seed": seed,
+        "limit": limit,
+        "draws": draws,
+        "expect_clean": expect_clean,
+        "bf16": bf16,
+        "skip_bad": skip_bad,
+    }
+    names = {"defense": "defenses", "threat": "threats", "attack": "attacks", "source": "sources", "bf16": "amp"}
+    sources = {k: context.get_parameter_source(k) for k in fields}
+    said = {names.get(k, k): v for k, v in fields.items() if (by := sources[k]) is not None and by.name != "DEFAULT"}
+    if config is None and "model" not in said:
+        raise SparringError("no model is given: sparring evaluate MODEL --data DATA, or --config FILE")
+    if config is None and "data" not in said:
+        raise SparringError("no images are given: --data DATA, or --config FILE")
+    spec = EvaluationSpec.read(config, **said) if config else EvaluationSpec.of(**said)
+    if save_config:
+        spec.save(save_config)
     with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
-        result = run(
-            model,
-            data,
-            many(defense),
-            many(threat) or ["oblivious", "adaptive"],
-            many(attack),
-            eps=budgets,
-            sources=many(source),
-            tier=tier,
-            out=out,
-            seed=seed,
-            slots=slots,
-            limit=limit,
-            draws=draws,
-            expect_clean=expect_clean,
-            amp=bf16,
-            device=device,
-            skip_bad=skip_bad,
-            dry_run=dry_run,
-            progress=bar,
-        )
+        result = run(spec, out=out, slots=slots, device=device, dry_run=dry_run, progress=bar)
     if html and out and not dry_run:
         from sparring.report.html import write_report
 

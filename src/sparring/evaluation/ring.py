@@ -23,7 +23,6 @@ from sparring.evaluation.results import CLEAN
 from sparring.evaluation.store import Store
 from sparring.subject import Subject
 
-BLOCK = 256
 PICTURES = 6
 
 

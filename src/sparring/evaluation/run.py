@@ -22,7 +22,6 @@ from sparring.evaluation.load import Evaluation, load_evaluation
 from sparring.evaluation.plan import (
     DRAWS,
     JUDGES,
-    TIERS,
     Plan,
     default_attacks,
     make_plan,
@@ -30,7 +29,8 @@ from sparring.evaluation.plan import (
     with_budgets,
 )
 from sparring.evaluation.preflight import context
-from sparring.evaluation.ring import BLOCK, Ring
+from sparring.evaluation.ring import Ring
+from sparring.evaluation.spec import EvaluationSpec
 from sparring.evaluation.store import Store, code_hash
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
@@ -38,49 +38,53 @@ from sparring.threats import Options
 
 
 def evaluate(
-    model: str | nn.Module,
-    data: Any,
+    model: str | nn.Module | EvaluationSpec,
+    data: Any = None,
     defenses: Sequence[Any] = (),
     threats: Sequence[str] = ("oblivious", "adaptive"),
     attacks: Sequence[str | Attack] = (),
     *,
-    eps: Sequence[float] = (),
-    sources: Sequence[str | nn.Module] = (),
-    tier: str = "quick",
     out: str | Path | None = None,
-    seed: int = 0,
     slots: int = 64,
-    limit: int | None = None,
-    draws: int | None = None,
-    expect_clean: float | None = None,
-    amp: bool = False,
-    skip_bad: bool = False,
     device: str | None = None,
-    block: int = BLOCK,
     dry_run: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
+    **fields: Any,
 ) -> Evaluation:
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
-    model, data, defenses, threats, attacks: spec texts (or a module, tensors). eps: budgets for attacks without
-    their own. sources: other models for transfer. tier: quick, standard or thorough. out: run folder, resumed if it
-    exists. draws: EOT draws per gradient. progress(done, total, text) counts images through runs.
+    model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
+    block): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
+    rows. progress(done, total, text) counts network calls.
 
     Raises SparringError for bad input, a failed fatal check, or an output folder of another configuration.
     """
-    if tier not in TIERS:
-        raise SparringError(f"tier={tier} is not one of {', '.join(TIERS)}")
-    if slots < 1 or block < 1:
-        raise SparringError("slots must be at least 1")
-    made = Subject.of(model, data, defenses, sources=sources, limit=limit, skip_bad=skip_bad, device=device)
+    if isinstance(model, EvaluationSpec):
+        if data is not None or fields:
+            raise SparringError("evaluate: an EvaluationSpec says everything; use dataclasses.replace to change it")
+        spec = model
+    else:
+        spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
+    if slots < 1:
+        raise SparringError(f"slots={slots} must be at least 1")
+    tier, seed = spec.tier, spec.seed
+    made = Subject.of(
+        spec.model,
+        spec.data,
+        spec.defenses,
+        sources=spec.sources,
+        limit=spec.limit,
+        skip_bad=spec.skip_bad,
+        device=device,
+    )
     chosen = with_budgets(
-        [attack(a) for a in (attacks or default_attacks(tier, threats))], eps, made.images.x.shape[1:]
+        [attack(a) for a in (spec.attacks or default_attacks(tier, spec.threats))], spec.eps, made.images.x.shape[1:]
     )
     judge = Judge(*JUDGES[tier], seed=seed)
-    options = Options(draws or DRAWS[tier], amp)
+    options = Options(spec.draws or DRAWS[tier], spec.amp)
     plan = make_plan(
         made.systems,
-        threats,
+        spec.threats,
         chosen,
         others=made.others,
         options=options,
@@ -97,7 +101,7 @@ def evaluate(
             cost["backwards"] * gradient + (cost["forwards"] - cost["backwards"] + cost["judge_forwards"]) * forward
         ) * len(made.images)
         return Evaluation([], [], [], None, tier, made.notes, plan=plan, seconds=seconds)
-    findings = run_checks(context(made, chosen, tier, expect_clean, seed))
+    findings = run_checks(context(made, chosen, tier, spec.expect_clean, seed))
     stopped = [f for f in findings if f.stops]
     if stopped:
         more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""
@@ -109,24 +113,26 @@ def evaluate(
         "weights": weights_hash(made.model),
         "data": made.images.hash,
         "defenses": list(made.systems),
-        "threats": list(threats),
+        "threats": list(spec.threats),
         "attacks": [str(a) for a in chosen],
         "sources": [o.id for o in made.others],
         "tier": tier,
         "seed": seed,
         "draws": options.draws,
-        "amp": amp,
+        "amp": spec.amp,
         "judge": [judge.select, judge.draws],
-        "block": block,
+        "block": spec.block,
     }
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(out or scratch, identity)
-        ring = Ring(made, plan, store, slots, block, progress)
+        ring = Ring(made, plan, store, slots, spec.block, progress)
         start = time.time()
         facts = _facts(made, plan, findings)
-        store.write_run(**facts, complete=False)
+        store.write_run(**facts, passed=spec.passed(), complete=False)
         ring.run()
-        store.write_run(**facts, complete=True, seconds=round(time.time() - start, 1), slots=slots)
+        store.write_run(
+            **facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots
+        )
         result = load_evaluation(store.folder)
     return result if out else replace(result, folder=None)
 
