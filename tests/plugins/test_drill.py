@@ -14,10 +14,23 @@ from torch import nn
 
 import sparring
 from sparring.core.errors import SparringError
-from sparring.core.registry import load_plugin
+from sparring.core.registry import REGISTRIES, load_plugin
 from sparring.evaluation.checks.controls import images, linear_net
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _tables_as_they_were():
+    """A toy that enrolled itself here is gone for the next test."""
+    before = {kind: dict(registry._entries) for kind, registry in REGISTRIES.items()}
+    yield
+    for kind, registry in REGISTRIES.items():
+        registry._entries = {
+            k: v for k, v in registry._entries.items() if k in before[kind] or ("toy" not in k.lower() and k != "T1")
+        }
+
+
 ENTRY_POINTS = """
 [sparring.attacks]
 toy-step = toy_plugin:ToyStep
