@@ -35,7 +35,7 @@ from sparring.version import __version__
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
 
-MAKES_POINTS = ("core", "data", "models", "attacks", "defenses", "threats", "evaluation")
+MAKES_POINTS = ("core", "data", "models", "attacks", "defenses", "threats", "subject.py", "evaluation")
 PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pyarrow", "pydantic", "timm", "torchvision")
 
 
@@ -186,7 +186,8 @@ def code_hash() -> str:
     root = files("sparring")
     digest = hashlib.sha256(__version__.encode())
     for room in MAKES_POINTS:
-        for file in sorted(Path(str(root.joinpath(room))).rglob("*.py")):
+        place = Path(str(root.joinpath(room)))
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(file.read_bytes())
     return digest.hexdigest()
 
