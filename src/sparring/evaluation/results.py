@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm, slack
 from sparring.core.spec import ball
 from sparring.evaluation.stats import persistent, rate_interval, rate_upper
@@ -146,6 +147,9 @@ class RowTable:
 
     def facts(self, threat: str) -> ThreatFacts:
         """The facts of a threat by its text."""
+        # a threat without facts would inherit nothing: a smaller pool, too high a number
+        if self.threats and threat != CLEAN and threat not in self.threats:
+            raise SparringError(f"the run's record says nothing of its threat {threat}: its run.json is damaged")
         return self.threats.get(threat) or ThreatFacts(threat, frozenset({threat}))
 
     def clean(self, defense: str) -> np.ndarray:
