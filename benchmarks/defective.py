@@ -38,7 +38,7 @@ from sparring.core.noise import Noise, image_keys
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
-from sparring.evaluation.metrics import boundary_score, success_defense_rate
+from sparring.evaluation.results.metrics import boundary_score, success_defense_rate
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
 

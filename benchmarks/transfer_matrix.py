@@ -15,7 +15,7 @@ from rich.table import Table
 from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.stats import wilson
+from sparring.evaluation.results.stats import wilson
 from sparring.subject import Subject
 from sparring.threats import threat
 

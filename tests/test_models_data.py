@@ -163,7 +163,7 @@ def test_weights_hash_names_a_model():
 @pytest.mark.parametrize(("depth", "accuracy"), [(20, 0.916), (56, 0.927)])
 def test_cifar_networks_have_their_stated_accuracy(data_folder, cifar, depth, accuracy):
     """916 and 927 of 1,000 on 1,017 exact images; here 100 of them, so within the 99 % interval."""
-    from sparring.evaluation.stats import clopper_pearson
+    from sparring.evaluation.results.stats import clopper_pearson
 
     model = sparring.load_model(f"cifar_resnet{depth}:weights={data_folder}/cifar10_resnet{depth}.safetensors")
     with torch.no_grad():

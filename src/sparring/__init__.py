@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from sparring.analysis.base import analyze
     from sparring.analysis.panel import Panel
     from sparring.attacks.attack import Attack, attack
+    from sparring.conduct import evaluate
     from sparring.core.errors import SparringError
     from sparring.data.images import ImageSet
     from sparring.data.sources import load_data
     from sparring.defenses.base import defense
-    from sparring.evaluation.load import Evaluation, load_evaluation
-    from sparring.evaluation.run import evaluate
-    from sparring.evaluation.spec import EvaluationSpec
+    from sparring.evaluation.plan.spec import EvaluationSpec
+    from sparring.evaluation.results.load import Evaluation, load_evaluation
     from sparring.models.load import load_model
     from sparring.subject import Subject
     from sparring.training.base import train
@@ -48,8 +48,8 @@ __all__ = [
 # where each name lives; imported when it is first asked for, so that ``sparring --help`` does not wait for torch
 _HOME = {
     "Attack": "attacks.attack",
-    "Evaluation": "evaluation.load",
-    "EvaluationSpec": "evaluation.spec",
+    "Evaluation": "evaluation.results.load",
+    "EvaluationSpec": "evaluation.plan.spec",
     "ImageSet": "data.images",
     "Panel": "analysis.panel",
     "SparringError": "core.errors",
@@ -57,9 +57,9 @@ _HOME = {
     "analyze": "analysis.base",
     "attack": "attacks.attack",
     "defense": "defenses.base",
-    "evaluate": "evaluation.run",
+    "evaluate": "conduct",
     "load_data": "data.sources",
-    "load_evaluation": "evaluation.load",
+    "load_evaluation": "evaluation.results.load",
     "load_model": "models.load",
     "train": "training.base",
 }

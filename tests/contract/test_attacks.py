@@ -14,6 +14,7 @@ import sparring
 from sparring.attacks.attack import Attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.attacks.engine.jobs import Turns
+from sparring.checks.controls import linear_layer
 from sparring.core.errors import AccessError, SparringError
 from sparring.core.geometry import distance, within
 from sparring.core.noise import image_keys
@@ -22,7 +23,6 @@ from sparring.core.rows import Rows
 from sparring.core.spec import signature
 from sparring.core.system import System
 from sparring.core.victim import Access, Goal, Victim
-from sparring.evaluation.checks.controls import linear_layer
 
 BUDGET = {"linf": 0.06, "l2": 0.8, "l1": 8.0, "l0": 4.0}
 NAMES = list(ATTACKS)

@@ -7,18 +7,21 @@ import torch
 from torch import nn
 
 from sparring.attacks.attack import attack
+from sparring.checks.controls import CLASSES, coin_system, linear_net
 from sparring.core.errors import SparringError
 from sparring.core.noise import image_keys
 from sparring.core.registry import THREATS
 from sparring.core.victim import Access
 from sparring.data.images import ImageSet
 from sparring.defenses.base import Defended, defense
-from sparring.evaluation.checks.controls import CLASSES, coin_system, linear_net
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan import make_plan
-from sparring.evaluation.results import RowTable, all_cells, all_closed
-from sparring.evaluation.ring import Ring
-from sparring.evaluation.store import Store, read_rows
+from sparring.evaluation.plan.grid import make_plan
+from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.store import Store
+from sparring.evaluation.results.cells import all_cells
+from sparring.evaluation.results.closed import all_closed
+from sparring.evaluation.results.table import RowTable
+from sparring.evaluation.run.ring import Ring
 from sparring.models.classifier import Classifier
 from sparring.models.prepare import Prepared
 from sparring.subject import Subject

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import sparring
+from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
 from sparring.core.registry import ATTACKS, DEFENSES
 from sparring.core.spec import signature
 from sparring.defenses.base import defense
-from sparring.evaluation.checks.controls import images, linear_net
 
 NUMBERS = {"float", "float | None"}
 

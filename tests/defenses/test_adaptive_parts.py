@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 import sparring
+from sparring.checks.controls import linear_net
 from sparring.core.noise import Noise, image_keys
 from sparring.core.system import Readout, apply_part
 from sparring.defenses.base import Defended, Surrogate
 from sparring.defenses.learned import shift
 from sparring.defenses.surrogates import Blocks, Smoothed, unit
-from sparring.evaluation.checks.controls import linear_net
 from sparring.threats import threat
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sparring.evaluation.stats import clopper_pearson, compare, rate_interval, rate_upper, upper_bound
+from sparring.evaluation.results.stats import clopper_pearson, compare, rate_interval, rate_upper, upper_bound
 
 
 def test_bootstrap_bounds_are_those_of_the_normal_limit():

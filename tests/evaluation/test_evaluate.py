@@ -19,15 +19,15 @@ from torch import nn
 
 import sparring
 from sparring.attacks.attack import attack
+from sparring.checks.controls import CLASSES, LinearControl, coin_system, images, linear_layer, linear_net
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.core.victim import Access
 from sparring.defenses.base import Defended
-from sparring.evaluation.checks.controls import CLASSES, LinearControl, coin_system, images, linear_layer, linear_net
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan import TIERS, default_attacks
-from sparring.evaluation.results import RowTable
-from sparring.evaluation.store import read_rows, read_run
+from sparring.evaluation.plan.tiers import TIERS, default_attacks
+from sparring.evaluation.records.files import read_rows, read_run
+from sparring.evaluation.results.table import RowTable
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -186,7 +186,7 @@ SCRIPT = """
 import sys, torch
 from torch import nn
 import sparring
-from sparring.evaluation.checks.controls import images
+from sparring.checks.controls import images
 torch.manual_seed(0)
 torch.set_num_threads(1)
 model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)).eval()
@@ -246,8 +246,8 @@ def test_an_upgrade_in_between_never_resumes_in_silence(toy, tmp_path, monkeypat
     assert sparring.evaluate(model, data, **changes).made_by == ""
     block = next((tmp_path / "run").glob("rows/*/*.parquet"))
     before = json.loads(pq.read_schema(block).metadata[b"made_by"])
-    for module in ("run", "store"):
-        monkeypatch.setattr(f"sparring.evaluation.{module}.code_hash", lambda: "of an upgrade")
+    for module in ("conduct", "evaluation.records.provenance"):
+        monkeypatch.setattr(f"sparring.{module}.code_hash", lambda: "of an upgrade")
     with pytest.raises(SparringError, match="made by other code than this"):
         sparring.evaluate(model, data, **changes)
     again = sparring.load_evaluation(tmp_path / "run")
@@ -325,10 +325,10 @@ def test_dry_run_costs_nothing_and_says_what_it_would(toy, tmp_path):
     result = sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, dry_run=True))
     assert not (tmp_path / "run").exists()
     assert result.plan is not None
-    assert result.seconds > 0
-    cost = result.plan.cost()
+    assert result.plan.seconds > 0
+    cost = result.plan.cost_per_image
     # one oblivious source for three defenses: (6+1) + (10+1) forwards of it are counted once
-    oblivious = {r.id for c in result.plan.cells if str(c.threat) == "oblivious" for r in c.runs}
+    oblivious = {r for c in result.plan.cells if c.threat == "oblivious" for r in c.runs}
     assert len(oblivious) == 2
     assert cost["forwards"] > cost["backwards"] > 0
 

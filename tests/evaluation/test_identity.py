@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import sparring
+from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended, defense
-from sparring.evaluation.checks.controls import images, linear_net
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan import make_plan
-from sparring.evaluation.results import RowTable
-from sparring.evaluation.store import read_rows
+from sparring.evaluation.plan.grid import make_plan
+from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.results.table import RowTable
 from sparring.threats import Options, View, threat
 
 BASE = Defended(linear_net(), id="a")

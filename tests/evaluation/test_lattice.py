@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparring
+from sparring.checks.controls import images, linear_net
 from sparring.core.geometry import NORMS, Ball, distance, within
-from sparring.evaluation.checks.controls import images, linear_net
-from sparring.evaluation.lattice import refine, truncate
+from sparring.evaluation.run.lattice import refine, truncate
 
 
 @given(st.integers(0, 1000), st.sampled_from([1 / 255, 8 / 255, 0.031, 0.3]))

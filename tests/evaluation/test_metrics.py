@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sparring.evaluation import metrics
+from sparring.evaluation.results import metrics
 
 CLEAN = np.array([1, 1, 1, 1, 0, 0], bool)
 ADV = np.array([1, 1, 0, 0, 1, 0], bool)

@@ -8,9 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sparring.evaluation.results import RowTable, all_cells, all_closed, closed, own, strongest
-from sparring.evaluation.stats import upper_bound
-from sparring.evaluation.store import SCHEMA
+from sparring.evaluation.records.files import SCHEMA
+from sparring.evaluation.results.cells import all_cells, own
+from sparring.evaluation.results.closed import all_closed, closed, strongest
+from sparring.evaluation.results.stats import upper_bound
+from sparring.evaluation.results.table import RowTable
 from sparring.threats import threat
 
 EPS = 0.1

@@ -10,7 +10,7 @@ from sparring.core.geometry import Norm
 from sparring.core.noise import image_keys
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
-from sparring.evaluation.lattice import lattice_points, refine, truncate
+from sparring.evaluation.run.lattice import lattice_points, refine, truncate
 
 
 class Sum(nn.Module):

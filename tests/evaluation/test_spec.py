@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 import sparring
+from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
-from sparring.evaluation.checks.controls import images, linear_net
-from sparring.evaluation.spec import EvaluationSpec
-from sparring.evaluation.store import read_run
+from sparring.evaluation.plan.spec import EvaluationSpec
+from sparring.evaluation.records.files import read_run
 
 SPEC = EvaluationSpec(
     "small_cnn",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from sparring.evaluation.stats import (
+from sparring.evaluation.results.stats import (
     clopper_pearson,
     compare,
     lower_bound,

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import sparring
+from sparring.checks.controls import linear_net
 from sparring.core.errors import SparringError
 from sparring.defenses.base import Defended
-from sparring.evaluation.checks.controls import linear_net
 from sparring.models.load import load_model
 from sparring.models.weights import save_weights
 

@@ -115,7 +115,7 @@ def preload(source: Path) -> None:
     sparring = importlib.import_module("sparring")
     if not str(sparring.__file__).startswith(str(source)):
         raise SystemExit(f"the tests would see {sparring.__file__}, not the copy with the fault")
-    for name in ("hypothesis", "scipy.optimize", "sparring.cli", "sparring.evaluation.run"):
+    for name in ("hypothesis", "scipy.optimize", "sparring.cli", "sparring.conduct"):
         importlib.import_module(name)
     for name in [n for n in sys.modules if n.partition(".")[0] == "sparring"]:
         del sys.modules[name]

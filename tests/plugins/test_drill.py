@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import sparring
+from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, load_plugin
-from sparring.evaluation.checks.controls import images, linear_net
 
 HERE = Path(__file__).parent
 

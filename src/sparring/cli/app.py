@@ -113,8 +113,8 @@ def evaluate(
     json_out: Json = False,
 ) -> None:
     """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page."""
-    from sparring.evaluation.run import evaluate as run
-    from sparring.evaluation.spec import EvaluationSpec
+    from sparring.conduct import evaluate as run
+    from sparring.evaluation.plan.spec import EvaluationSpec
 
     if html and not out:
         raise SparringError("--html needs --out DIR: the page is made from the run folder")
@@ -176,15 +176,14 @@ def doctor(
     code 2 if not.
     """
     from sparring.attacks.attack import attack as make_attack
-    from sparring.evaluation.checks.base import run_checks
-    from sparring.evaluation.plan import with_budgets
-    from sparring.evaluation.preflight import context
+    from sparring.checks.base import Context, run_checks
+    from sparring.evaluation.plan.budgets import with_budgets
     from sparring.report.tables import findings_table
     from sparring.subject import Subject
 
     made = Subject.of(model, data, many(defense), limit=limit, skip_bad=skip_bad)
     attacks = with_budgets([make_attack(a) for a in many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
-    findings = run_checks(context(made, attacks, "quick", expect_clean, seed))
+    findings = run_checks(Context.of(made, attacks, "quick", expect_clean, seed))
     emit([vars(f) for f in findings], findings_table(findings), json_out)
     failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]
     if failed:
@@ -208,7 +207,7 @@ def attack(
     """Make adversarial images, save them losslessly (float tensor, and 8-bit PNG with its own label), re-score what
     was saved.
     """
-    from sparring.evaluation.save import make_images
+    from sparring.evaluation.run.save import make_images
     from sparring.report.tables import images_table
 
     with Bar() as bar:
@@ -235,7 +234,7 @@ def report(
     json_out: Json = False,
 ) -> None:
     """Tables and a page from run folders; nothing is run again."""
-    from sparring.evaluation.load import load_evaluation
+    from sparring.evaluation.results.load import load_evaluation
     from sparring.report.html import write_report
 
     found = [load_evaluation(r) for r in runs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparring.cli.output import Bar, print_evaluation
-from sparring.evaluation.run import evaluate
+from sparring.conduct import evaluate
 from sparring.report.html import write_report
 
 MODEL, DATA, CLEAN = "lite0", "imagenet20", 0.8

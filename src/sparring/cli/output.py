@@ -23,7 +23,8 @@ from sparring.core.spec import ball, split
 
 if TYPE_CHECKING:  # what is printed brings torch with it; a command's help does not wait for that
     from sparring.analysis.panel import Panel
-    from sparring.evaluation.load import Evaluation
+    from sparring.evaluation.records.estimate import Estimate
+    from sparring.evaluation.results.load import Evaluation
 
 WIDTH = 180
 
@@ -121,7 +122,7 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
     from sparring.report.tables import cells_table, closed_table, findings_table
 
     if result.plan is not None:
-        _print_plan(result, as_json)
+        _print_plan(result.plan, as_json)
         return
     if as_json:
         print(json.dumps(result.json(), indent=2))
@@ -146,46 +147,22 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
         out.print(f"rows: {result.folder}" + (f"   page: {html}" if html else ""), highlight=False)
 
 
-def _print_plan(result: Evaluation, as_json: bool) -> None:
-    plan = result.plan
-    assert plan is not None
-    cost = plan.cost()
+def _print_plan(plan: Estimate, as_json: bool) -> None:
     if as_json:
-        cells = [
-            {
-                "defense": c.defense,
-                "threat": str(c.threat),
-                "attack": str(c.attack),
-                "runs": [r.id for r in c.runs],
-            }
-            for c in plan.cells
-        ]
-        print(
-            json.dumps(
-                {
-                    "cells": cells,
-                    "skipped": [vars(s) for s in plan.skipped],
-                    "cost_per_image": cost,
-                    "seconds": result.seconds,
-                },
-                indent=2,
-            )
-        )
+        print(json.dumps(plan.json(), indent=2))
         return
     out = console()
-    for cell in plan.cells:
-        forwards = sum(plan.cost_of(r)[0] for r in cell.runs)
-        backwards = sum(plan.cost_of(r)[1] for r in cell.runs)
-        budget = ball(cell.attack.norm, cell.attack.budget)
+    for c in plan.cells:
         out.print(
-            f"{cell.defense} | {cell.threat} | {cell.attack} | {budget}: {len(cell.runs)} run(s), at most {forwards} forwards and {backwards} backwards per image",
+            f"{c.defense} | {c.threat} | {c.attack} | {ball(c.norm, c.eps)}: {len(c.runs)} run(s), at most {c.forwards} forwards and {c.backwards} backwards per image",
             highlight=False,
         )
     for s in plan.skipped:
-        out.print(f"skipped: {s.defense} | {s.threat} | {s.attack}: {s.reason}", highlight=False)
+        out.print(f"skipped: {s['defense']} | {s['threat']} | {s['attack']}: {s['reason']}", highlight=False)
+    cost = plan.cost_per_image
     out.print(
         f"{len(plan.cells)} cells, {len(plan.runs)} distinct runs. Per image that survives everything: "
         f"{cost['forwards']:.0f} forwards, {cost['backwards']:.0f} backwards, "
-        f"{cost['judge_forwards']:.0f} judge forwards. Estimated at most {result.seconds:.0f} s; images that fall early cost less.",
+        f"{cost['judge_forwards']:.0f} judge forwards. Estimated at most {plan.seconds:.0f} s; images that fall early cost less.",
         highlight=False,
     )

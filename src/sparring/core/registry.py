@@ -70,8 +70,8 @@ class Registry:
         self._loaded = True
         early = set(self._entries)  # what a plug-in enrolled before anybody asked
         module = importlib.import_module(self.package)
-        for part in pkgutil.iter_modules(module.__path__):
-            importlib.import_module(f"{self.package}.{part.name}")
+        for part in pkgutil.walk_packages(module.__path__, f"{self.package}."):
+            importlib.import_module(part.name)
         for point in entry_points(group=self.group):
             if point.name in set(self._entries) - early:
                 raise SparringError(
@@ -139,7 +139,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 ATTACKS = Registry("attack", "sparring.attacks", "sparring.attacks")
 DEFENSES = Registry("defense", "sparring.defenses", "sparring.defenses")
 THREATS = Registry("threat", "sparring.threats", "sparring.threats")
-CHECKS = Registry("check", "sparring.evaluation.checks", "sparring.checks")
+CHECKS = Registry("check", "sparring.checks", "sparring.checks")
 MODELS = Registry("model", "sparring.models", "sparring.models")
 DATA = Registry("data", "sparring.data", "sparring.data")
 ANALYSES = Registry("analysis", "sparring.analysis", "sparring.analyses")

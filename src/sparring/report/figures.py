@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from sparring.data.sources import to_uint8
-from sparring.evaluation.results import ClosedResult
+from sparring.evaluation.results.closed import ClosedResult
 
 ENLARGE = 96  # small images are shown at least this many pixels wide
 

@@ -11,9 +11,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from sparring.core.spec import ball, show
-from sparring.evaluation.load import Evaluation, load_evaluation
-from sparring.evaluation.results import RowTable
-from sparring.evaluation.store import read_pictures, read_rows, read_run, threat_facts, whole_images, write_text
+from sparring.evaluation.records.files import read_pictures, read_run, write_text
+from sparring.evaluation.results.load import Evaluation, load_evaluation, load_rows
 from sparring.report.figures import eps_curves, perturbation, picture
 from sparring.report.tables import percent
 
@@ -74,7 +73,7 @@ def _pictures(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Image groups: per defended system a few cells, weakest threat first, each with clean, adversarial, defended,
     difference.
     """
-    rows = RowTable(whole_images(read_rows(folder), record)[0], threats=threat_facts(record))
+    rows = load_rows(folder, record)[0]
     names = record["class_names"]
     say = lambda label: names[label] if 0 <= label < len(names) else str(label)  # noqa: E731
     order = {

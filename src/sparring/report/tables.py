@@ -9,8 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from sparring.core.spec import ball
-from sparring.evaluation.finding import Finding
-from sparring.evaluation.results import CellResult, ClosedResult
+from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.results.cells import CellResult
+from sparring.evaluation.results.closed import ClosedResult
 
 
 def percent(value: float) -> str:

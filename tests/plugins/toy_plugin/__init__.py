@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
+from sparring.checks.base import Answer, Context, check
+from sparring.checks.controls import context
 from sparring.core.noise import Noise
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Victim
 from sparring.data.images import ImageSet
 from sparring.defenses.base import Defended, InputDefense, Stage, Surrogate
-from sparring.evaluation.checks.base import Answer, Context, check
-from sparring.evaluation.checks.controls import context
 from sparring.models.classifier import Classifier
 from sparring.threats.base import Options, Seat, View, threat_kind
 

@@ -1,0 +1,142 @@
+"""What a check sees (``Context``) and says (``Finding``), and how it is enrolled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sparring.attacks.attack import Attack
+from sparring.core.noise import Noise, image_keys
+from sparring.core.registry import CHECKS
+from sparring.defenses.base import Defended
+from sparring.evaluation.records.finding import Finding, Scope, Severity
+from sparring.subject import Subject
+
+PREFLIGHT_IMAGES = {"quick": 32, "standard": 128, "thorough": 128}
+CHECK_BUDGET = 32 * 3072 * 8  # input elements of the preflight subset: large images get fewer of them
+
+
+@dataclass(frozen=True)
+class Context:
+    """The set-up in question, before any attack: the user's model as given, what is evaluated, a few images.
+
+    x (n,C,H,W), y (n,); ``all_x``/``all_y`` the whole set (clean accuracy); ``network`` the prepared copy.
+    """
+
+    model: nn.Module
+    network: nn.Module
+    x: Tensor
+    y: Tensor
+    ids: Sequence[str]
+    systems: Sequence[Defended]
+    attacks: Sequence[Attack] = ()
+    expected_clean: float | None = None
+    all_x: Tensor | None = None
+    all_y: Tensor | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls, subject: Subject, attacks: Sequence[Attack], tier: str, expected_clean: float | None, seed: int
+    ) -> Context:
+        """Of the first images of a subject's set, every defended system, and the attacks that are to be run."""
+        images = subject.images
+        count = max(4, min(PREFLIGHT_IMAGES[tier], CHECK_BUDGET // images.x[0].numel()))
+        part = slice(0, min(count, len(images)))
+        return cls(
+            model=subject.model,
+            network=subject.prepared.model,
+            x=images.x[part],
+            y=images.y[part],
+            ids=images.ids[part],
+            systems=list(subject.systems.values()),
+            attacks=attacks,
+            expected_clean=expected_clean,
+            all_x=images.x,
+            all_y=images.y,
+            seed=seed,
+        )
+
+    @property
+    def keys(self) -> Tensor:
+        return image_keys(list(self.ids))
+
+    def noise(self, role: str = "check") -> Noise:
+        return Noise.of(self.seed, role, self.keys)
+
+    def logits(self) -> Tensor:
+        """(n,K) of the prepared network."""
+        with torch.no_grad():
+            return self.network(self.x)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a check's function returns for one subject; scope and severity are the check's unless overridden."""
+
+    ok: bool
+    value: float
+    threshold: float
+    message: str
+    subject: str = ""
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """An enrolled check. ``fires`` and ``silent`` build contexts it must fire on and stay silent on."""
+
+    id: str
+    title: str
+    scope: Scope
+    severity: Severity
+    ask: Callable[[Context], list[Answer]]
+    fires: Callable[[], Context]
+    silent: Callable[[], Context]
+
+    @property
+    def doc(self) -> str:
+        return self.ask.__doc__ or ""
+
+    def run(self, context: Context) -> list[Finding]:
+        return [
+            Finding(
+                self.id,
+                a.subject,
+                a.ok,
+                a.severity or self.severity,
+                self.scope,
+                float(a.value),
+                float(a.threshold),
+                a.message,
+            )
+            for a in self.ask(context)
+        ]
+
+
+def check(
+    id: str,
+    title: str,
+    scope: Scope,
+    severity: Severity,
+    *,
+    fires: Callable[[], Context],
+    silent: Callable[[], Context],
+) -> Callable[[Callable[[Context], list[Answer]]], Check]:
+    """Decorator: enrol a function Context -> list[Answer]. Its docstring says when it is raised, why, and what to
+    do.
+    """
+
+    def enrol(ask: Callable[[Context], list[Answer]]) -> Check:
+        return CHECKS(id)(Check(id, title, scope, severity, ask, fires, silent))
+
+    return enrol
+
+
+def run_checks(context: Context, only: Sequence[str] | None = None) -> list[Finding]:
+    """Findings of all enrolled preflight checks (or of ``only`` these ids), in order of number."""
+    chosen = sorted((c for i, c in CHECKS.items() if only is None or i in only), key=lambda c: (c.id[0], int(c.id[1:])))
+    return [finding for c in chosen for finding in c.run(context)]

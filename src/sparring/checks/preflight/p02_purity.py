@@ -1,0 +1,56 @@
+"""P2 mode and purity."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+
+from sparring.checks.base import Answer, Context, check
+from sparring.checks.controls import CLASSES, context
+
+
+def _batchnorm(training: bool) -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, CLASSES)).eval()
+    return net.train() if training else net
+
+
+def fingerprint(model: nn.Module) -> dict[str, str]:
+    """What a forward pass must not change: values, flags and gradients of every parameter and buffer, every mode."""
+    found = {f"mode of {n or 'model'}": str(m.training) for n, m in model.named_modules()}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        value = hashlib.sha256(
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        ).hexdigest()
+        found[name] = f"{value}{tensor.requires_grad}{tensor.grad is None}"
+    return found
+
+
+@check(
+    "P2",
+    "mode and purity",
+    "J",
+    "FATAL",
+    fires=lambda: context(_batchnorm(True)),
+    silent=lambda: context(_batchnorm(False)),
+)
+def purity(c: Context) -> list[Answer]:
+    """Raised if: a module is in train mode, or a forward pass or an input gradient changes parameters, buffers,
+    modes or .grad.
+
+    Why: with BatchNorm or dropout in train mode a prediction depends on the batch and on chance, and the model
+    drifts while attacked.
+
+    What to do: call model.eval() before evaluating; make dropout that is part of a defense a declared random stage.
+    """
+    training = [n or "the model" for n, m in c.model.named_modules() if m.training]
+    if training:
+        return [Answer(False, len(training), 0, f"module {training[-1]} is in train mode; call model.eval()")]
+    before = fingerprint(c.network)
+    with torch.enable_grad():
+        leaf = c.x[:4].clone().requires_grad_(True)
+        torch.autograd.grad(c.network(leaf).sum(), leaf, allow_unused=True)
+    changed = [k for k, v in fingerprint(c.network).items() if before.get(k) != v]
+    message = f"{changed[0]} changed during inference" if changed else "nothing changes during inference"
+    return [Answer(not changed, len(changed), 0, message)]

@@ -1,0 +1,41 @@
+"""P5 output type."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sparring.checks.base import Answer, Context, check
+from sparring.checks.controls import context, linear_net
+
+TOLERANCE = 1e-5
+
+
+@check(
+    "P5",
+    "output type",
+    "A",
+    "FATAL",
+    fires=lambda: context(nn.Sequential(linear_net(), nn.Softmax(1)).eval()),
+    silent=context,
+)
+def output_type(c: Context) -> list[Answer]:
+    """Raised if: all outputs lie in [0,1] and every row sums to 1.
+
+    Why: losses on probabilities saturate, and a weak attack looks like a robust model.
+
+    What to do: expose the logits (drop the softmax). Differs from PROTOCOL: an evaluation stops here instead of
+    going on with log p.
+    """
+    z = c.logits()
+    worst = max(float((-z).clamp_min(0).max()), float((z.sum(1) - 1).abs().max()))
+    ok = not (worst <= TOLERANCE and float(z.max()) <= 1 + TOLERANCE)
+    return [
+        Answer(
+            ok,
+            worst,
+            TOLERANCE,
+            "logits"
+            if ok
+            else "the model returns probabilities; expose logits (drop the softmax): losses saturate otherwise",
+        )
+    ]

@@ -1,0 +1,71 @@
+"""P10 graph continuity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparring.checks.base import Answer, Context, check
+from sparring.checks.controls import FunctionStage, context
+from sparring.core.noise import Noise
+from sparring.core.system import apply_part
+
+SHARE = 0.01
+
+
+def _round(x: Tensor, noise: Noise) -> Tensor:
+    return (x * 7).round() / 7
+
+
+def _rounding(backward: str) -> Context:
+    return context(stages=(FunctionStage(_round, name="round", backward=backward),))
+
+
+@check(
+    "P10",
+    "graph continuity",
+    "A",
+    "FAIL",
+    fires=lambda: _rounding("exact"),
+    silent=lambda: _rounding("identity"),
+)
+def graph_continuity(c: Context) -> list[Answer]:
+    """Raised if: with its declared default backward, a stage passes no gradient (none, all zero, or not finite) on
+    more than 1 % of images.
+
+    Why: an attack through a dead stage fails, and its failure says nothing about robustness (shattered gradients).
+
+    What to do: declare backward = identity or a differentiable stand-in in the stage's Surrogate.
+    """
+    answers = []
+    for defended in c.systems:
+        system, noise = defended.system(), c.noise()
+        points = [c.x.clone().requires_grad_(True)]
+        with torch.enable_grad():
+            for i, part in enumerate(system.parts):
+                points.append(apply_part(part, points[-1], noise.child(f"stage{i}")))
+                if not points[-1].requires_grad:
+                    points[-1].requires_grad_(True)
+            z = system.network(points[-1])
+            loss = z.logsumexp(1).sum() - z.gather(1, c.y[:, None]).sum()
+            grads = torch.autograd.grad(loss, points, allow_unused=True)
+        names = [*(p.name for p in system.parts), "classifier"]
+        dead = [1.0 if g is None else float(_dead(g).double().mean()) for g in grads]
+        # the culprit is the last stage whose input is dead while its output is alive
+        culprit = next(
+            (k for k in reversed(range(len(dead))) if dead[k] > SHARE and (k + 1 == len(dead) or dead[k + 1] <= SHARE)),
+            None,
+        )
+        if culprit is None:
+            answers.append(
+                Answer(True, max(dead), SHARE, "gradients reach the input through every stage", defended.name)
+            )
+        else:
+            message = f"gradient stops at stage {culprit} ({names[culprit]}) on {100 * dead[culprit]:.0f} % of images; declare backward = identity or a stand-in"
+            answers.append(Answer(False, dead[culprit], SHARE, message, defended.name))
+    return answers
+
+
+def _dead(grad: Tensor) -> Tensor:
+    total = grad.flatten(1).abs().sum(1)
+    return (total == 0) | ~torch.isfinite(total)

@@ -1,0 +1,167 @@
+"""``evaluate``: the product of defenses, threats and attacks, run, judged and written down; resumable at any
+moment.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sparring.attacks.attack import Attack, attack
+from sparring.checks.base import Context, run_checks
+from sparring.core.errors import SparringError
+from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.budgets import with_budgets
+from sparring.evaluation.plan.cost import time_per_call
+from sparring.evaluation.plan.grid import Plan, make_plan
+from sparring.evaluation.plan.spec import EvaluationSpec
+from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
+from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.provenance import code_hash
+from sparring.evaluation.records.store import Store
+from sparring.evaluation.results.load import Evaluation, load_evaluation
+from sparring.evaluation.run.ring import Ring
+from sparring.models.classifier import weights_hash
+from sparring.subject import Subject
+from sparring.threats import Options
+
+
+def evaluate(
+    model: str | nn.Module | EvaluationSpec,
+    data: Any = None,
+    defenses: Sequence[Any] = (),
+    threats: Sequence[str] = ("oblivious", "adaptive"),
+    attacks: Sequence[str | Attack] = (),
+    *,
+    out: str | Path | None = None,
+    slots: int = 64,
+    device: str | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+    **fields: Any,
+) -> Evaluation:
+    """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
+
+    model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
+    block): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
+    rows. progress(done, total, text) counts network calls.
+
+    Raises SparringError for bad input, a failed fatal check, or an output folder of another configuration.
+    """
+    if isinstance(model, EvaluationSpec):
+        if data is not None or fields:
+            raise SparringError("evaluate: an EvaluationSpec says everything; use dataclasses.replace to change it")
+        spec = model
+    else:
+        spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
+    if slots < 1:
+        raise SparringError(f"slots={slots} must be at least 1")
+    tier, seed = spec.tier, spec.seed
+    made = Subject.of(
+        spec.model,
+        spec.data,
+        spec.defenses,
+        sources=spec.sources,
+        limit=spec.limit,
+        skip_bad=spec.skip_bad,
+        device=device,
+    )
+    chosen = with_budgets(
+        [attack(a) for a in (spec.attacks or default_attacks(tier, spec.threats))], spec.eps, made.images.x.shape[1:]
+    )
+    judge = Judge(*JUDGES[tier], seed=seed)
+    options = Options(spec.draws or DRAWS[tier], spec.amp)
+    plan = make_plan(
+        made.systems,
+        spec.threats,
+        chosen,
+        others=made.others,
+        options=options,
+        judge=judge,
+        seed=seed,
+        data_hash=made.images.hash,
+        classes=made.classes,
+        values=made.images.x[0].numel(),
+    )
+    if dry_run:
+        estimate = plan.estimate(time_per_call(made.prepared.model, made.images.x), len(made.images))
+        return Evaluation([], [], [], None, tier, made.notes, plan=estimate)
+    findings = run_checks(Context.of(made, chosen, tier, spec.expect_clean, seed))
+    stopped = [f for f in findings if f.stops]
+    if stopped:
+        more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""
+        raise SparringError(f"check {stopped[0].check} failed: {stopped[0].message}{more}")
+
+    identity = {
+        "code": code_hash(),
+        "model": made.model.name,
+        "weights": weights_hash(made.model),
+        "data": made.images.hash,
+        "defenses": list(made.systems),
+        "threats": list(spec.threats),
+        "attacks": [str(a) for a in chosen],
+        "sources": [o.id for o in made.others],
+        "tier": tier,
+        "seed": seed,
+        "draws": options.draws,
+        "amp": spec.amp,
+        "judge": [judge.select, judge.draws],
+        "block": spec.block,
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Store(out or scratch, identity)
+        ring = Ring(made, plan, store, slots, spec.block, progress)
+        start = time.time()
+        facts = _facts(made, plan, findings)
+        store.write_run(**facts, passed=spec.passed(), complete=False)
+        ring.run()
+        store.write_run(
+            **facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots
+        )
+        result = load_evaluation(store.folder)
+    return result if out else replace(result, folder=None)
+
+
+def _facts(made: Subject, plan: Plan, findings: list[Finding]) -> dict[str, Any]:
+    return {
+        "prepared": made.notes,
+        "data_name": made.images.name,
+        "images": len(made.images),
+        "rows_per_image": plan.rows_per_image(len(made.systems)),
+        "class_names": list(made.images.classes),
+        "lattice": made.images.lattice,
+        "classes": made.classes,
+        "worst_case_cost_per_image": plan.cost(),
+        "checks": [asdict(f) for f in findings],
+        "skipped": [asdict(s) for s in plan.skipped],
+        "surrogates": {
+            name: [
+                {
+                    "stage": s.name,
+                    "variants": list(s.surrogate.backward),
+                    "random": s.surrogate.random,
+                    "why": s.surrogate.why,
+                }
+                for s in d.stages
+            ]
+            for name, d in made.systems.items()
+        },
+        "attacks_resolved": {
+            str(r.attack): {**vars(r.attack.method), **vars(r.attack.setting)} for r in plan.runs.values()
+        },
+        "threats": {str(c.threat): c.threat.facts() for c in plan.cells},
+        "seats": {
+            f"{c.defense} / {c.threat}": {
+                "source": c.seat.source,
+                "access": c.seat.access.name,
+                "stop": c.seat.stop,
+            }
+            for c in plan.cells
+        },
+    }

@@ -1,0 +1,194 @@
+"""The grid: the product defense x threat x attack, minus what the access rules out, and what it will cost.
+
+Decided before any compute. Two cells that attack the same source in the same way share one run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from sparring.attacks.attack import Attack
+from sparring.core.errors import SparringError
+from sparring.core.victim import Access, Goal
+from sparring.defenses.base import Defended
+from sparring.evaluation.judge import Judge
+from sparring.evaluation.records.estimate import Estimate, PlannedCell
+from sparring.threats import Options, Seat, Threat, View, threat
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attack on one source: what makes points. ``id`` hashes everything that can change them. ``warm``: the run whose points
+    a decision attack begins at.
+    """
+
+    id: str
+    view: View
+    attack: Attack
+    stop: Literal["success", "never"]
+    seed: int
+    white: bool
+    queries: int | None = None
+    warm: Run | None = None
+
+    def cost(self, classes: int, values: int) -> tuple[int, int]:
+        """(forwards, backwards) of an image of so many values that survives everything."""
+        forwards, backwards = self.attack.cost(self.view.victim, classes, values)
+        return min(forwards, self.queries or forwards), backwards
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of the product. Its rows come from judging its runs' points on ``seat.judge``."""
+
+    defense: str
+    threat: Threat
+    attack: Attack
+    seat: Seat
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A cell the access rules out, and why."""
+
+    defense: str
+    threat: str
+    attack: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells to run, cells ruled out, the distinct runs, and the judge."""
+
+    cells: tuple[Cell, ...]
+    skipped: tuple[Skipped, ...]
+    runs: dict[str, Run]
+    judge: Judge
+    classes: int
+    values: int  # numbers in an image
+
+    def cost_of(self, run: Run) -> tuple[int, int]:
+        """(forwards, backwards) of an image that survives everything."""
+        return run.cost(self.classes, self.values)
+
+    def rows_per_image(self, systems: int) -> int:
+        """Rows that an image has once everything has run: one a run and cell, one clean row for each of the ``systems``, and one for
+        each cell that is judged elsewhere.
+        """
+        return systems + sum(len(c.runs) + c.seat.judged_elsewhere for c in self.cells)
+
+    def cost(self) -> dict[str, float]:
+        """Worst case per image: forwards and backwards of attacks, forwards of the judge."""
+        costs = [self.cost_of(r) for r in self.runs.values()]
+        judged = sum(self.judge.cost(c.seat.judge) * 2 * len(c.runs) for c in self.cells)
+        return {
+            "forwards": sum(f for f, _ in costs),
+            "backwards": sum(b for _, b in costs),
+            "judge_forwards": judged,
+        }
+
+    def estimate(self, seconds: tuple[float, float], images: int) -> Estimate:
+        """What a dry run says. seconds: of one forward and of one gradient of an image."""
+        forward, gradient = seconds
+        cost = self.cost()
+        plain = cost["forwards"] - cost["backwards"] + cost["judge_forwards"]
+        cells = []
+        for cell in self.cells:
+            costs = [self.cost_of(r) for r in cell.runs]
+            names = cell.defense, str(cell.threat), str(cell.attack), cell.attack.norm, cell.attack.budget
+            ids = tuple(r.id for r in cell.runs)
+            cells.append(PlannedCell(*names, ids, sum(f for f, _ in costs), sum(b for _, b in costs)))
+        total = (cost["backwards"] * gradient + plain * forward) * images
+        return Estimate(tuple(cells), tuple(asdict(s) for s in self.skipped), cost, total)
+
+
+def make_plan(
+    defenses: dict[str, Defended],
+    threats: Sequence[str],
+    attacks: Sequence[Attack],
+    *,
+    others: Sequence[Defended] = (),
+    options: Options | None = None,
+    judge: Judge,
+    seed: int,
+    data_hash: str,
+    classes: int,
+    values: int,
+) -> Plan:
+    """The product. ``attacks`` have their budgets; ``defenses`` by spec text."""
+    cells: list[Cell] = []
+    skipped: list[Skipped] = []
+    for name, defended in defenses.items():
+        for text in threats:
+            kind = threat(text)
+            seat = kind.seat(defended, others, options)
+            for attack in attacks:
+                reason = _ruled_out(attack, seat)
+                if reason:
+                    skipped.append(Skipped(name, text, str(attack), reason))
+                    continue
+                cells.append(Cell(name, kind, attack, seat, tuple(_runs(seat, attack, seed, data_hash))))
+    cells = [_warmed(c, cells) if c.seat.warm else c for c in cells]
+    runs = {r.id: r for c in cells for r in c.runs}
+    if not cells:
+        reasons = sorted({s.reason for s in skipped}) or ["no defense, threat or attack was given"]
+        raise SparringError(f"nothing to run: {'; '.join(reasons)}")
+    return Plan(tuple(cells), tuple(skipped), runs, judge, classes, values)
+
+
+def _warmed(cell: Cell, cells: Sequence[Cell]) -> Cell:
+    """A cell of the decision threat whose attacks begin at another threat's points against the same defense."""
+    if cell.attack.method.needs is not Access.LABEL:
+        return cell
+    found = [c for c in cells if c.defense == cell.defense and c.threat.name == cell.seat.warm]
+    if not found:
+        raise SparringError(f"{cell.threat}: no attack of the threat {cell.seat.warm} is in this evaluation; add it")
+    source = found[0].runs[0]
+    runs = (
+        replace(r, warm=source, id=hashlib.sha256(f"{r.id}/{source.id}".encode()).hexdigest()[:20]) for r in cell.runs
+    )
+    return replace(cell, runs=tuple(runs))
+
+
+def _ruled_out(attack: Attack, seat: Seat) -> str:
+    needs: Access = attack.method.needs
+    if needs > seat.access:
+        return f"{attack.name} needs {needs.name} access, the threat {seat.threat} grants {seat.access.name}"
+    if needs is Access.NONE and seat.access is not Access.NONE:
+        return f"{attack.name} asks nothing: it belongs in the noise threat"
+    return ""
+
+
+def _runs(seat: Seat, attack: Attack, seed: int, data_hash: str) -> list[Run]:
+    found = []
+    for view in seat.views:
+        if view.reparam is not None and (attack.method.goal is Goal.MINIMAL or attack.norm != "linf"):
+            continue  # level reparametrisation is defined on linf balls
+        for repeat in range(seat.repeats):
+            own = seed + 1_000_003 * repeat
+            blind = attack.method.needs is Access.NONE
+            source = "blind" if blind else view.id
+            key = (str(attack), source, seat.stop, own, data_hash, _resolved(attack), seat.queries)
+            digest = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
+            white = seat.stop == "success" and view.victim.systems[0].frozen is None
+            found.append(
+                Run(
+                    digest,
+                    view if seat.repeats == 1 else replace(view, draw=repeat),
+                    attack,
+                    seat.stop,
+                    own,
+                    white,
+                    seat.queries,
+                )
+            )
+    return found
+
+
+def _resolved(attack: Attack) -> dict[str, Any]:
+    return {**vars(attack.method), **vars(attack.setting)}

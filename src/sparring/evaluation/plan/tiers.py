@@ -1,0 +1,49 @@
+"""Tiers: which attacks, draws and judge stand for quick, standard and thorough (PROTOCOL 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from sparring.core.victim import Access
+from sparring.threats import threat
+
+Tier = Literal["quick", "standard", "thorough"]
+
+# PROTOCOL 5.2; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
+TIERS: dict[str, tuple[str, ...]] = {
+    "quick": ("noise", "fgsm", "cascade", "square:steps=199"),
+    "standard": (
+        "noise",
+        "fgsm",
+        "fgsm:start=random",
+        "cascade",
+        "apgd:steps=100",
+        "apgd:loss=dlr,targets=9",
+        "ddn",
+        "square:steps=4999",
+    ),
+    "thorough": (
+        "noise",
+        "fgsm",
+        "fgsm:start=random",
+        "apgd:loss=margin,steps=500,restarts=5",
+        "apgd:steps=1000,restarts=5",
+        "apgd:loss=dlr,steps=500,targets=9",
+        "ddn:steps=1000",
+        "square:steps=19999",
+    ),
+}
+LABELS_ONLY = {  # for who names the threat decision and no attack
+    "quick": "hopskipjump:queries=1000",
+    "standard": "hopskipjump:queries=5000",
+    "thorough": "hopskipjump:queries=25000",
+}
+JUDGES = {"quick": (10, 20), "standard": (50, 100), "thorough": (50, 100)}
+DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
+
+
+def default_attacks(tier: str, threats: Sequence[str]) -> tuple[str, ...]:
+    """The attacks of a tier; with one that asks for labels alone where a threat grants no more."""
+    labels = any(threat(t).kind.grants is Access.LABEL for t in threats)
+    return TIERS[tier] + ((LABELS_ONLY[tier],) if labels else ())

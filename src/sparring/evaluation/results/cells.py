@@ -1,0 +1,95 @@
+"""A cell's number: accuracy over all images against its own points, with interval and denominator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sparring.evaluation.results.stats import rate_interval
+from sparring.evaluation.results.table import CLEAN, RowTable, plain
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One (defense, threat, attack, ball): accuracy over ALL images against its own points. Shares in [0,1]; nan:
+    n/a.
+    """
+
+    defense: str
+    threat: str
+    attack: str
+    norm: str
+    eps: float
+    n: int
+    clean_accuracy: float
+    robust_accuracy: float
+    ci_low: float
+    ci_high: float
+    robust_accuracy_8bit: float
+    robust_accuracy_truncated: float
+    forwards_per_image: float
+    backwards_per_image: float
+    interval: str
+    random: bool
+    source_fooled: float
+    median_norm: float
+    judge_draws: int
+
+    def json(self) -> dict[str, Any]:
+        """Plain values; infinities and nan as strings or null."""
+        return {k: plain(v) for k, v in asdict(self).items()}
+
+
+def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
+    """(defense, threat, attack, norm, eps) of all attacked cells, in the order the user gave them."""
+    keys = zip(*(rows[c] for c in ("defense", "threat", "attack", "norm", "eps")), strict=True)
+    found = [k for k in dict.fromkeys(keys) if k[1] != CLEAN]
+    return sorted(found, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
+
+
+def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
+    """A cell's number from its own points only."""
+    mask = rows.where(defense=defense, threat=threat, attack=attack)
+    at = int(np.flatnonzero(mask)[0])
+    averaged = bool(rows["averaged"][at])
+    clean = rows.pick(rows.clean(defense))
+    judged_elsewhere = not bool(rows["pooled"][at]) and not averaged  # bait, fixed-w: another judge, another clean
+    usable = mask & rows["feasible"]
+    if judged_elsewhere:
+        picked = rows.pick(usable | rows.where(defense=defense, threat=CLEAN, pooled=False, judge=rows["judge"][at]))
+    elif averaged:
+        picked = rows.pick(usable, average=True)
+    else:
+        picked = rows.pick(usable | rows.clean(defense))
+    random = bool(rows["random"][at])
+    interval = rate_interval(picked.p, picked.first, random or averaged)
+    fooled = rows["source_fooled"][mask]
+    distances = rows[rows["norm"][at]][mask & rows["source_fooled"]]
+    return CellResult(
+        defense=defense,
+        threat=threat,
+        attack=attack,
+        norm=str(rows["norm"][at]),
+        eps=float(rows["eps"][at]),
+        n=len(picked.p),
+        clean_accuracy=float(clean.p.mean()),
+        robust_accuracy=float(picked.p.mean()),
+        ci_low=interval.low,
+        ci_high=interval.high,
+        robust_accuracy_8bit=float(picked.p_8bit.mean()),
+        robust_accuracy_truncated=float(picked.p_truncated.mean()),
+        forwards_per_image=float(rows["forwards"][mask].sum() / len(picked.p)),
+        backwards_per_image=float(rows["backwards"][mask].sum() / len(picked.p)),
+        interval=interval.kind,
+        random=random,
+        source_fooled=float(fooled.mean()),
+        median_norm=float(np.median(distances)) if len(distances) else math.nan,
+        judge_draws=picked.draws,
+    )
+
+
+def all_cells(rows: RowTable) -> list[CellResult]:
+    return [own(rows, *key[:3]) for key in cell_keys(rows)]

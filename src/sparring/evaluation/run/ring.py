@@ -1,0 +1,277 @@
+"""The ring: runs a plan block by block and writes down what the judge says; anything already on disk is skipped."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparring.attacks.engine import Batch, Outcome, RunOptions
+from sparring.core.columns import OUTCOME, STOPS
+from sparring.core.geometry import NORMS, distance, within
+from sparring.core.noise import Noise
+from sparring.core.system import System
+from sparring.evaluation.plan.grid import Cell, Plan, Run
+from sparring.evaluation.records.store import Store
+from sparring.evaluation.results.table import CLEAN
+from sparring.evaluation.run.lattice import lattice_points, truncate
+from sparring.subject import Subject
+
+PICTURES = 6
+
+
+class Ring:
+    """Runs a plan block by block: each run attacks the block's images once, each cell judges the points on its
+    system.
+    """
+
+    def __init__(
+        self,
+        made: Subject,
+        plan: Plan,
+        store: Store,
+        slots: int,
+        block: int,
+        progress: Callable[[int, int, str], None] | None,
+    ) -> None:
+        self.made, self.plan, self.store, self.slots, self.progress = made, plan, store, slots, progress
+        count = len(made.images)
+        self.blocks = [slice(i, min(i + block, count)) for i in range(0, count, block)]
+        # progress is counted in network calls, so that the ETA is honest about expensive runs
+        self.weight = {r.id: max(1, sum(plan.cost_of(r))) for r in plan.runs.values()}
+        judged = sum(plan.judge.cost(c.seat.judge) * 2 * len(c.runs) for c in plan.cells)
+        self.total = int(count * (sum(self.weight.values()) + judged))
+        self.spent = 0
+        self.device = next((p.device for p in made.prepared.model.parameters()), torch.device("cpu"))
+
+    def run(self) -> None:
+        for number, rows in enumerate(self.blocks):
+            for defended in self.made.systems:
+                self._judge_clean(defended, number, rows)
+            for cell in self.plan.cells:
+                self._judge_cell(cell, number, rows)
+        self._pictures()
+
+    def _pictures(self) -> None:
+        """A few clean / adversarial / defended images per cell with a finite ball, for the report (which runs
+        nothing).
+        """
+        rows = slice(0, min(PICTURES, len(self.made.images), self.blocks[0].stop))
+        x, _, keys = self._batch(rows)
+        for cell in self.plan.cells:
+            points = self.store.points(cell.runs[0].id, 0)
+            if cell.seat.averaged or points is None:
+                continue
+            adversarial = points["x"][rows].to(self.device)
+            defended = adversarial
+            with torch.no_grad():
+                noise = Noise.of(self.plan.judge.seed, "judge", keys).repeat(1)
+                for i, part in enumerate(cell.seat.judge.parts):
+                    defended = part.forward(defended, noise.child(f"stage{i}"))
+            content = {
+                "clean": x.cpu(),
+                "adversarial": adversarial.cpu(),
+                "defended": defended.clamp(0, 1).cpu(),
+            }
+            about = {
+                "defense": cell.defense,
+                "threat": str(cell.threat),
+                "attack": str(cell.attack),
+                "run": cell.runs[0].id,
+                "images": json.dumps(self.made.images.ids[rows]),
+            }
+            name = self._cell_id(
+                cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
+            )
+            self.store.put_pictures(name, content, about)
+
+    def _say(self, amount: float, text: str) -> None:
+        self.spent += int(amount)
+        if self.progress:
+            self.progress(min(self.spent, self.total), self.total, text)
+
+    def _batch(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            self.made.images.x[rows].to(self.device),
+            self.made.images.y[rows].to(self.device),
+            self.made.keys[rows].to(self.device),
+        )
+
+    def _attack(self, run: Run, number: int, rows: slice, text: str) -> dict[str, Tensor]:
+        found = self.store.points(run.id, number)
+        count, weight = rows.stop - rows.start, self.weight[run.id]
+        if found is not None:
+            return found
+        x, y, keys = self._batch(rows)
+        skip = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        if run.white:  # a deterministic white seat: what is wrong when clean needs no attack
+            first = run.view.victim.systems[0]
+            skip = ~self.plan.judge.score(System(first.network, first.parts, first.readout), x, y, keys).first
+        done = 0
+
+        def advance(settled: int) -> None:
+            nonlocal done
+            done += settled
+            self._say(settled * weight, text)
+
+        live = ~skip
+        start = self._attack(run.warm, number, rows, text)["x"].to(x.device)[live] if run.warm else None
+        batch = Batch(x[live], y[live], keys[live], start=start).capped(run.queries)
+        options = RunOptions(run.stop, self.slots, run.seed, run.view.reparam, advance)
+        outcome = run.attack.on(run.view.victim, batch, options)
+        self._say((count - done) * weight, text)
+        # an image that is wrong when clean is its own adversarial point, found at once and for nothing
+        wrong = {
+            "success": skip,
+            "job": 0 * y,
+            "first_hit": 0 * y,
+            "best_hit": 0 * y,
+            "stopped": 0 * y + STOPS.index("wrong when clean"),
+        }
+        whole = Outcome.unseen(x).put(**wrong)
+        full = dict(whole.items())
+        for k, v in outcome.items():
+            full[k][live] = v
+        if self.made.images.lattice:
+            # a refined point may be pooled into any ball that holds its float point: it must not be further away
+            bounded = run.attack.budget < float("inf")
+            eps = torch.full_like(outcome.distance, run.attack.budget) if bounded else outcome.distance
+            part = x[live], y[live], keys[live], eps, run.attack.norm, run.seed
+            stored, forwards, backwards = lattice_points(run.view.victim, outcome, *part)
+            full["x_8bit"] = (x * 255).round().to(torch.uint8)
+            full["x_8bit"][live] = (stored * 255).round().to(torch.uint8)
+            full["forwards"][live] += forwards
+            full["backwards"][live] += backwards
+        full = {k: v.cpu() for k, v in full.items()}
+        self.store.put_points(run.id, number, full)
+        return full
+
+    def _judge_cell(self, cell: Cell, number: int, rows: slice) -> None:
+        name = self._cell_id(
+            cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
+        )
+        text = f"{cell.defense} | {cell.threat} | {cell.attack}"
+        if self.store.has_rows(name, number):
+            self._say(0, text)
+            return
+        tables = []
+        for run in cell.runs:
+            points = self._attack(run, number, rows, text)
+            tables.append(self._rows_of(cell, run, points, rows))
+            self._say((rows.stop - rows.start) * 2 * self.plan.judge.cost(cell.seat.judge), text)
+        if cell.seat.judged_elsewhere:
+            tables.append(self._clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))
+        self.store.put_rows(name, number, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
+
+    def _judge_clean(self, name: str, number: int, rows: slice) -> None:
+        system = self.made.systems[name].system()
+        cell = self._cell_id(name, CLEAN, "none", system, [])
+        if not self.store.has_rows(cell, number):
+            self.store.put_rows(cell, number, self._clean_rows(name, system, rows))
+
+    def _clean_rows(self, name: str, system: System, rows: slice, deployed: bool = True) -> dict[str, list[Any]]:
+        """The clean images on a system: the deployed one, or the judge of a threat that has another."""
+        fixed = {
+            "defense": name,
+            "threat": CLEAN,
+            "attack": "none",
+            "view": "",
+            "run": CLEAN,
+            "norm": "linf",
+            "eps": 0.0,
+            "pooled": deployed,
+            "averaged": False,
+            "kind": "",
+            "start": "",
+            "draw": 0,
+            "judge": system.id[:16],
+        }
+        x = self._batch(rows)[0]
+        zero = torch.zeros(len(x), dtype=torch.int64)
+        untouched = Outcome.unseen(x).put(job=zero, first_hit=zero, best_hit=zero)
+        return self._judged(fixed, system, dict(untouched.items()), rows)
+
+    def _rows_of(self, cell: Cell, run: Run, points: dict[str, Tensor], rows: slice) -> dict[str, list[Any]]:
+        judge = run.view.judge or cell.seat.judge
+        fixed = {
+            "defense": cell.defense,
+            "threat": str(cell.threat),
+            "attack": str(cell.attack),
+            "view": run.view.name,
+            "run": run.id,
+            "norm": cell.attack.norm,
+            "eps": cell.attack.budget,
+            "pooled": cell.seat.pooled,
+            "averaged": cell.seat.averaged,
+            "kind": cell.attack.method.kind,
+            "start": cell.attack.method.starts_at,
+            "draw": run.view.draw,
+            "judge": judge.id[:16],
+        }
+        return self._judged(fixed, judge, points, rows)
+
+    def _judged(
+        self, fixed: dict[str, Any], system: System, points: dict[str, Tensor], rows: slice
+    ) -> dict[str, list[Any]]:
+        """Rows of one set of points: feasibility in float64, float and 8-bit scores on the deployed system."""
+        clean, y, keys = self._batch(rows)
+        x = points["x"].to(self.device)
+        judge, count = self.plan.judge, len(x)
+        score = judge.score(system, x, y, keys)
+        lattice = self.made.images.lattice
+        if lattice and fixed["run"] != CLEAN:
+            stored = points["x_8bit"].to(x.device).to(x.dtype) / 255
+            labels = judge.labels(system, stored, keys)
+            k8, label8 = (labels == y).sum(0), labels[0]
+            # most points are not refined: judge the plainly truncated ones again only where they differ
+            plain, truncated = k8.clone(), truncate(x, clean)
+            other = (truncated != stored).flatten(1).any(1)
+            if bool(other.any()):
+                plain[other] = (judge.labels(system, truncated[other], keys[other]) == y[other]).sum(0)
+        else:
+            k8, label8, plain = score.k, score.label, score.k
+        delta = x - clean
+        inside = within(delta, torch.full((count,), fixed["eps"], dtype=torch.float64, device=x.device), fixed["norm"])
+        box = (x.flatten(1).amin(1) >= -1e-7) & (x.flatten(1).amax(1) <= 1 + 1e-7)
+        columns = {
+            "image": list(self.made.images.ids[rows]),
+            "y": y,
+            "random": [system.random] * count,
+            "source_fooled": points["success"],
+            "feasible": inside & box,
+            "correct": score.first,
+            "p_select": score.p_select,
+            "margin": score.margin,
+            "k": score.k,
+            "draws": [judge.draws_for(system)] * count,
+            "label": score.label,
+            "lattice": [lattice] * count,
+            "k_8bit": k8,
+            "label_8bit": label8,
+            "k_truncated": plain,
+            **{n: distance(delta.double(), n) for n in NORMS},
+            **{c.stored: points[c.name] for c in OUTCOME if c.stored not in ("", "source_fooled")},
+        }
+        listed = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()}
+        return {**{k: [v] * count for k, v in fixed.items()}, **listed}
+
+    def _cell_id(self, defense_text: str, threat_text: str, attack_text: str, system: System, runs: list[str]) -> str:
+        key = json.dumps(
+            [
+                defense_text,
+                threat_text,
+                attack_text,
+                system.id,
+                system.frozen,
+                runs,
+                asdict(self.plan.judge),
+                self.made.images.hash,
+            ]
+        )
+        return hashlib.sha256(key.encode()).hexdigest()[:20]

@@ -1,0 +1,122 @@
+"""Adversarial images on disk: a float tensor and an 8-bit PNG per image, reloaded and re-scored before anything is
+claimed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sparring.attacks.attack import attack as make_attack
+from sparring.attacks.engine import Batch, RunOptions
+from sparring.core.errors import SparringError
+from sparring.core.geometry import NORMS, distance
+from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.budgets import with_budgets
+from sparring.evaluation.plan.tiers import DRAWS
+from sparring.evaluation.run.lattice import truncate
+from sparring.subject import Subject
+from sparring.threats import Options, threat
+
+
+def make_images(
+    model: Any,
+    data: Any,
+    attack: str,
+    out: str | Path,
+    defense: str = "none",
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    slots: int = 64,
+    image_format: str = "png",
+    skip_bad: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Attack through a defense's declared surrogates (its first variant), save, reload, re-score on the deployed
+    system.
+
+    Writes images.safetensors (x, y), NNNNN.png, table.json. Returns the summary: per image norms and labels of the
+    reloaded tensor and of the reloaded PNG. Raises SparringError for jpeg, or a folder that is not empty.
+    """
+    if image_format.lower() != "png":
+        raise SparringError(
+            f"--format {image_format}: adversarial images are stored losslessly, as png; jpeg would change them"
+        )
+    folder = Path(out)
+    if folder.exists() and any(folder.iterdir()):
+        raise SparringError(f"output folder {folder} is not empty; choose another --out")
+    made = Subject.of(model, data, [defense], limit=limit, skip_bad=skip_bad)
+    method = with_budgets([make_attack(attack)], (), made.images.x.shape[1:])[0]
+    seat = threat("adaptive").seat(made.systems[defense], options=Options(DRAWS["quick"]))
+    view, x, y = seat.views[0], made.images.x, made.images.y
+    done = 0
+
+    def advance(settled: int) -> None:
+        nonlocal done
+        done += settled
+        if progress:
+            progress(done, len(x), str(method))
+
+    outcome = method.on(view.victim, Batch(x, y, made.keys), RunOptions(seat.stop, slots, seed, view.reparam, advance))
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({"x": outcome.x.contiguous(), "y": y}, partial / "images.safetensors")
+    quantised = truncate(outcome.x, x) if made.images.lattice else outcome.x
+    for i, image in enumerate(quantised):
+        array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(partial / f"{i:05d}.png")
+
+    reloaded = load_file(partial / "images.safetensors")["x"]
+    from_png = torch.stack([_read(partial / f"{i:05d}.png") for i in range(len(x))])
+    judge = Judge(seed=seed)
+    clean, tensor, png = (judge.score(seat.judge, z, y, made.keys) for z in (x, reloaded, from_png))
+    images = []
+    for i, name in enumerate(made.images.ids):
+        norms = {n: float(distance((reloaded[i : i + 1] - x[i : i + 1]).double(), n)[0]) for n in NORMS}  # type: ignore[arg-type]
+        images.append(
+            {
+                "id": name,
+                "file": f"{i:05d}.png",
+                "y": int(y[i]),
+                "clean_label": int(clean.label[i]),
+                "label": int(tensor.label[i]),
+                "png_label": int(png.label[i]),
+                **norms,
+                "png_linf": float((from_png[i] - x[i]).abs().max()),
+            }
+        )
+    summary = {
+        "model": made.model.name,
+        "defense": defense,
+        "attack": str(method),
+        "seed": seed,
+        "n": len(x),
+        "clean_accuracy": float(clean.first.double().mean()),
+        "accuracy": float(tensor.first.double().mean()),
+        "png_accuracy": float(png.first.double().mean()),
+        "sha256": hashlib.sha256((partial / "images.safetensors").read_bytes()).hexdigest(),
+        "images": images,
+    }
+    (partial / "table.json").write_text(json.dumps(summary, indent=2) + "\n")
+    if folder.exists():
+        folder.rmdir()
+    partial.replace(folder)
+    return summary
+
+
+def _read(file: Path) -> torch.Tensor:
+    with Image.open(file) as image:
+        array = np.asarray(image)
+    array = array[..., None] if array.ndim == 2 else array
+    return torch.from_numpy(array.transpose(2, 0, 1).copy()).float() / 255
