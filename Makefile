@@ -24,6 +24,7 @@ test: lint types pytest
 lint: $(VENV)/.ready
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/python tests/structure.py
 
 types: $(VENV)/.ready
 	$(BIN)/pyright --pythonpath $(BIN)/python
