@@ -68,8 +68,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'sparring' has no attribute {name!r}")
-    globals()[name] = found = getattr(importlib.import_module(f"sparring.{_HOME[name]}"), name)
-    return found
+    globals()[name] = value = getattr(importlib.import_module(f"sparring.{_HOME[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

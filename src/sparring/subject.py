@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.data.images import ImageSet
-from sparring.data.sources import load_data
-from sparring.defenses.base import Defended, defense, name_of
+from sparring.data.sources import Images, load_data
+from sparring.defenses.base import Defended, DefenseLike, defense, name_of
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
 from sparring.models.prepare import Prepared, prepare
@@ -43,8 +42,8 @@ class Subject:
     def of(
         cls,
         model: str | nn.Module,
-        data: Any,
-        defenses: Sequence[Any] = (),
+        data: Images,
+        defenses: Sequence[DefenseLike] = (),
         *,
         sources: Sequence[str | nn.Module] = (),
         limit: int | None = None,
@@ -97,7 +96,7 @@ def fit(classifier: Classifier, images: ImageSet) -> int:
     return classes
 
 
-def _tried(network: nn.Module, example: Tensor, name: str) -> Any:
+def _tried(network: nn.Module, example: Tensor, name: str) -> object:
     """The network's answer on ``example`` (B,C,H,W), or one line that it cannot take such images."""
     try:
         with torch.no_grad():

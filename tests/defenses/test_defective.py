@@ -20,7 +20,7 @@ from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended, defense
 from sparring.models.attach import attach, output_shapes, select
 from sparring.models.classifier import Classifier
-from sparring.models.coded import BandLimited, Levels, Thermometer, low_pass
+from sparring.models.coded import BandLimited, Quantizer, Thermometer, low_pass
 from sparring.models.defective import draw_mask, masks
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
@@ -224,7 +224,7 @@ def test_low_pass_is_a_projection_and_the_convolution_theorem_holds():
 def test_thermometer_codes_and_their_ramp():
     """Buckman et al.: the first m units of level m are on. A pixel at .30 of 10 levels lies above 0, .1 and .2."""
     x = torch.tensor([0.0, 0.05, 0.3, 0.31, 1.0]).reshape(1, 1, 1, 5)
-    units = Thermometer(10)(Levels(10)(x))[0, :, 0].round(decimals=4)
+    units = Thermometer(10)(Quantizer(10)(x))[0, :, 0].round(decimals=4)
     assert units.sum(0).tolist() == [0, 1, 3, 4, 10]
     assert torch.equal(units, units.sort(0, descending=True).values)
     level = torch.tensor([[[[4 / 16]]]], requires_grad=True)

@@ -221,7 +221,9 @@ def test_the_five_wirings_of_hgds_appendix_c(tmp_path):
         save_weights(net, tmp_path / f"d{n}.safetensors", {"network": config})
     d1, d2 = f"{tmp_path}/d1.safetensors", f"{tmp_path}/d2.safetensors"
     a, b = "cifar_resnet20", "ace_resnet:depth=8,lam=0"
-    first, second = (sparring.defense(f"hgd:weights={d}").install(ace_system()).stages[0].network for d in (d1, d2))  # type: ignore[union-attr]
+    first, second = (
+        sparring.defense(f"hgd:weights={d}").install(ace_system()).stages[0].get_submodule("network") for d in (d1, d2)
+    )
     f, g = sparring.load_model(a), sparring.load_model(b)
     both = lambda u: (f(u) + g(u)) / 2  # noqa: E731
     file = tmp_path / "wiring.toml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import ANALYSES
 from sparring.core.spec import check_fields, option, signature
 from sparring.data.images import ImageSet
-from sparring.data.sources import load_data
+from sparring.data.sources import Images, load_data
 from sparring.subject import Subject
 from sparring.version import __version__
 
@@ -31,6 +31,7 @@ class Analysis:
     ``example``: words after ``sparring analyze``.
     """
 
+    spec_name: ClassVar[str] = ""
     needs_data: ClassVar[bool] = True
     needs_defense: ClassVar[bool] = False
     many: ClassVar[bool] = False
@@ -57,7 +58,7 @@ class Analysis:
     def answer(self, subjects: Sequence[Subject]) -> Panel:
         """The answer about the subjects: one, unless the analysis compares ``many``."""
         if len(subjects) != 1:
-            raise SparringError(f"{type(self).spec_name} is about one model, got {len(subjects)}")  # type: ignore[attr-defined]
+            raise SparringError(f"{self.spec_name} is about one model, got {len(subjects)}")
         return self.run(subjects[0])
 
 
@@ -85,10 +86,10 @@ def analysis(name: str) -> Callable[[C], C]:
 def analyze(
     name: str | Analysis,
     model: str | nn.Module | Sequence[str | nn.Module],
-    data: Any = None,
+    data: Images | None = None,
     *,
     limit: int | None = None,
-    **options: Any,
+    **options: object,
 ) -> Panel:
     """Ask a question: ``analyze("pixels", model, data, limit=50)``.
 
@@ -101,7 +102,7 @@ def analyze(
         asked: Analysis = entry(**check_fields(name, options, signature(entry)))
     else:
         asked = replace(name, **options)
-    label = type(asked).spec_name  # type: ignore[attr-defined]
+    label = asked.spec_name
     models = [model] if isinstance(model, str | nn.Module) else list(model)
     if not models:
         raise SparringError(f"{label}: no model is given")
@@ -118,11 +119,11 @@ def analyze(
     return replace(asked.answer(subjects), provenance=_provenance(asked, subjects))
 
 
-def _provenance(asked: Analysis, subjects: Sequence[Subject]) -> dict[str, Any]:
+def _provenance(asked: Analysis, subjects: Sequence[Subject]) -> dict[str, object]:
     """What decides the numbers of an answer, as plain values."""
     images = subjects[0].images
     return {
-        "analysis": type(asked).spec_name,  # type: ignore[attr-defined]
+        "analysis": asked.spec_name,
         "options": plain(asdict(asked)),
         "seed": asked.seed,
         "models": [{"name": s.model.name, "hash": s.systems["none"].id} for s in subjects],

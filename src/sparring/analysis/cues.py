@@ -42,18 +42,18 @@ class ShapeOrTexture(Comparison):
     def compare(self, subjects: Sequence[Subject]) -> Panel:
         agree = subjects[0].images
         conflict, texture = cue_images("conflict", self.count, self.size, self.seed)
-        rows, found = [], {}
+        rows, decisions = [], {}
         for subject in subjects:
             name, network = subject.model.name, subject.model
             right = int((confidences(network, agree.x)[0] == agree.y).sum())
             read = cue_decisions(network, conflict.x, conflict.y, texture)
-            found[name] = {"agree": right, **read._asdict(), "shape_bias": read.bias}
+            decisions[name] = {"agree": right, **read._asdict(), "shape_bias": read.bias}
             shares = [f"{100 * v / read.n:.1f} %" for v in (read.shape, read.texture)]
             rows.append([name, share_text(right, len(agree)), *shares, read.bias])
         title = f"cues that agree and that conflict, n={self.count} each"
         table = Table(title, ["model", "agree", "shape", "texture", "shape bias"], rows)
         sheet = Sheet(f"cues, seed {self.seed}", {"agree": agree.x[:8], "conflict": conflict.x[:8]})
-        return Panel(title, found, [table], sheets=[sheet])
+        return Panel(title, decisions, [table], sheets=[sheet])
 
 
 class Cues(NamedTuple):

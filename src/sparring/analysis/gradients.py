@@ -15,13 +15,13 @@ def gradient_maps(loss: Function, x: Tensor, batch: int = 64) -> Tensor:
 
     ``loss``: images (b,C,H,W) -> (b,).
     """
-    found = []
+    magnitudes = []
     for part in x.split(batch):
         with torch.enable_grad():
             leaf = part.detach().requires_grad_(True)
             (grad,) = torch.autograd.grad(loss(leaf).sum(), leaf)
-        found.append(grad.abs().amax(1))
-    maps = torch.cat(found)
+        magnitudes.append(grad.abs().amax(1))
+    maps = torch.cat(magnitudes)
     return maps / maps.flatten(1).amax(1).clamp_min(1e-30)[:, None, None]
 
 

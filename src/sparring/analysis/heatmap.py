@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,26 +30,30 @@ class Heatmap(Analysis):
     def run(self, subject: Subject) -> Panel:
         x, y = subject.images.x, subject.images.y
         if self.attack:
-            found, what = (
+            heat, what = (
                 (attacked(subject, self.attack, self.seed) - x).abs().mean((0, 1)),
                 f"mean |x_adv - x| of {self.attack}",
             )
         else:
-            found = gradient_heatmap(subject.model, x, y, self.layer)
+            heat = gradient_heatmap(subject.model, x, y, self.layer)
             what = f"sum of |gradient| at {self.layer or 'the image'}"
-        shares = class_shares(found[None, None]).flatten()
+        shares = class_shares(heat[None, None]).flatten()
         title = f"{what}, n={len(x)}"
         data = {"class_shares": shares.tolist(), "n": len(x)}
-        return Panel(title, data, maps=[Map(title, found)], text=[f"{what}: {shares_text(shares)}"])
+        return Panel(title, data, maps=[Map(title, heat)], text=[f"{what}: {shares_text(shares)}"])
 
 
 def gradient_heatmap(network: nn.Module, x: Tensor, y: Tensor, layer: str = "") -> Tensor:
     """(H,W): sum over images and channels of |d CE / d a|, a the image or the output of module ``layer`` (ACE, app. B)."""
-    seen: list[Any] = []
+    seen: list[Tensor] = []
     modules = dict(network.named_modules())
     if layer and layer not in modules:
         raise SparringError(f"layer {layer!r} is not a module of the network")
-    hook = modules[layer].register_forward_hook(lambda module, inputs, output: seen.append(output)) if layer else None
+
+    def note(module: nn.Module, inputs: object, output: Tensor) -> None:
+        seen.append(output)
+
+    hook = modules[layer].register_forward_hook(note) if layer else None
     try:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)

@@ -40,12 +40,12 @@ class Labels(Analysis):
         with torch.enable_grad():
             leaf = x.clone().requires_grad_(True)
             (grad,) = torch.autograd.grad(class_loss(network, y)(leaf).sum(), leaf)
-        found = label_map(network, x, grad, bait_pixels(*x.shape[-2:]), self.reach, self.points)
-        kept = float((found == found[self.points // 2, self.points // 2]).double().mean())
+        labels = label_map(network, x, grad, bait_pixels(*x.shape[-2:]), self.reach, self.points)
+        kept = float((labels == labels[self.points // 2, self.points // 2]).double().mean())
         title, reach = f"labels around {images.ids[self.image]}", (self.reach, self.reach)
-        picture = Map(title, found, "along the gradient on bait pixels", "off bait pixels", reach, "labels")
+        picture = Map(title, labels, "along the gradient on bait pixels", "off bait pixels", reach, "labels")
         text = f"{title}: {100 * kept:.1f} % of the map keeps the label at its center"
-        return Panel(title, {"kept": kept, "labels": found.tolist()}, maps=[picture], text=[text])
+        return Panel(title, {"kept": kept, "labels": labels.tolist()}, maps=[picture], text=[text])
 
 
 def label_map(network: nn.Module, x: Tensor, grad: Tensor, mask: Tensor, reach: float, points: int = 41) -> Tensor:

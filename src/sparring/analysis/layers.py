@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class Layers(Analysis):
         seen = lambda x: (x - model.mean) / model.std  # noqa: E731 (as the network inside the classifier sees images)
         levels = {name: perturbation_levels(model.network, seen(clean), seen(x)) for name, x in shown.items()}
         title = f"E_l of {self.attack} on {model.name}, mean of n={len(clean)}"
-        rows = [[layer, *(found[layer] for found in levels.values())] for layer in levels["adversarial"]]
+        rows = [[layer, *(growth[layer] for growth in levels.values())] for layer in levels["adversarial"]]
         return Panel(title, levels, [Table(title, ["layer", *levels], rows)])
 
 
@@ -71,8 +71,11 @@ def perturbation_levels(
             raise SparringError(f"layer {name!r} is not a module of the network{suggest(name, names)}")
     seen: dict[str, Tensor] = {}
 
-    def note(name: str) -> Any:
-        return lambda module, inputs, output: seen.__setitem__(name, output.detach())
+    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            seen[name] = output.detach()
+
+        return hook
 
     hooks = [modules[n].register_forward_hook(note(n)) for n in names]
     try:

@@ -38,13 +38,17 @@ class PredictedNoise(Analysis):
         out = noisy
         for stage in subject.systems[self.defense].stages:
             out = stage(out, Noise.of(self.seed, "noise", subject.keys))
-        found = predicted_perturbation(subject.images.x, noisy, out)
-        reach = found.predicted_reach, found.reach
+        prediction = predicted_perturbation(subject.images.x, noisy, out)
+        reach = prediction.predicted_reach, prediction.reach
         picture = Map(
-            f"slope {found.slope:.2f}, log counts", found.histogram.float().log1p(), "predicted", "true", reach
+            f"slope {prediction.slope:.2f}, log counts",
+            prediction.histogram.float().log1p(),
+            "predicted",
+            "true",
+            reach,
         )
-        text = f"{self.defense}: slope {found.slope:.3f} over {found.n} values of {self.attack}"
-        data = {"slope": found.slope, "n": found.n, "attack": self.attack, "histogram": found.histogram}
+        text = f"{self.defense}: slope {prediction.slope:.3f} over {prediction.n} values of {self.attack}"
+        data = {"slope": prediction.slope, "n": prediction.n, "attack": self.attack, "histogram": prediction.histogram}
         return Panel(f"true against predicted perturbation of {self.defense}", data, maps=[picture], text=[text])
 
 

@@ -41,13 +41,13 @@ class Overlap(Analysis):
         return ImageSet.of(torch.ones(1, self.channels, self.size, self.size), [0], name="ones")
 
     def run(self, subject: Subject) -> Panel:
-        found = gradient_overlap(subject.model, self.channels, self.size, self.gain)
-        value, name = bait_share(found, self.share), subject.model.name
+        overlap = gradient_overlap(subject.model, self.channels, self.size, self.gain)
+        value, name = bait_share(overlap, self.share), subject.model.name
         bait = int(bait_pixels(self.size, self.size).sum())
         text = f"{name}: {100 * value:.1f} % of the {bait} pixels of even row and column are among the {100 * self.share:g} % most tied"
-        data = {"model": name, "share": value, "gain": self.gain, "overlap": found}
+        data = {"model": name, "share": value, "gain": self.gain, "overlap": overlap}
         title = f"gradient overlap of {name}"
-        return Panel(title, data, maps=[Map(title, found / found.max())], text=[text])
+        return Panel(title, data, maps=[Map(title, overlap / overlap.max())], text=[text])
 
 
 def structural(network: nn.Module, gain: float | None = None) -> nn.Module:
@@ -92,9 +92,9 @@ def top_pixels(overlap: Tensor, share: float) -> Tensor:
 
 def bait_pixels(height: int, width: int) -> Tensor:
     """C: (H,W) bool, the pixels that ACE's convolution k=1 s=2 reads: even row, even column."""
-    found = torch.zeros(height, width, dtype=torch.bool)
-    found[::2, ::2] = True
-    return found
+    bait = torch.zeros(height, width, dtype=torch.bool)
+    bait[::2, ::2] = True
+    return bait
 
 
 def bait_share(overlap: Tensor, share: float = 0.3) -> float:

@@ -21,7 +21,7 @@ class Table:
 
     title: str
     head: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    rows: Sequence[Sequence[object]]
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Panel:
     maps: Sequence[Map] = ()
     sheets: Sequence[Sheet] = ()
     text: Sequence[str] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """Everything as plain JSON values: tensors as lists, images as PNG data URIs, numbers that are not finite as null."""
         sheets = [{"title": s.title, "rows": {n: [_uri(i) for i in x] for n, x in s.rows.items()}} for s in self.sheets]
-        parts = {k: [vars(part) for part in getattr(self, k)] for k in ("tables", "maps")}
-        return plain({**vars(self), **parts, "sheets": sheets})
+        tables, maps = [vars(t) for t in self.tables], [vars(m) for m in self.maps]
+        return plain({**vars(self), "tables": tables, "maps": maps, "sheets": sheets})
 
     def __str__(self) -> str:
         tables = (
@@ -73,12 +73,12 @@ class Panel:
         return "\n".join([self.title, *tables, *self.text])
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A table's value as text: three decimals for a float."""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """``value`` of nested mappings, sequences, tensors and numbers as what JSON holds."""
     if isinstance(value, Tensor):
         return plain(value.detach().cpu().tolist())

@@ -63,8 +63,10 @@ class Patches(Comparison):
                 )
             shown["stylized"], truth["stylized"] = style.x[[where[chosen.ids[i]] for i in both]], chosen.y[both]
         right = {m: {n: confidences(f, x)[0] == truth[n] for n, x in shown.items()} for m, f in models.items()}
-        counts = {m: {n: {"right": int(v.sum()), "n": len(v)} for n, v in found.items()} for m, found in right.items()}
-        rows = [[m, *(share_text(**c) for c in found.values())] for m, found in counts.items()]
+        counts = {
+            m: {n: {"right": int(v.sum()), "n": len(v)} for n, v in of_model.items()} for m, of_model in right.items()
+        }
+        rows = [[m, *(share_text(**c) for c in of_model.values())] for m, of_model in counts.items()]
         title = f"n={len(chosen)} of {among}"
         sheet = Sheet(f"{images.name}, permutations of seed {self.seed}", {n: x[:6] for n, x in shown.items()})
         return Panel(title, counts, [Table(title, ["model", *shown], rows)], sheets=[sheet])
@@ -93,8 +95,8 @@ def patch_shuffle(x: Tensor, k: int, noise: Noise) -> Tensor:
 def confidences(network: Network, x: Tensor, batch: int = 128) -> tuple[Tensor, Tensor]:
     """Labels (N,) and their softmax probabilities (N,)."""
     with torch.no_grad():
-        found = [network(part).softmax(1).max(1) for part in x.split(batch)]
-    return torch.cat([f.indices for f in found]), torch.cat([f.values for f in found])
+        tops = [network(part).softmax(1).max(1) for part in x.split(batch)]
+    return torch.cat([f.indices for f in tops]), torch.cat([f.values for f in tops])
 
 
 def right_for_all(models: Mapping[str, Network], x: Tensor, y: Tensor, confidence: float = 0.0) -> Tensor:

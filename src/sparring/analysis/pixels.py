@@ -25,17 +25,17 @@ class Pixels(Analysis):
 
     def run(self, subject: Subject) -> Panel:
         x, y, network = subject.images.x, subject.images.y, subject.prepared.model
-        found = white_pixel_map(network, x, y)
-        if bool(found.isnan().any()):
+        flips = white_pixel_map(network, x, y)
+        if bool(flips.isnan().any()):
             raise SparringError(
                 f"pixels: the model is wrong on all {len(x)} images as they are; give images it gets right"
             )
         shares = class_shares(gradient_maps(class_loss(network, y), x)[:, None]).flatten()
-        mean, most = float(found.mean()), float(found.max())
+        mean, most = float(flips.mean()), float(flips.max())
         title = f"P(label changes | pixel white), n={len(x)}"
         text = f"a white pixel changes {100 * mean:.2f} % of right labels, at worst {100 * most:.1f} % (n={len(x)})"
         data = {"mean": mean, "max": most, "class_shares": shares.tolist(), "n": len(x)}
-        return Panel(title, data, maps=[Map(title, found)], text=[text, f"share of gradient: {shares_text(shares)}"])
+        return Panel(title, data, maps=[Map(title, flips)], text=[text, f"share of gradient: {shares_text(shares)}"])
 
 
 def white_pixel_map(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -43,10 +43,10 @@ def white_pixel_map(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with torch.no_grad():
         right = network(x).argmax(1) == y
         x, y = x[right], y[right]
-        found = torch.zeros(x.shape[-2:])
+        flips = torch.zeros(x.shape[-2:])
         for row in range(x.shape[-2]):
             for column in range(x.shape[-1]):
                 changed = x.clone()
                 changed[..., row, column] = 1
-                found[row, column] = (network(changed).argmax(1) != y).double().mean()
-    return found
+                flips[row, column] = (network(changed).argmax(1) != y).double().mean()
+    return flips

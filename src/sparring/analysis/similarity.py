@@ -57,13 +57,13 @@ class Similarity(Analysis):
             maps[f"classifier behind {spec}"] = gradient_maps(class_loss(both, y), x)
             labels[spec] = (maps[f"classifier behind {spec}"], gradient_maps(class_loss(both, other), x))
             maps[f"{spec} alone"] = gradient_maps(reconstruction_loss(front), x)
-        found = ssim_matrix(maps)
+        ssim = ssim_matrix(maps)
         between = {k: ssim_matrix({"true": a, "other": b})["true"]["other"] for k, (a, b) in labels.items()}
-        rows = [[f"{i + 1} {a}", *(found[a][b] for b in maps)] for i, a in enumerate(maps)]
+        rows = [[f"{i + 1} {a}", *(ssim[a][b] for b in maps)] for i, a in enumerate(maps)]
         title = f"mean SSIM of gradient magnitudes, n={len(x)}"
         text = "true against another label: " + ", ".join(f"{k} {v:.3f}" for k, v in between.items())
         table = Table(title, ["source", *(str(i + 1) for i in range(len(maps)))], rows)
-        return Panel(title, {"ssim": found, "true_against_other_label": between}, [table], text=[text])
+        return Panel(title, {"ssim": ssim, "true_against_other_label": between}, [table], text=[text])
 
 
 def reconstruction_loss(network: Function) -> Function:

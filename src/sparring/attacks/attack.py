@@ -210,7 +210,7 @@ class MethodAttack(Attack):
             if len(able) < len(batch):  # who cannot pay for the look at the classes is not attacked
                 part = self.perform(victim, batch.at(able), eps[able], options)
                 nobody = Outcome.unseen(batch.clean).put(distance=torch.zeros_like(eps))
-                return nobody.put(**{k: v.index_copy(0, able, getattr(part, k)) for k, v in nobody.items()})
+                return nobody.paste(able, part)
             batch = replace(batch, queries=batch.queries - price)
         targets, must_hit, extra = self._targets(victim, batch, options.seed)
         aim = Aim(self.norm, eps, targets, must_hit, self.setting.restarts)

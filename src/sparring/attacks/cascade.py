@@ -32,7 +32,7 @@ class CascadeAttack(Attack):
 
     def parts(self) -> list[Attack]:
         """The members at this budget and norm."""
-        found = []
+        members = []
         for text in self.method.members:
             part = attack(text)
             targets = 0 if self.setting.target is not None else part.setting.targets
@@ -40,8 +40,8 @@ class CascadeAttack(Attack):
                 part.setting, norm=self.norm, eps=self.setting.eps, target=self.setting.target, targets=targets
             )
             part = replace(part, setting=shared)
-            found.append(part if self.shortest is None else part.brief(self.shortest))
-        return found
+            members.append(part if self.shortest is None else part.brief(self.shortest))
+        return members
 
     def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
         each = [p.cost(victim, classes, values) for p in self.parts()]
@@ -79,7 +79,7 @@ def _joined(total: Outcome, outcome: Outcome, rows: Tensor, first: bool) -> Outc
     wins, won = outcome.success & ~before.success, before.success & ~outcome.success
     better = wins | (~won & (outcome.margin > before.margin)) | first
     merged = before.merged(outcome, better)
-    return total.put(**{k: v.index_copy(0, rows, getattr(merged, k)) for k, v in total.items()})
+    return total.paste(rows, merged)
 
 
 @dataclass(frozen=True, kw_only=True)

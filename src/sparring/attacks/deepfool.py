@@ -21,7 +21,7 @@ from sparring.core.victim import Goal
 DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
-class Boundary(NamedTuple):
+class Linearization(NamedTuple):
     """The nearest linearised boundary of each row: its normal (B,C,H,W), value (B,; 0 on it), the normal's dual norm (B,), whether
     the row has won (B,), and the dual norm for each class that was looked at (B,K; 0 for the others)."""
 
@@ -52,7 +52,7 @@ def rivals(q: Query, count: int, sizes: Tensor | None = None) -> Callable[[Tenso
     return rows_of
 
 
-def nearest_boundary(q: Query, x: Tensor, aims: Callable[[Tensor, slice], Tensor], call: str = "") -> Boundary:
+def nearest_boundary(q: Query, x: Tensor, aims: Callable[[Tensor, slice], Tensor], call: str = "") -> Linearization:
     """Of the boundaries ``aims`` (see ``rivals``) the one whose linearisation at ``x`` is nearest in the ball's norm."""
     grads, weights, logits = q.jacobian(x, aims, call)
     if q.ball.mask is not None:
@@ -62,7 +62,7 @@ def nearest_boundary(q: Query, x: Tensor, aims: Callable[[Tensor, slice], Tensor
     nearest = (values.abs() / size).argmin(1)
     row = torch.arange(len(x), device=x.device)
     sizes = torch.zeros_like(logits).scatter(1, weights.argmax(2), size)
-    return Boundary(
+    return Linearization(
         grads[row, nearest], values[row, nearest], size[row, nearest], q.margin(logits) > 0, sizes.to(x.dtype)
     )
 
@@ -103,7 +103,7 @@ class DeepFool(Method):
         b = nearest_boundary(q, s.x, rivals(q, 1, s.sizes))
         return self._cross(q, b, s.total, torch.where(b.sizes > 0, b.sizes, s.sizes))
 
-    def _cross(self, q: Query, b: Boundary, total: Tensor, sizes: Tensor) -> Rows:
+    def _cross(self, q: Query, b: Linearization, total: Tensor, sizes: Tensor) -> Rows:
         w = b.normal
         direction = w.sign() if q.ball.norm == "linf" else w / per_row(b.size, w)
         total = total + per_row((b.value.abs() + 1e-6) / b.size, w) * direction

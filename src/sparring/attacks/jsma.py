@@ -66,12 +66,12 @@ class JSMA(Method):
         gain, loss = (sign * grads[:, 0]).flatten(1), (-sign * grads[:, 1]).flatten(1)
         room = (s.x < 1) if self.theta > 0 else (s.x > 0)
         usable = (room & s.free).flatten(1)
-        first, second, found = best_pair(gain, loss, usable)
+        first, second, paired = best_pair(gain, loss, usable)
         moved = torch.zeros_like(gain).scatter(1, torch.stack([first, second], 1), 1.0)
-        moved = (moved * (usable & found[:, None])).reshape(s.x.shape)
+        moved = (moved * (usable & paired[:, None])).reshape(s.x.shape)
         limit = self.gamma * s.x[0].numel() / 2
         fooled = q.margin(logits) > 0
-        stop = fooled | ~found | (s.changed + 1 > limit)
+        stop = fooled | ~paired | (s.changed + 1 > limit)
         x = torch.where(per_row(stop, s.x), s.x, (s.x + self.theta * moved).clamp(0, 1))
         return s.put(x=x, changed=s.changed + 1, fooled=stop)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from dataclasses import fields, replace
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import fields, is_dataclass, replace
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -111,11 +111,12 @@ class Method:
 
     def brief(self, steps: int) -> Self:
         """The same attack with at most so many steps and one search: for checks that ask whether it runs at all."""
+        assert is_dataclass(self), "an attack is a frozen dataclass"
         most = {"steps": steps, "searches": 1}
-        own = {f.name: vars(self)[f.name] for f in fields(self) if f.name in most}  # type: ignore[arg-type]
-        return replace(self, **{k: min(v, most[k]) for k, v in own.items()})  # type: ignore[type-var]
+        own = {f.name: vars(self)[f.name] for f in fields(self) if f.name in most}
+        return replace(self, **{k: min(v, most[k]) for k, v in own.items()})
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         annotated = inspect.get_annotations(cls)
         for name in {*cls.__dict__, *annotated}:

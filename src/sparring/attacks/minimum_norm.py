@@ -161,7 +161,7 @@ class DDN(Method):
             raise SparringError("steps must be at least 1, gamma in (0,1), radius not negative")
 
     def init(self, q: Query) -> Rows:
-        return Rows(x=q.clean, radius=torch.full_like(q.ball.eps, self.radius), found=torch.zeros_like(q.t).bool())
+        return Rows(x=q.clean, radius=torch.full_like(q.ball.eps, self.radius), reached=torch.zeros_like(q.t).bool())
 
     def advance(self, q: Query, s: Rows) -> Rows:
         grad, loss, logits, _ = q.gradient(s.x, "ce")
@@ -169,13 +169,13 @@ class DDN(Method):
         first = torch.where((q.t == 0) & (self.radius == 0), self._reach(loss.abs(), grad), s.radius)
         delta = s.x - q.clean + per_row(length, grad) * ascent_direction(grad, "l2")
         inside = q.margin(logits) > 0
-        found = s.found | inside
-        growth = torch.where(found, 1 + self.gamma, 1 + 5 * self.gamma)  # the guess may have been far too small
+        reached = s.reached | inside
+        growth = torch.where(reached, 1 + self.gamma, 1 + 5 * self.gamma)  # the guess may have been far too small
         radius = first * torch.where(inside, 1 - self.gamma, growth)
         delta = delta * per_row(radius / distance(delta, "l2").clamp_min(1e-12), delta)
         if q.ball.mask is not None:
             delta = delta * q.ball.mask
-        return Rows(x=(q.clean + delta).clamp(0, 1), radius=radius, found=found)
+        return Rows(x=(q.clean + delta).clamp(0, 1), radius=radius, reached=reached)
 
     @staticmethod
     def _reach(loss: Tensor, grad: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,8 @@ from sparring.core.registry import suggest
 from sparring.core.spec import Spec, convert, number, show
 from sparring.core.victim import Goal, Victim
 
+Option = bool | int | float | str | None
+
 
 @dataclass(frozen=True)
 class Peer(Method):
@@ -34,7 +35,7 @@ class Peer(Method):
     norms = NORMS
     library: str
     name: str
-    options: tuple[tuple[str, Any], ...] = ()
+    options: tuple[tuple[str, Option], ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -80,7 +81,8 @@ class PeerAttack(Attack):
 
     def cost(self, victim: Victim, classes: int, values: int) -> tuple[int, int]:
         """Unknown before it runs: one gradient a step, where it has steps."""
-        steps = int(dict(self.method.options).get("steps", 1))
+        steps = dict(self.method.options).get("steps", 1)
+        steps = int(steps) if isinstance(steps, int | float) else 1
         return steps * victim.cost, steps * victim.cost
 
     def brief(self, steps: int) -> Attack:
@@ -100,8 +102,8 @@ class PeerAttack(Attack):
         for rows in torch.arange(len(x), device=x.device).split(options.slots):
             network = _Source(victim, options.seed).eval()
             with torch.enable_grad():
-                made = self.method.call(network, x[rows].clone(), y[rows], budget)
-            points[rows] = made.detach().to(x.dtype)
+                peers = self.method.call(network, x[rows].clone(), y[rows], budget)
+            points[rows] = peers.detach().to(x.dtype)
             calls[rows] = -(-network.calls // len(rows))
             if options.progress:
                 options.progress(len(rows))
@@ -140,7 +142,7 @@ def peer_attack(spec: Spec) -> PeerAttack:
         known = [n for n in dir(home) if inspect.isclass(getattr(home, n))]
         raise SparringError(f"{library} has no attack {name!r}{suggest(name, known)}")
     known = inspect.signature(getattr(home, name).__init__).parameters
-    options: list[tuple[str, Any]] = []
+    options: list[tuple[str, Option]] = []
     norm: Norm = "linf"
     eps: float | None = None
     for key, text in spec.values.items():
@@ -156,7 +158,7 @@ def peer_attack(spec: Spec) -> PeerAttack:
     return PeerAttack(method, Setting(norm=norm, eps=eps))
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> Option:
     if text.lower() in ("true", "false", "none"):
         return {"true": True, "false": False, "none": None}[text.lower()]
     try:

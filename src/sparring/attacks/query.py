@@ -131,12 +131,12 @@ class Query:
         a large population fits in memory. ``make(first, last) -> (B,last-first,C,H,W)``.
         """
         size = max(1, CANDIDATE_BUDGET // max(1, self.clean.numel()))
-        found = []
+        margins = []
         for first in range(0, count, size):
             last = min(first + size, count)
             z = self._ask(make(first, last), call, self._victim.scores, self.margin, first)
-            found.append(self.margin(z))
-        return torch.cat(found, 1)
+            margins.append(self.margin(z))
+        return torch.cat(margins, 1)
 
     def _ask(
         self,

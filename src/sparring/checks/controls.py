@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from sparring.attacks.attack import attack
 from sparring.checks.base import Context
 from sparring.core.noise import Noise
-from sparring.defenses.base import Defended, Stage, Surrogate
+from sparring.defenses.base import Backward, Defended, Stage, Surrogate
 
 SHAPE = (3, 8, 8)
 CLASSES = 4
@@ -39,7 +38,7 @@ def images(count: int = 24, seed: int = 0) -> Tensor:
 
 
 def context(
-    model: nn.Module | None = None, stages: tuple[Stage, ...] = (), x: Tensor | None = None, **changes: Any
+    model: nn.Module | None = None, stages: tuple[Stage, ...] = (), x: Tensor | None = None, **changes: object
 ) -> Context:
     """A context around a model (default: linear) with its own predictions as labels."""
     model = model or linear_net()
@@ -49,18 +48,18 @@ def context(
         y = model.eval()(x).argmax(1)
     for module, training in zip(model.modules(), state, strict=True):
         module.training = training
-    fields: dict[str, Any] = {
-        "model": model,
-        "network": model,
-        "x": x,
-        "y": y,
-        "ids": [str(i) for i in range(len(x))],
-        "systems": [Defended(model, stages, name="+".join(s.name for s in stages) or "none")],
-        "attacks": [attack("pgd:eps=8/255,steps=3"), attack("ddn:steps=3")],
-        "all_x": x,
-        "all_y": y,
-    }
-    return Context(**{**fields, **changes})
+    plain = Context(
+        model=model,
+        network=model,
+        x=x,
+        y=y,
+        ids=[str(i) for i in range(len(x))],
+        systems=[Defended(model, stages, name="+".join(s.name for s in stages) or "none")],
+        attacks=[attack("pgd:eps=8/255,steps=3"), attack("ddn:steps=3")],
+        all_x=x,
+        all_y=y,
+    )
+    return replace(plain, **changes)
 
 
 class FunctionStage(Stage):
@@ -72,7 +71,7 @@ class FunctionStage(Stage):
         *,
         name: str = "toy",
         random: bool = False,
-        backward: Any = "exact",
+        backward: Backward = "exact",
     ) -> None:
         super().__init__(name, Surrogate(backward={str(backward): backward}, random=random, why="a control"))
         self.function = function
@@ -94,6 +93,9 @@ class CoinNet(nn.Module):
     lost.
     """
 
+    x: Tensor
+    labels: Tensor
+
     def __init__(self, labels: Tensor, x: Tensor) -> None:
         super().__init__()
         self.register_buffer("x", x)
@@ -102,8 +104,8 @@ class CoinNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tails = x[:, 0, 0, 0] > 1.5
         body = x[:, :, 1:].flatten(1)
-        nearest = torch.cdist(body, self.x[:, :, 1:].flatten(1)).argmin(1)  # type: ignore[index]
-        label = self.labels[nearest]  # type: ignore[index]
+        nearest = torch.cdist(body, self.x[:, :, 1:].flatten(1)).argmin(1)
+        label = self.labels[nearest]
         wrong = (label + 1) % CLASSES
         return nn.functional.one_hot(torch.where(tails, wrong, label), CLASSES).to(x.dtype) * 10 + 0 * x.flatten(1).sum(
             1, keepdim=True

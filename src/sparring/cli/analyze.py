@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from sparring.cli.kinds import command, given, options, parameter
+from sparring.cli.kinds import Command, Entries, Json, Values, command, given, group, options, parameter
 from sparring.cli.output import print_panel
+from sparring.core.registry import ANALYSES
 from sparring.core.spec import helps, signature
 
 Model = Annotated[str, typer.Argument(help="model spec", show_default=False)]
@@ -18,21 +18,15 @@ Models = Annotated[
 ]
 Data = Annotated[str, typer.Option("--data", help="images", show_default=False)]
 Png = Annotated[Path | None, typer.Option(help="write the picture here")]
-Json = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
 
 
-class Analyses(TyperGroup):
-    """The registered analyses as commands, made when one is asked for (the registry imports torch)."""
+class Analyses(Entries):
+    """The registered analyses."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        from sparring.core.registry import ANALYSES
+    registry = "analyses"
 
-        return list(ANALYSES)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        from sparring.core.registry import ANALYSES
-
-        entry = ANALYSES[cmd_name]
+    def entry_command(self, name: str) -> Command:
+        entry = ANALYSES[name]
         fields = signature(entry)
         asked = [parameter("model", Models if entry.many else Model), *options(fields, helps(entry))]
         if entry.needs_data:
@@ -42,30 +36,22 @@ class Analyses(TyperGroup):
         asked += [parameter("png", Png, None)] if entry.pictures else []
         asked.append(parameter("json_out", Json, False))
 
-        def body(values: dict[str, Any]) -> None:
+        def body(values: Values) -> None:
             from sparring.analysis.base import analyze
 
-            panel = analyze(
-                cmd_name, values["model"], values.get("data"), limit=values.get("limit"), **given(fields, values)
-            )
+            options = given(fields, values)
+            panel = analyze(name, values["model"], values.get("data"), limit=values.get("limit"), **options)
             if values.get("png"):
                 from sparring.report.maps import draw
 
                 draw(panel, values["png"])
             print_panel(panel, values["json_out"])
 
-        return command(cmd_name, entry.__doc__, f"analyze {entry.example}", asked, body)
+        return command(name, entry.__doc__, f"analyze {entry.example}", asked, body)
 
 
-analyze = typer.Typer(
-    cls=Analyses,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Why a defense works, or seems to: gradients, perturbations, pixels.",
-    epilog="Example: sparring analyze pixels cifar_resnet20:weights=W.safetensors --data test.npz --png pixels.png",
+analyze = group(
+    Analyses,
+    "Why a defense works, or seems to: gradients, perturbations, pixels.",
+    "analyze pixels cifar_resnet20:weights=W.safetensors --data test.npz --png pixels.png",
 )
-
-
-@analyze.callback()
-def _group() -> None:
-    pass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import MISSING
+from collections.abc import Callable
+from dataclasses import MISSING, asdict
 from typing import Any
 
 from rich.table import Table
@@ -12,19 +13,20 @@ from rich.table import Table
 from sparring.attacks.attack import SHARED
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, suggest
-from sparring.core.spec import describe, helps, show, signature
+from sparring.core.spec import Fields, describe, helps, show, signature
 from sparring.threats.base import ThreatKind
 
+Entry = dict[str, Any]  # what is told of a registered thing, as plain values
 
-def catalog(kind: str) -> list[dict[str, Any]]:
+
+def catalog(kind: str) -> list[Entry]:
     """Entries of a kind: name, first sentence, fields with type and default, and what the kind adds."""
     if kind not in REGISTRIES:
         raise SparringError(f"unknown kind {kind!r}{suggest(kind, REGISTRIES)}")
-    found = []
-    entry: Any
+    entries = []
     for name, entry in REGISTRIES[kind].items():
         if kind == "checks":
-            found.append(
+            entries.append(
                 {
                     "name": name,
                     "title": entry.title,
@@ -40,7 +42,7 @@ def catalog(kind: str) -> list[dict[str, Any]]:
             | ({"help": about[k]} if about.get(k) else {})
             for k, (t, d) in _fields(entry).items()
         ]
-        record: dict[str, Any] = {
+        record: Entry = {
             "name": name,
             "doc": inspect.cleandoc(entry.__doc__ or ""),
             "fields": fields,
@@ -60,18 +62,21 @@ def catalog(kind: str) -> list[dict[str, Any]]:
                 "example": f"sparring analyze {entry.example}",
             }
         if kind == "tasks":
-            record |= {"scales": dict(entry.scales), "example": f"sparring train {entry.example}"}
+            record |= {
+                "scales": {k: asdict(c) for k, c in entry.scales.items()},
+                "example": f"sparring train {entry.example}",
+            }
         if kind == "models":
             record["spec"] = f"{name}:..." if fields else name
-        found.append(record)
-    return found
+        entries.append(record)
+    return entries
 
 
-def _fields(entry: Any) -> dict[str, tuple[Any, Any]]:
+def _fields(entry: ThreatKind | Callable[..., object]) -> Fields:
     return entry.fields if isinstance(entry, ThreatKind) else signature(entry)
 
 
-def catalog_table(kind: str, entries: list[dict[str, Any]]) -> Table:
+def catalog_table(kind: str, entries: list[Entry]) -> Table:
     """The entries as a table."""
     table = Table(title=kind, title_justify="left")
     extra = {"attacks": ("norms", "goal", "needs", "source"), "checks": ("scope", "severity")}.get(kind, ())

@@ -7,12 +7,13 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -58,7 +59,7 @@ class Bar:
             TextColumn("{task.description}"),
         )
         self.progress = Progress(*columns, console=self.console, transient=True)
-        self.task: Any = None
+        self.task: TaskID | None = None
 
     def __enter__(self) -> Bar:
         return self
@@ -89,7 +90,7 @@ class Bar:
         self.progress.update(self.task, completed=done, total=total, description=text)
 
 
-def emit(content: Any, table: RenderableType, as_json: bool) -> None:
+def emit(content: object, table: RenderableType, as_json: bool) -> None:
     """JSON of ``content``, or the table."""
     if as_json:
         print(json.dumps(content, indent=2, default=str))
@@ -106,11 +107,11 @@ def print_panel(panel: Panel, as_json: bool) -> None:
     if as_json:
         emit(panel.json(), "", True)
         return
-    for found in panel.tables:
-        table = Table(title=found.title)
-        for i, name in enumerate(found.head):
+    for content in panel.tables:
+        table = Table(title=content.title)
+        for i, name in enumerate(content.head):
             table.add_column(name, justify="left" if i == 0 else "right")
-        for row in found.rows:
+        for row in content.rows:
             table.add_row(*map(cell, row))
         emit({}, table, False)
     for line in panel.text:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from sparring.cli.kinds import command, given, options, parameter
+from sparring.cli.kinds import Command, Entries, Values, command, given, group, options, parameter
 from sparring.cli.output import Bar, emit
+from sparring.core.registry import TASKS
 from sparring.core.spec import helps, signature
 
 Data = Annotated[
@@ -28,19 +28,15 @@ Limit = Annotated[int | None, typer.Option(help="draw so many of the images, by 
 Json = Annotated[bool, typer.Option("--json", help="the card on stdout")]
 
 
-class Tasks(TyperGroup):
-    """The registered training tasks as commands, made when one is asked for (the registry imports torch)."""
+class Tasks(Entries):
+    """The registered training tasks."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        from sparring.core.registry import TASKS
+    registry = "tasks"
 
-        return list(TASKS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        from sparring.core.registry import TASKS
+    def entry_command(self, name: str) -> Command:
         from sparring.training.base import Schedule, schedule_fields
 
-        entry = TASKS[cmd_name]
+        entry = TASKS[name]
         fields = {**signature(entry), **schedule_fields(entry)}
         lines = {
             **helps(Schedule),
@@ -51,27 +47,20 @@ class Tasks(TyperGroup):
         asked += [parameter("log", Log, None)] if entry.scales else []
         asked += [parameter("limit", Limit, None), parameter("json_out", Json, False)]
 
-        def body(values: dict[str, Any]) -> None:
+        def body(values: Values) -> None:
             from sparring.training.base import train
 
             where = {k: values.get(k) for k in ("data", "out", "limit", "log")}
             with Bar() as bar:
-                trained = train(cmd_name, **where, progress=bar, **given(fields, values))
+                trained = train(name, **where, progress=bar, **given(fields, values))
             if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
                 emit(trained.card, trained.text, values["json_out"])
 
-        return command(cmd_name, entry.__doc__, f"train {entry.example}", asked, body)
+        return command(name, entry.__doc__, f"train {entry.example}", asked, body)
 
 
-train = typer.Typer(
-    cls=Tasks,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Train a classifier or a learned defense; every run resumes. Scales: small (2 cores, minutes) and the paper's.",
-    epilog="Example: sparring train classifier --data mnist5k:split=train --out small_cnn.safetensors",
+train = group(
+    Tasks,
+    "Train a classifier or a learned defense; every run resumes. Scales: small (2 cores, minutes) and the paper's.",
+    "train classifier --data mnist5k:split=train --out small_cnn.safetensors",
 )
-
-
-@train.callback()
-def _group() -> None:
-    pass

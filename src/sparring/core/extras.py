@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from typing import Any
+from types import ModuleType
 
 from sparring.core.errors import SparringError
 
 
-def need(module: str, extra: str) -> Any:
+def need(module: str, extra: str) -> ModuleType:
     """Import a module of an optional extra, or say which extra to install."""
     try:
         with warnings.catch_warnings():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator
-from typing import Any, Self
+from typing import Never, Self
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class Rows:
         except KeyError:
             raise AttributeError(f"no leaf {name!r}; there are {', '.join(self._leaves)}") from None
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> Never:
         raise AttributeError("rows are immutable: use put()")
 
     def __len__(self) -> int:
@@ -58,6 +58,10 @@ class Rows:
         return self.put(
             **{k: torch.where(per_row(mask, other._leaves[k]), other._leaves[k], self._leaves[k]) for k in other}
         )
+
+    def paste(self, index: Tensor, rows: Rows) -> Self:
+        """A copy whose rows at the positions ``index`` are those of ``rows``, over the leaves that this one has."""
+        return self.put(**{k: v.index_copy(0, index, rows._leaves[k]) for k, v in self.items()})
 
     @staticmethod
     def cat(parts: list[Rows]) -> Rows:

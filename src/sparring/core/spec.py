@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -23,6 +23,7 @@ from sparring.core.registry import Registry, from_module, suggest
 
 PYTHON = "python"  # the name in a spec of what is imported: python:module:name
 INFINITE = "may be infinite"
+Fields = Mapping[str, tuple[object, object]]  # field -> (annotation, default or MISSING)
 Extended = Annotated[float, INFINITE]  # a field that takes inf; every other one is finite
 
 
@@ -74,22 +75,21 @@ def split(text: str, separator: str = ",") -> list[str]:
     return specs
 
 
-def signature(target: Callable[..., Any], skip: tuple[str, ...] = ()) -> dict[str, tuple[Any, Any]]:
+def signature(target: Callable[..., object], skip: tuple[str, ...] = ()) -> dict[str, tuple[object, object]]:
     """field -> (annotation, default or MISSING) of a dataclass or of a function's keyword arguments."""
+    hints = get_type_hints(target, include_extras=True)
     if is_dataclass(target):
-        hints = get_type_hints(target, include_extras=True)
-        found = {
+        known = {
             f.name: (hints[f.name], f.default if f.default_factory is MISSING else f.default_factory())
             for f in fields(target)
             if f.init
         }
     else:
-        hints = get_type_hints(target, include_extras=True)
-        found = {
+        known = {
             p.name: (hints.get(p.name, str), MISSING if p.default is p.empty else p.default)
             for p in inspect.signature(target).parameters.values()
         }
-    return {k: v for k, v in found.items() if k not in skip}
+    return {k: v for k, v in known.items() if k not in skip}
 
 
 def option(default: Any = MISSING, *, help: str) -> Any:
@@ -97,7 +97,7 @@ def option(default: Any = MISSING, *, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-def helps(target: Any) -> dict[str, str]:
+def helps(target: object) -> dict[str, str]:
     """field -> its line of help, "" where it has none."""
     return {f.name: f.metadata.get("help", "") for f in fields(target)} if is_dataclass(target) else {}
 
@@ -108,12 +108,12 @@ def number(text: str) -> float:
     return float(above) / float(below) if slash else float(above)
 
 
-def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
+def convert(owner: str, field: str, annotation: Any, text: object) -> Any:
     """One field's text as its annotated type; SparringError names the field and what it takes. A tuple takes a list of texts,
     or one text with commas.
     """
     if get_origin(annotation) is tuple:
-        parts = split(text) if isinstance(text, str) else list(text)
+        parts = split(text) if isinstance(text, str) else list(text) if isinstance(text, Iterable) else [text]
         return tuple(convert(owner, field, get_args(annotation)[0], part) for part in parts)
     value = text
     if isinstance(text, str):
@@ -140,28 +140,43 @@ def convert(owner: str, field: str, annotation: Any, text: Any) -> Any:
         raise SparringError(f"{owner}: {field}={text} is not valid: {reason} (takes {describe(annotation)})") from None
 
 
-def check_finite(owner: str, config: Any) -> None:
+def values_of(config: object) -> dict[str, object]:
+    """field -> its value, of a dataclass of any make (with slots, with fields that only the class holds)."""
+    return {f.name: getattr(config, f.name) for f in _fields(config)}
+
+
+def _fields(config: object) -> tuple[Field[object], ...]:
+    if not is_dataclass(config):
+        raise TypeError(f"{config!r} is not a dataclass, so its options are unknown")
+    return fields(config)
+
+
+def registered_name(kind: type) -> str:
+    """The name under which a class, or the nearest of its bases, is registered; "" where none is."""
+    return next((text for c in kind.__mro__ if isinstance(text := vars(c).get("spec_name"), str)), "")
+
+
+def check_finite(owner: str, config: object) -> None:
     """Refuse a dataclass with a field that is no number: NaN makes every comparison false and would switch things off in silence."""
-    for f in fields(config):
-        value = getattr(config, f.name)
+    for name, value in values_of(config).items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise SparringError(f"{owner}: {f.name}={value} is not a finite number")
+            raise SparringError(f"{owner}: {name}={value} is not a finite number")
 
 
-def _takes(annotation: Any, kind: type) -> bool:
+def _takes(annotation: object, kind: type) -> bool:
     return annotation is kind or any(_takes(a, kind) for a in get_args(annotation))
 
 
-def describe(annotation: Any) -> str:
+def describe(annotation: object) -> str:
     """A type as a user reads it."""
     if annotation is type(None):
         return "none"
     if args := [a for a in get_args(annotation) if a is not INFINITE]:
         return " | ".join(describe(a) if isinstance(a, type) or get_args(a) else str(a) for a in args)
-    return getattr(annotation, "__name__", str(annotation))
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
-def check_fields(owner: str, given: dict[str, Any], known: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+def check_fields(owner: str, given: Mapping[str, object], known: Fields) -> dict[str, Any]:
     """Typed keyword arguments from given texts; a value under "" fills the first field. Missing ones are named."""
     resolved: dict[str, Any] = {}
     for key, text in given.items():
@@ -194,7 +209,7 @@ def named_by(file: str | Path) -> Iterator[None]:
         _FILE.reset(token)
 
 
-def entry_of(registry: Registry, spec: Spec) -> tuple[Any, Spec]:
+def entry_of(registry: Registry, spec: Spec) -> tuple[Callable[..., Any], Spec]:
     """What a spec names and the spec of its fields: a registered entry, or for ``python:module:name,field=value`` the user's own."""
     if spec.name != PYTHON:
         return registry[spec.name], spec
@@ -206,7 +221,7 @@ def entry_of(registry: Registry, spec: Spec) -> tuple[Any, Spec]:
     return from_module(path, f"a {registry.kind}"), replace(spec, values={k: v for k, v in spec.values.items() if k})
 
 
-def build(registry: Registry, spec: Spec | str, skip: tuple[str, ...] = (), **extra: Any) -> Any:
+def build(registry: Registry, spec: Spec | str, skip: tuple[str, ...] = (), **extra: object) -> Any:
     """The object a spec names: registry entry called with its typed fields (and ``extra`` arguments not in specs)."""
     entry, spec = entry_of(registry, parse(spec) if isinstance(spec, str) else spec)
     arguments = check_fields(spec.name, spec.values, signature(entry, skip))
@@ -218,7 +233,7 @@ def build(registry: Registry, spec: Spec | str, skip: tuple[str, ...] = (), **ex
         raise type(error)(text if text.startswith(spec.name) else prefix + text) from None
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A field value as spec text; floats that are whole 255ths print as such."""
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -237,14 +252,12 @@ def ball(norm: str, eps: float) -> str:
     return f"{norm} {'unbounded' if math.isinf(eps) else show(eps)}"
 
 
-def spec_text(obj: Any, name: str | None = None, bare: bool = False) -> str:
+def spec_text(obj: object, name: str | None = None, bare: bool = False) -> str:
     """Canonical spec text of a dataclass: its name and the fields that differ from their defaults, in order. ``bare``: the name alone,
     which for a class that is not registered says where it is to be imported from.
     """
-    name = name or type(obj).spec_name or f"python:{type(obj).__module__}:{type(obj).__qualname__}"
-    parts = []
-    for f in fields(obj) if not bare else ():
-        value = getattr(obj, f.name)
-        if f.init and f.repr and value != f.default:
-            parts.append(f"{f.name}={show(value)}")
-    return f"{name}{',' if name.startswith('python:') else ':'}{','.join(parts)}" if parts else str(name)
+    name = name or registered_name(type(obj)) or f"python:{type(obj).__module__}:{type(obj).__qualname__}"
+    values = values_of(obj)
+    shown = [] if bare else [f for f in _fields(obj) if f.init and f.repr and values[f.name] != f.default]
+    parts = [f"{f.name}={show(values[f.name])}" for f in shown]
+    return f"{name}{',' if name.startswith('python:') else ':'}{','.join(parts)}" if parts else name

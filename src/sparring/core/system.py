@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from sparring.core.geometry import Ball
 from sparring.core.noise import Noise
 
 Combine = Literal["logits", "probs", "loss"]
+Rule = Literal["single", "vote", "mean-prob", "mean-logit"]
+Map = Callable[[Tensor], Tensor]
+Pullback = Callable[[Tensor, Tensor], Tensor]  # input of a stage, cotangent at its output -> cotangent at its input
 
 
 class Reparametrisation(Protocol):
@@ -35,7 +39,7 @@ class Part:
 
     name: str
     forward: Callable[[Tensor, Noise], Tensor]
-    backward: Literal["exact", "identity"] | Callable[[Tensor], Tensor] = "exact"
+    backward: Literal["exact", "identity"] | Map = "exact"
     random: bool = False
     atoms: int = 0
 
@@ -44,7 +48,7 @@ class Part:
 class Readout:
     """The deployed decision: one draw, or a rule over ``samples`` draws. Scores are log-probabilities or logits."""
 
-    rule: Literal["single", "vote", "mean-prob", "mean-logit"] = "single"
+    rule: Rule = "single"
     samples: int = 1
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -62,24 +66,44 @@ class Readout:
         return "logits" if self.rule == "mean-logit" else "probs"
 
 
-class _Bpda(torch.autograd.Function):
-    """Forward: the deployed stage. Backward: the stand-in's Jacobian at the same input (Athalye et al. 2018, BPDA)."""
+class _Context(Protocol):
+    """What torch hands from forward to backward."""
+
+    rule: Pullback
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
+class _WithPullback(torch.autograd.Function):
+    """Forward: the deployed value. Backward: a rule at the same input (Athalye et al. 2018, BPDA)."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, out: Tensor, stand_in: Any) -> Tensor:
+    def forward(ctx: _Context, u: Tensor, out: Tensor, rule: Pullback) -> Tensor:
         ctx.save_for_backward(u)
-        ctx.stand_in = stand_in
+        ctx.rule = rule
         return out.clone()
 
     @staticmethod
-    def backward(ctx: Any, *cotangent: Any) -> Any:
-        if ctx.stand_in == "identity":
-            return cotangent[0], None, None
+    def backward(ctx: _Context, *cotangent: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
-        with torch.enable_grad():
-            v = u.detach().requires_grad_(True)
-            grad = torch.autograd.grad(ctx.stand_in(v), v, cotangent[0])[0]
-        return grad, None, None
+        return ctx.rule(u, cotangent[0]), None, None
+
+
+def with_pullback(u: Tensor, out: Tensor, rule: Pullback) -> Tensor:
+    """``out``, which was made from ``u``; its gradient is ``rule(u, cotangent)``, whatever ``out`` was made by."""
+    return _WithPullback.apply(u, out, rule)
+
+
+def vjp(function: Map, u: Tensor, cotangent: Tensor) -> Tensor:
+    """J(u)^T cotangent of a differentiable map, by autograd."""
+    with torch.enable_grad():
+        leaf = u.detach().requires_grad_(True)
+        return torch.autograd.grad(function(leaf), leaf, cotangent)[0].detach()
+
+
+def _passed_by(u: Tensor, cotangent: Tensor) -> Tensor:
+    return cotangent
 
 
 def apply_part(part: Part, u: Tensor, noise: Noise) -> Tensor:
@@ -88,7 +112,7 @@ def apply_part(part: Part, u: Tensor, noise: Noise) -> Tensor:
         return part.forward(u, noise)
     with torch.no_grad():
         out = part.forward(u.detach(), noise)
-    return _Bpda.apply(u, out, part.backward)  # type: ignore[return-value]
+    return with_pullback(u, out, _passed_by if part.backward == "identity" else partial(vjp, part.backward))
 
 
 @dataclass(frozen=True)

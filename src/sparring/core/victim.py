@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from sparring.core.noise import Noise
 from sparring.core.system import Combine, Readout, System, log_mean_prob
 
 ROW_BUDGET = 3_200_000  # input elements per network call; larger requests run in micro-batches of whole images
+
+
+Objective = Callable[[Tensor, slice], Tensor]  # logits (b,K), which b rows of the batch -> (b,)
 
 
 class Access(IntEnum):
@@ -83,14 +86,14 @@ class Victim:
         """Network calls per image that one score or label costs."""
         return sum(s.forwards_per_call * (self.answers if s.random else 1) for s in self.systems)
 
-    def gradient(self, x: Tensor, objective: Callable[[Tensor, slice], Tensor], noise: Noise) -> Gradient:
+    def gradient(self, x: Tensor, objective: Objective, noise: Noise) -> Gradient:
         """Ascent gradient at ``x`` (B,C,H,W) of ``objective(logits (b,K), rows) -> (b,)``; ``rows`` says which b
         rows of B.
         """
         self._require_gradient()
         return Gradient(*_in_micro_batches(x, noise, self.cost, lambda u, n, i: self._gradient(u, objective, n, i)))
 
-    def _gradient(self, x: Tensor, objective: Any, noise: Noise, rows: slice) -> tuple[Tensor, ...]:
+    def _gradient(self, x: Tensor, objective: Objective, noise: Noise, rows: slice) -> tuple[Tensor, ...]:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
             with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.amp):
@@ -126,7 +129,8 @@ class Victim:
                 ]
             return torch.stack(grads, 1), weights, z.detach()
 
-        return _in_micro_batches(x, noise, self.cost, call)  # type: ignore[return-value]
+        grads, coefficients, logits = _in_micro_batches(x, noise, self.cost, call)
+        return grads, coefficients, logits
 
     def logits(self, x: Tensor, noise: Noise) -> Tensor:
         """(B,K) float32 combined logits of the draws that ``gradient`` with the same noise would use."""

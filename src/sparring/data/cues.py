@@ -111,8 +111,8 @@ def cue_images(split: str = "train", count: int = 5000, size: int = 32, seed: in
     name = f"cues:split={split},count={count},size={size},seed={seed}"
     ids = [f"cues/{seed}/{split}/{i}" for i in range(count)]
     stack = np.stack(images).transpose(0, 3, 1, 2)
-    found = ImageSet.of(np.ascontiguousarray(stack), np.array(shapes), ids=ids, name=name, classes=CLASSES)
-    return found, torch.tensor(textures)
+    pictures = ImageSet.of(np.ascontiguousarray(stack), np.array(shapes), ids=ids, name=name, classes=CLASSES)
+    return pictures, torch.tensor(textures)
 
 
 @DATA("cues")

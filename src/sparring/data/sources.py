@@ -22,8 +22,11 @@ from sparring.data.images import ImageSet
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
+Images = str | Path | ImageSet | tuple[Tensor, Tensor]  # what ``load_data`` takes
+
+
 def load_data(
-    data: str | Path | ImageSet | tuple[Tensor, Tensor],
+    data: Images,
     *,
     limit: int | None = None,
     seed: int | None = None,
@@ -35,9 +38,9 @@ def load_data(
     """
     keep = None
     if isinstance(data, ImageSet):
-        found = data
+        images = data
     elif isinstance(data, tuple):
-        found = ImageSet.of(*data)
+        images = ImageSet.of(*data)
     else:
         text = str(data)
         spec = parse(text)
@@ -53,8 +56,8 @@ def load_data(
         if "classes" in values:
             keep = [int(c) for c in values.pop("classes").split("+")]
         extra = {"skip_bad": "true"} if skip_bad and spec.name == "folder" else {}
-        found = build(DATA, Spec(spec.name, {**values, **extra}))
-    return found.draw(limit, seed, keep)
+        images = build(DATA, Spec(spec.name, {**values, **extra}))
+    return images.draw(limit, seed, keep)
 
 
 @DATA("npz")

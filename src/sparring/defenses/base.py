@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from types import FunctionType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -16,10 +16,11 @@ from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.registry import DEFENSES
 from sparring.core.spec import build, check_finite, spec_text, split
-from sparring.core.system import Part, Readout, Reparametrisation, System
+from sparring.core.system import Part, Readout, Reparametrisation, Rule, System
 from sparring.models.classifier import weights_hash
 
 Backward = Literal["exact", "identity"] | nn.Module
+ALWAYS: Mapping[str, Backward] = {"exact": "exact", "identity": "identity"}  # what can be tried on any stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,9 @@ class Stage(nn.Module):
         raise NotImplementedError
 
     def part(self, variant: str | None = None) -> Part:
-        """The stage as an attacker sees it, with one of its declared backwards."""
-        backward = self.surrogate.backward[variant or self.surrogate.default]
+        """The stage as an attacker sees it, with one of its declared backwards, or "exact" or "identity" though it declares neither."""
+        backwards: dict[str, Backward] = {**ALWAYS, **self.surrogate.backward}
+        backward = backwards[variant or self.surrogate.default]
         return Part(self.name, self, backward, self.surrogate.random, self.surrogate.atoms)
 
     @cached_property
@@ -111,8 +113,7 @@ class Defended:
         parts = []
         for i, stage in enumerate(self.stages):
             name = chosen.get(i, stage.surrogate.default)
-            declared = name in stage.surrogate.backward
-            parts.append(stage.part(name) if declared else replace(stage.part(), backward=name))  # type: ignore[arg-type]
+            parts.append(stage.part(name))
         label = "+".join(f"{s.name}[{chosen.get(i, s.surrogate.default)}]" for i, s in enumerate(self.stages)) or "none"
         learned = "".join(s.fingerprint for s in self.stages)
         identity = hashlib.sha256(f"{self.id}|{self.name}|{label}|{self.readout}{learned}".encode()).hexdigest()
@@ -135,18 +136,22 @@ class Defended:
 
     def variants(self) -> list[Variant]:
         """The default backward, then every other declared backward and reparametrisation, one stage at a time."""
-        found = [Variant("default", self.system())]
+        variants = [Variant("default", self.system())]
         for i, stage in enumerate(self.stages):
-            found += [Variant(f"{stage.name}={b}", self.system({i: b})) for b in list(stage.surrogate.backward)[1:]]
+            variants += [Variant(f"{stage.name}={b}", self.system({i: b})) for b in list(stage.surrogate.backward)[1:]]
         for name, reparam in self.stages[0].reparametrisations.items() if self.stages else ():
-            found.append(Variant(f"{self.stages[0].name}={name}", self.system(), reparam))
-        return found
+            variants.append(Variant(f"{self.stages[0].name}={name}", self.system(), reparam))
+        return variants
 
 
+@runtime_checkable
 class Defense(Protocol):
     """A frozen config that installs itself behind what is already there (the last installed stage runs last)."""
 
     def install(self, system: Defended) -> Defended: ...
+
+
+DefenseLike = str | Defense | nn.Module | Callable[[Tensor], Tensor]  # spec text, a config, or the user's own code
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ class InputDefense:
 class Composition:
     """Several defenses, first to last, as one: ``fc:rate=0.5+gauss:std=0.02``. ``str()`` is its spec text."""
 
-    parts: tuple[Any, ...]
+    parts: tuple[Defense, ...]
 
     def __str__(self) -> str:
         return "+".join(spec_text(p) for p in self.parts)
@@ -217,7 +222,7 @@ class OwnStage(Stage):
         return hashlib.sha256(f"{weights_hash(self)}{code}".encode()).hexdigest()
 
 
-def name_of(defense: Any) -> str:
+def name_of(defense: DefenseLike) -> str:
     """What a defense is called in results: its spec text, or the name of the user's own class or function."""
     if isinstance(defense, str):
         return defense
@@ -226,17 +231,21 @@ def name_of(defense: Any) -> str:
     return str(defense) if isinstance(defense, Composition | OwnDefense) else spec_text(defense)
 
 
-def defense(text: str | Composition | Defense | nn.Module | Callable[[Tensor], Tensor]) -> Any:
+def defense(text: DefenseLike) -> Defense:
     """A defense from spec text: names joined by ``+``; a readout (vote, mean-prob, mean-logit) comes last. Or a config of your own, a
     module or a function (see ``OwnDefense``).
     """
     if isinstance(text, nn.Module | FunctionType):
         return OwnDefense(text)
-    if not isinstance(text, str):
+    if isinstance(text, Defense):
         for part in text.parts if isinstance(text, Composition) else (text,):
             if is_dataclass(part):
                 check_finite(type(part).__name__, part)
         return text
+    if not isinstance(text, str):
+        raise SparringError(
+            f"{text!r} is no defense: give a spec text, a config with install(), a module or a function"
+        )
     parts = [build(DEFENSES, p) for p in split(text, "+")]
     if not parts:
         raise SparringError("empty defense spec; write none, or NAME:field=value joined by +")
@@ -264,6 +273,8 @@ class NoDefense:
 class ReadoutDefense:
     """A rule over several draws of a random system, decided together."""
 
+    spec_name: ClassVar[str] = ""
+    rule: ClassVar[Rule] = "vote"
     samples: int = 16
 
     def __post_init__(self) -> None:
@@ -272,21 +283,27 @@ class ReadoutDefense:
 
     def install(self, system: Defended) -> Defended:
         if not system.random:
-            raise SparringError(f"{type(self).spec_name}: {system.name} is deterministic, there is nothing to average")  # type: ignore[attr-defined]
-        rule: Any = type(self).spec_name  # type: ignore[attr-defined]
-        return replace(system, readout=Readout(rule, self.samples), name=joined(system.name, spec_text(self)))
+            raise SparringError(f"{self.spec_name}: {system.name} is deterministic, there is nothing to average")
+        return replace(system, readout=Readout(self.rule, self.samples), name=joined(system.name, spec_text(self)))
 
 
-def _readout(name: str, doc: str) -> Callable[..., Any]:
-    cls = dataclass(frozen=True)(
-        type(name.title().replace("-", ""), (ReadoutDefense,), {"__doc__": doc, "__module__": __name__})
-    )
-    return DEFENSES(name)(cls)
+@DEFENSES("vote")
+@dataclass(frozen=True)
+class Vote(ReadoutDefense):
+    """Plurality over ``samples`` draws; ties go to the larger mean probability (channels paper, sec. 3.1)."""
 
 
-Vote = _readout(
-    "vote",
-    "Plurality over ``samples`` draws; ties go to the larger mean probability (channels paper, sec. 3.1).",
-)
-MeanProb = _readout("mean-prob", "The class with the largest mean probability over ``samples`` draws.")
-MeanLogit = _readout("mean-logit", "The class with the largest mean logit over ``samples`` draws.")
+@DEFENSES("mean-prob")
+@dataclass(frozen=True)
+class MeanProb(ReadoutDefense):
+    """The class with the largest mean probability over ``samples`` draws."""
+
+    rule: ClassVar[Rule] = "mean-prob"
+
+
+@DEFENSES("mean-logit")
+@dataclass(frozen=True)
+class MeanLogit(ReadoutDefense):
+    """The class with the largest mean logit over ``samples`` draws."""
+
+    rule: ClassVar[Rule] = "mean-logit"

@@ -8,6 +8,7 @@ code works in mean/std-normalised space; FC commutes with that, the others are s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,14 +19,21 @@ from sparring.core.errors import SparringError
 from sparring.core.geometry import Ball, per_row
 from sparring.core.noise import Noise
 from sparring.core.registry import DEFENSES
-from sparring.defenses.base import InputDefense, Stage, Surrogate
+from sparring.core.system import Reparametrisation
+from sparring.defenses.base import Backward, InputDefense, Stage, Surrogate
 
 
 class ChannelStage(Stage):
     """Shared by the channels: optional clipping of the output to [0,1]."""
 
-    def __init__(self, name: str, surrogate: Surrogate, clip: bool, **options: object) -> None:
-        super().__init__(name, surrogate, **options)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        name: str,
+        surrogate: Surrogate,
+        clip: bool,
+        reparametrisations: Mapping[str, Reparametrisation] | None = None,
+    ) -> None:
+        super().__init__(name, surrogate, reparametrisations)
         self.clip = clip
 
     def channel(self, x: Tensor, noise: Noise) -> Tensor:
@@ -139,17 +147,13 @@ class Levels:
 class CDStage(ChannelStage):
     def __init__(self, values: int, clip: bool) -> None:
         why = "piecewise constant: autograd gives zero; rounding is close to the identity and to a steep staircase"
-        backward = {
+        backward: dict[str, Backward] = {
             "identity": "identity",
             "staircase10": Staircase(values, 10.0),
             "staircase50": Staircase(values, 50.0),
         }
-        super().__init__(
-            "cd",
-            Surrogate(backward=backward, random=False, why=why),
-            clip,
-            reparametrisations={"levels": Levels(values)},
-        )  # type: ignore[arg-type]
+        surrogate = Surrogate(backward=backward, random=False, why=why)
+        super().__init__("cd", surrogate, clip, {"levels": Levels(values)})
         self.values = values
 
     def channel(self, x: Tensor, noise: Noise) -> Tensor:
@@ -205,8 +209,8 @@ def _kept(rate: float, x: Tensor) -> int:
 class SVDStage(ChannelStage):
     def __init__(self, rate: float, clip: bool) -> None:
         why = "a data-dependent projector; autograd through the basis has 1/(s_i^2 - s_j^2) terms and overflows"
-        backward = {"frozen": FrozenBasis(rate), "identity": "identity"}
-        super().__init__("svd", Surrogate(backward=backward, random=False, why=why), clip)  # type: ignore[arg-type]
+        backward: dict[str, Backward] = {"frozen": FrozenBasis(rate), "identity": "identity"}
+        super().__init__("svd", Surrogate(backward=backward, random=False, why=why), clip)
         self.rate = rate
 
     def channel(self, x: Tensor, noise: Noise) -> Tensor:
@@ -274,7 +278,7 @@ class AdditiveNoise(InputDefense):
 
     def stage(self) -> Stage:
         std = self.std if self.std is not None else self.std_of(self.eps or 0.0)
-        return NoiseStage(type(self).spec_name, std, self.clip)  # type: ignore[attr-defined]
+        return NoiseStage(self.spec_name, std, self.clip)
 
 
 @DEFENSES("gauss")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +51,7 @@ class HGDEnsemble:
         with named_by(self.file):
             return self._wired(system, members)
 
-    def _wired(self, system: Defended, members: list[dict[str, Any]]) -> Defended:
+    def _wired(self, system: Defended, members: list[dict[str, list[str]]]) -> Defended:
         models: dict[str, nn.Module] = {}
         for member in members:
             for spec in member["models"]:
@@ -68,7 +67,7 @@ class HGDEnsemble:
             system, network=network, bare=bare, id=weights_hash(network), name=joined(system.name, spec_text(self))
         )
 
-    def _members(self) -> list[dict[str, Any]]:
+    def _members(self) -> list[dict[str, list[str]]]:
         try:
             content = tomllib.loads(Path(self.file).read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:

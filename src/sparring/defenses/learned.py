@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.registry import DEFENSES
-from sparring.defenses.base import InputDefense, Stage, Surrogate
+from sparring.core.system import Reparametrisation
+from sparring.defenses.base import Backward, InputDefense, Stage, Surrogate
 from sparring.defenses.surrogates import Blocks, Idle, Mixed, PerClass, Residual, Smoothed, Through
 from sparring.models.unet import DUNET, CagedUNet, SegNet
 from sparring.models.weights import load_weights, read_card, seeded
@@ -25,11 +25,11 @@ from sparring.models.weights import load_weights, read_card, seeded
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"dunet": DUNET, "segnet": SegNet, "caged_unet": CagedUNet}
 
 
-def build_network(config: Mapping[str, Any]) -> nn.Module:
+def build_network(config: Mapping[str, object]) -> nn.Module:
     """An untrained network (seed 0, eval mode, frozen) from {"kind": dunet | segnet | caged_unet, its options}."""
     options = dict(config)
     kind = options.pop("kind", None)
-    if kind not in NETWORKS:
+    if not isinstance(kind, str) or kind not in NETWORKS:
         raise SparringError(f"network kind {kind!r} is not one of {', '.join(NETWORKS)}")
     with seeded(0):
         return NETWORKS[kind](**options).eval().requires_grad_(False)
@@ -52,8 +52,14 @@ def load_network(weights: str | None, kind: str) -> nn.Module:
 class LearnedStage(Stage):
     """A network as a stage. Deterministic; ``network`` is frozen and in eval mode, so that gradients flow but nothing moves."""
 
-    def __init__(self, name: str, network: nn.Module, surrogate: Surrogate, **options: Any) -> None:
-        super().__init__(name, surrogate, **options)
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        surrogate: Surrogate,
+        reparametrisations: Mapping[str, Reparametrisation] | None = None,
+    ) -> None:
+        super().__init__(name, surrogate, reparametrisations)
         self.network = network.eval().requires_grad_(False)
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:
@@ -89,13 +95,13 @@ class HGD(InputDefense):
         if self.strength != 1:
             network = _Stronger(network, self.strength)
         why = "smooth and differentiable end to end: autograd is exact (published break: 0 % at linf 4/255)"
-        backward = {
+        backward: dict[str, Backward] = {
             "exact": "exact",
             "idle1": Idle(network, 1.0),
             "idle10": Idle(network, 10.0),
             "steer": Residual(network),
         }
-        return LearnedStage("hgd", network, Surrogate(backward=backward, random=False, why=why))  # type: ignore[arg-type]
+        return LearnedStage("hgd", network, Surrogate(backward=backward, random=False, why=why))
 
 
 @DEFENSES("s2snet")
@@ -113,14 +119,14 @@ class S2SNet(InputDefense):
     def stage(self) -> Stage:
         network = load_network(self.weights, "segnet")
         why = "max-unpooling passes argmax positions without gradient: autograd is finite but locally unrepresentative"
-        backward = {
+        backward: dict[str, Backward] = {
             "mixed": Mixed(network),
             "exact": "exact",
             "identity": "identity",
             "soft": _Soft(network, 0.1),
             "smoothed": Smoothed(network),
         }
-        surrogate = Surrogate(backward=backward, random=False, why=why)  # type: ignore[arg-type]
+        surrogate = Surrogate(backward=backward, random=False, why=why)
         return LearnedStage("s2snet", network, surrogate, reparametrisations={"range": Through(network)})
 
 
@@ -165,8 +171,8 @@ class ACE(InputDefense):
     def stage(self) -> Stage:
         network = _Mix(load_network(self.weights, "caged_unet"), self.lam)
         why = "differentiable end to end, but one pixel class carries most of the gradient: also tried class by class"
-        backward = {"exact": "exact", "per-class": PerClass(network)}
-        return LearnedStage("ace", network, Surrogate(backward=backward, random=False, why=why))  # type: ignore[arg-type]
+        backward: dict[str, Backward] = {"exact": "exact", "per-class": PerClass(network)}
+        return LearnedStage("ace", network, Surrogate(backward=backward, random=False, why=why))
 
 
 SIDES = ("left", "right", "up", "down")
@@ -191,10 +197,10 @@ class ShiftStage(Stage):
     def __init__(self, size: int, side: str) -> None:
         random = side == "random"
         why = "linear, and its few directions are enumerated: all of them are fooled at once"
-        backward = {"exact": "exact", "per-class": PerClass()}
+        backward: dict[str, Backward] = {"exact": "exact", "per-class": PerClass()}
         if not random:
             backward["per-class"] = PerClass(partial(shift, size=size, side=side))
-        surrogate = Surrogate(backward=backward, random=random, why=why, atoms=len(SIDES) if random else 0)  # type: ignore[arg-type]
+        surrogate = Surrogate(backward=backward, random=random, why=why, atoms=len(SIDES) if random else 0)
         super().__init__("shift", surrogate, reparametrisations={"blocks": Blocks()})
         self.size, self.side = size, side
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from sparring.core.spec import parse, spec_text
 from sparring.core.system import System
 from sparring.defenses.base import Defended, Stage, Surrogate, joined
 from sparring.models.classifier import Classifier, weights_hash
-from sparring.models.coded import Levels
+from sparring.models.coded import Quantizer
 from sparring.models.defective import masks
 from sparring.models.regularized import NoisyNetwork, ghosted
 from sparring.models.trained import trained
@@ -30,27 +30,28 @@ from sparring.models.weights import read_card
 class Retrained:
     """What the family shares. ``kind``: the model its card must name, or empty; ``made_by`` may look at the card instead."""
 
+    spec_name: ClassVar[str] = ""
     kind: ClassVar[str] = ""
     weights: str
 
-    def made_by(self, card: Mapping[str, Any]) -> bool:
+    def made_by(self, card: Mapping[str, object]) -> bool:
         """Whether a card is of this defense."""
         return parse(str(card.get("model", "-"))).name == self.kind
 
     def install(self, system: Defended) -> Defended:
-        card, name = read_card(self.weights), type(self).spec_name  # type: ignore[attr-defined]
+        card, name = read_card(self.weights), self.spec_name
         if not self.made_by(card):
             raise SparringError(
                 f"{name}: {self.weights} holds {card.get('model', 'no classifier')}, not trained this way"
             )
         classifier = trained(self.weights).requires_grad_(False)
-        made = replace(
+        retrained = replace(
             system,
             bare=system.bare or system.network,
             id=weights_hash(classifier),
             name=joined(system.name, spec_text(self)),
         )
-        return self.edit(made, classifier)
+        return self.edit(retrained, classifier)
 
     def edit(self, system: Defended, classifier: Classifier) -> Defended:
         """The system with its network replaced: here by ``classifier`` itself."""
@@ -101,16 +102,17 @@ class LabelSmoothing(Retrained):
     elsewhere: read the margin attacks.
     """
 
-    def made_by(self, card: Mapping[str, Any]) -> bool:
-        return card.get("smoothing", 0) > 0
+    def made_by(self, card: Mapping[str, object]) -> bool:
+        smoothing = card.get("smoothing")
+        return isinstance(smoothing, float | int) and smoothing > 0
 
 
 @DEFENSES("adversarial-training")
 @dataclass(frozen=True)
-class AdversarialTraining(Retrained):
+class AdversariallyTrained(Retrained):
     """Trained on attacked images (``sparring train adversarial``; Madry et al., arXiv:1706.06083): autograd is exact."""
 
-    def made_by(self, card: Mapping[str, Any]) -> bool:
+    def made_by(self, card: Mapping[str, object]) -> bool:
         return bool(card.get("hardening"))
 
 
@@ -126,12 +128,15 @@ class ThermometerCode(Retrained):
     kind: ClassVar[str] = "thermometer"
 
     def edit(self, system: Defended, classifier: Classifier) -> Defended:
-        levels, code, network = classifier.network  # type: ignore[misc]
-        return replace(system, network=nn.Sequential(code, network).eval(), stages=(*system.stages, LevelStage(levels)))
+        assert isinstance(classifier.network, nn.Sequential)
+        quantizer, code, network = classifier.network
+        assert isinstance(quantizer, Quantizer)
+        stage = LevelStage(quantizer)
+        return replace(system, network=nn.Sequential(code, network).eval(), stages=(*system.stages, stage))
 
 
 class LevelStage(Stage):
-    def __init__(self, levels: Levels) -> None:
+    def __init__(self, levels: Quantizer) -> None:
         why = "a staircase: autograd gives zero, so the identity stands in, and codes behind it are ramps"
         super().__init__("levels", Surrogate(backward={"identity": "identity"}, random=False, why=why))
         self.levels = levels
@@ -155,8 +160,8 @@ class RSE(Retrained):
 
 def ghosts(system: System, keep: float) -> System:
     """A source of transfer whose early units come and go (PROTOCOL 4.2, D3): see ``models.regularized.ghosted``."""
-    network: Any = system.network
-    return replace(system, network=ghosted(network, keep), noisy=True, id=f"{system.id}/ghost{keep:g}")
+    assert isinstance(system.network, nn.Module)
+    return replace(system, network=ghosted(system.network, keep), noisy=True, id=f"{system.id}/ghost{keep:g}")
 
 
 def install_masks(network: nn.Module) -> dict[str, bytes]:

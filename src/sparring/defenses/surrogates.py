@@ -6,31 +6,12 @@ at the actual intermediate, while the forward value stays the deployed one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from sparring.core.geometry import Ball, distance, per_row
 from sparring.core.noise import Noise
-
-Map = Callable[[Tensor], Tensor]
-
-
-class _Pull(torch.autograd.Function):
-    """A function of which only the backward matters: cotangent -> rule(u, cotangent)."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, rule: Any) -> Tensor:
-        ctx.save_for_backward(u)
-        ctx.rule = rule
-        return u.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *cotangent: Any) -> Any:
-        (u,) = ctx.saved_tensors
-        return ctx.rule(u, cotangent[0]), None
+from sparring.core.system import Map, vjp, with_pullback
 
 
 class Backward(nn.Module):
@@ -40,14 +21,7 @@ class Backward(nn.Module):
         raise NotImplementedError
 
     def forward(self, u: Tensor) -> Tensor:
-        return _Pull.apply(u, self.pull)  # type: ignore[return-value]
-
-
-def vjp(function: Map, u: Tensor, v: Tensor) -> Tensor:
-    """J(u)^T v of a differentiable map, by autograd."""
-    with torch.enable_grad():
-        leaf = u.detach().requires_grad_(True)
-        return torch.autograd.grad(function(leaf), leaf, v)[0].detach()
+        return with_pullback(u, u.detach(), self.pull)
 
 
 def unit(g: Tensor) -> Tensor:

@@ -14,14 +14,14 @@ from torch.nn.functional import grid_sample
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.registry import DEFENSES
-from sparring.defenses.base import InputDefense, Stage, Surrogate
+from sparring.defenses.base import Backward, InputDefense, Stage, Surrogate
 
 
 class DeflectStage(Stage):
     def __init__(self, count: int, window: int) -> None:
         why = "copies pixels: autograd is exact for one draw; the identity ignores which few were copied; average over draws"
-        backward = {"exact": "exact", "identity": "identity"}
-        super().__init__("deflect", Surrogate(backward=backward, random=True, why=why))  # type: ignore[arg-type]
+        backward: dict[str, Backward] = {"exact": "exact", "identity": "identity"}
+        super().__init__("deflect", Surrogate(backward=backward, random=True, why=why))
         self.count, self.window = count, window
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:

@@ -28,13 +28,13 @@ def base_model(model: str, classes: int) -> Classifier:
 
 def output_shapes(network: nn.Module, channels: int, size: int) -> dict[str, tuple[int, ...]]:
     """Shape (C,H,W) of what each inner module gives for one image, from a dry run; only modules that give feature maps."""
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     hooks = []
     for name, module in network.named_modules():
 
         def record(_m: nn.Module, _i: object, out: object, name: str = name) -> None:
             if isinstance(out, Tensor) and out.dim() == 4:
-                found[name] = tuple(out.shape[1:])
+                shapes[name] = tuple(out.shape[1:])
 
         hooks.append(module.register_forward_hook(record))
     try:
@@ -43,7 +43,7 @@ def output_shapes(network: nn.Module, channels: int, size: int) -> dict[str, tup
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return shapes
 
 
 def select(network: nn.Module, patterns: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from sparring.models.classifier import Classifier
 from sparring.models.weights import load_weights, seeded
 
 
-class Levels(nn.Module):
+class Quantizer(nn.Module):
     """Pixels in [0,1] -> the level m/levels they reach: m is how many of k/levels, k=0..levels-1, lie below. No gradient passes."""
 
     def __init__(self, levels: int) -> None:
@@ -52,20 +52,20 @@ def thermometer(model: str, levels: int = 16, weights: str | None = None, classe
     """
     if levels < 2:
         raise SparringError(f"levels={levels} must be at least 2")
-    made = base_model(model, classes)
-    channels = made.channels or 3
+    base = base_model(model, classes)
+    channels = base.channels or 3
     name, stem = next(
-        (n, m) for n, m in made.network.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels == channels
+        (n, m) for n, m in base.network.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels == channels
     )
     same: Any = (stem.out_channels, stem.kernel_size, stem.stride, stem.padding)
     with seeded(0):
         wide = nn.Conv2d(channels * levels, *same, bias=stem.bias is not None)
     parent, _, own = name.rpartition(".")
-    setattr(made.network.get_submodule(parent), own, wide)
-    network = nn.Sequential(Levels(levels), Thermometer(levels), made.network)
+    setattr(base.network.get_submodule(parent), own, wide)
+    network = nn.Sequential(Quantizer(levels), Thermometer(levels), base.network)
     if weights:
         load_weights(network, weights)
-    return Classifier(network.eval(), name=f"thermometer:model={model}", channels=channels, size=made.size)
+    return Classifier(network.eval(), name=f"thermometer:model={model}", channels=channels, size=base.size)
 
 
 class BandLimited(nn.Module):
@@ -103,15 +103,15 @@ def band_limited(model: str, rate: float = 0.5, weights: str | None = None, clas
     """
     if not 0 <= rate < 1:
         raise SparringError(f"rate={rate:g} must be in [0,1)")
-    made = base_model(model, classes)
-    network = made.network
-    found = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
-    for name, layer in found:
+    base = base_model(model, classes)
+    network = base.network
+    layers = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
+    for name, layer in layers:
         parent, _, own = name.rpartition(".")
         setattr(network.get_submodule(parent), own, BandLimited(layer, rate))
     if weights:
         load_weights(network, weights)
-    return made.eval()
+    return base.eval()
 
 
 class LowPrecision(nn.Module):
@@ -136,10 +136,10 @@ def low_precision(
 
     ``weights``: of the float32 network ``model``, rounded after loading; no training of its own.
     """
-    made = base_model(model, classes)
+    base = base_model(model, classes)
     if weights:
-        load_weights(made.network, weights)
-    network = LowPrecision(made.network, getattr(torch, dtype))
-    mean, std = made.mean.flatten().tolist(), made.std.flatten().tolist()
+        load_weights(base.network, weights)
+    network = LowPrecision(base.network, getattr(torch, dtype))
+    mean, std = base.mean.flatten().tolist(), base.std.flatten().tolist()
     name = f"low_precision:model={model},dtype={dtype}"
-    return Classifier(network.eval(), mean, std, name=name, channels=made.channels, size=made.size)
+    return Classifier(network.eval(), mean, std, name=name, channels=base.channels, size=base.size)

@@ -94,12 +94,12 @@ def defective(
         raise SparringError(f"keep={keep:g} must be in (0,1]")
     if shared and channels:
         raise SparringError("shared and channels exclude each other")
-    made = base_model(model, classes)
-    side = size or made.size
+    base = base_model(model, classes)
+    side = size or base.size
     if not side:
         raise SparringError(f"{model} takes images of any size, but masks have one: give size=")
-    network = made.network
-    shapes = output_shapes(network, made.channels or 3, side)
+    network = base.network
+    shapes = output_shapes(network, base.channels or 3, side)
     positions = ("bottom", "top") if position == "both" else (position,)
     names = select(network, at.split(";")) if at else _places(network, positions, place, shapes)
 
@@ -113,8 +113,8 @@ def defective(
     for layer in network.modules():
         if fresh and isinstance(layer, Mask):
             layer.reset()
-    made.size, made.name = side, f"defective:model={model},keep={keep:g}"
-    return made.eval()
+    base.size, base.name = side, f"defective:model={model},keep={keep:g}"
+    return base.eval()
 
 
 def _places(

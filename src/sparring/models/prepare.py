@@ -54,11 +54,11 @@ def prepare(model: nn.Module, example: Tensor, *, fold: bool = True, channels_la
     if channels_last and (traced or example.shape[1] > 1):
         result = _ChannelsLast(result)
     # the layout is set on shared parameters: compare with a copy that nothing was done to
-    found = difference(private_copy(model).eval().requires_grad_(False), result, example)
-    if not (found.share <= LOGIT_TOLERANCE and found.gradient <= GRADIENT_TOLERANCE):
-        moved = f"preparation moved logits by {found.logits:.2g}, input gradients by {100 * found.gradient:.2g} %"
+    change = difference(private_copy(model).eval().requires_grad_(False), result, example)
+    if not (change.share <= LOGIT_TOLERANCE and change.gradient <= GRADIENT_TOLERANCE):
+        moved = f"preparation moved logits by {change.logits:.2g}, input gradients by {100 * change.gradient:.2g} %"
         return Prepared(private_copy(model).eval().requires_grad_(False), 0, 0.0, f"left alone: {moved}", moved)
-    return Prepared(result, folded, found.logits, f"{note}; logits moved by at most {found.logits:.1g}", alone)
+    return Prepared(result, folded, change.logits, f"{note}; logits moved by at most {change.logits:.1g}", alone)
 
 
 class _ChannelsLast(nn.Module):

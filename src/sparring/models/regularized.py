@@ -105,25 +105,25 @@ def ghosted(network: nn.Module, keep: float) -> NoisyNetwork:
 
 def _shaped(model: str, size: int, classes: int) -> tuple[Classifier, dict[str, tuple[int, ...]]]:
     """An untrained network and the shapes (C,H,W) of its feature maps for images of side ``size`` (0: its own, else 32)."""
-    made = base_model(model, classes)
-    return made, output_shapes(made.network, made.channels or 3, size or made.size or 32)
+    base = base_model(model, classes)
+    return base, output_shapes(base.network, base.channels or 3, size or base.size or 32)
 
 
 def _made(
     model: str, make: Callable[[], nn.Module], at: str, size: int, weights: str | None, classes: int
 ) -> Classifier:
     """``make()`` behind the first BatchNorm of each block in the last two stages, or behind the modules of ``at``."""
-    made, shapes = _shaped(model, size, classes)
+    base, shapes = _shaped(model, size, classes)
     if at:
-        names = select(made.network, at.split(";"))
-    elif hasattr(made.network, "layer4"):
-        names = select(made.network, ["layer3.*.bn1", "layer4.*.bn1"])
+        names = select(base.network, at.split(";"))
+    elif hasattr(base.network, "layer4"):
+        names = select(base.network, ["layer3.*.bn1", "layer4.*.bn1"])
     else:
-        names = by_resolution(shapes, made.network, "top")
-    attach(made.network, names, lambda _n, _s: make(), shapes)
+        names = by_resolution(shapes, base.network, "top")
+    attach(base.network, names, lambda _n, _s: make(), shapes)
     if weights:
-        load_weights(made.network, weights)
-    return made.eval()
+        load_weights(base.network, weights)
+    return base.eval()
 
 
 @MODELS("spatial_dropout")
@@ -172,9 +172,9 @@ def noisy(
     """
     if first < 0 or inner < 0:
         raise SparringError("first and inner must not be negative")
-    made, shapes = _shaped(model, size, classes)
-    names = [n for n, m in made.network.named_modules() if isinstance(m, nn.Conv2d) and n in shapes]
-    attach(made.network, names, lambda n, _s: NoiseLayer(inner if n else first), shapes, before=True)
+    base, shapes = _shaped(model, size, classes)
+    names = [n for n, m in base.network.named_modules() if isinstance(m, nn.Conv2d) and n in shapes]
+    attach(base.network, names, lambda n, _s: NoiseLayer(inner if n else first), shapes, before=True)
     if weights:
-        load_weights(made.network, weights)
-    return made.eval()
+        load_weights(base.network, weights)
+    return base.eval()

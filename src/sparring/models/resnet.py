@@ -101,7 +101,7 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
         for number in range(self.stages):
-            out = getattr(self, f"layer{number + 1}")(out)
+            out = self.get_submodule(f"layer{number + 1}")(out)
         return self.linear(out.mean((2, 3)))
 
 

@@ -52,7 +52,7 @@ def ensemble(members: str) -> Classifier:
     files = [m for m in members.split(";") if m]
     if len(files) < 2:
         raise SparringError(f"members={members}: give at least two weights files, joined by ;")
-    made = [trained(f) for f in files]
+    models = [trained(f) for f in files]
     return Classifier(
-        MeanLogits(made).eval(), name=f"ensemble:{len(made)}", channels=made[0].channels, size=made[0].size
+        MeanLogits(models).eval(), name=f"ensemble:{len(models)}", channels=models[0].channels, size=models[0].size
     )

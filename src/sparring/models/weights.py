@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+
+Card = dict[str, Any]  # what is said of weights in the JSON file beside them
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -56,7 +58,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     module.load_state_dict(state, strict=False)
 
 
-def save_weights(module: nn.Module, path: Path, card: dict[str, Any]) -> None:
+def save_weights(module: nn.Module, path: Path, card: Mapping[str, object]) -> None:
     """Write ``path`` (.safetensors) and its JSON card beside it, each atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -67,7 +69,7 @@ def save_weights(module: nn.Module, path: Path, card: dict[str, Any]) -> None:
     text.replace(path.with_suffix(".json"))
 
 
-def read_card(path: str | Path) -> dict[str, Any]:
+def read_card(path: str | Path) -> Card:
     """The JSON card beside a weights file. Raises SparringError where there is none."""
     card = Path(path).with_suffix(".json")
     if not Path(path).is_file():

@@ -71,8 +71,8 @@ class DenseNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         for number in range(1, self.blocks):
-            x = getattr(self, f"trans{number}")(getattr(self, f"dense{number}")(x))
-        x = getattr(self, f"dense{self.blocks}")(x)
+            x = self.get_submodule(f"trans{number}")(self.get_submodule(f"dense{number}")(x))
+        x = self.get_submodule(f"dense{self.blocks}")(x)
         return self.linear(F.relu(self.bn(x)).mean((2, 3)))
 
 

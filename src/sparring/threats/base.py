@@ -9,11 +9,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import THREATS
-from sparring.core.spec import check_fields, parse, signature
+from sparring.core.spec import Fields, check_fields, parse, signature
 from sparring.core.system import Reparametrisation, System
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
@@ -102,7 +102,7 @@ class ThreatKind:
         )  # what a threat means stands at its function
 
     @property
-    def fields(self) -> dict[str, tuple[Any, Any]]:
+    def fields(self) -> Fields:
         """The user's fields: name -> (type, default)."""
         return signature(self.make, CONTEXT)
 
@@ -136,7 +136,7 @@ class Threat:
     """A named threat with its fields filled. ``seat`` makes the seat; ``str()`` is its spec text."""
 
     kind: ThreatKind
-    arguments: tuple[tuple[str, Any], ...]
+    arguments: tuple[tuple[str, object], ...]
     text: str
 
     @property
@@ -150,10 +150,10 @@ class Threat:
         """The seat against ``defended``; ``others``: models that share no weights with it."""
         if self.kind.needs and not others:
             raise SparringError(f"threat {self.name} needs {self.kind.needs}: pass --sources SPEC[,SPEC...]")
-        made = self.kind.make(defended, others, options or Options(), **dict(self.arguments))
-        return replace(made, threat=self.text)
+        seat = self.kind.make(defended, others, options or Options(), **dict(self.arguments))
+        return replace(seat, threat=self.text)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """What a run folder remembers of it, so that results are counted without this room."""
         kind = self.kind
         return {

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -30,7 +30,7 @@ from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
-from sparring.training.base import Schedule, Trained, Training
+from sparring.training.base import Scales, Trained, Training, TrainingSpec
 from sparring.training.loop import Progress
 
 SHARD = 512
@@ -49,10 +49,20 @@ class AttackedConfig:
             raise SparringError(f"low={self.low}, high={self.high}: whole 255ths with 1 <= low <= high <= 255")
 
 
+class Manifest(TypedDict):
+    """What decides the pairs, as the folder's manifest.json says it."""
+
+    images: str
+    members: list[str]
+    sources: list[dict[str, str]]
+    eps: list[int]
+    seed: int
+
+
 class _Pairs:
     """(attacked, clean, label) of every member of every image, member by member. ``groups``: which image a pair is of."""
 
-    def __init__(self, images: ImageSet, manifest: dict[str, Any], how: str) -> None:
+    def __init__(self, images: ImageSet, manifest: Manifest, how: str) -> None:
         self.images, self.members, self.name = images, tuple(manifest["members"]), f"{images.name} attacked {how}"
         self.hash = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
@@ -106,15 +116,15 @@ class OnlineSet(_Pairs):
 
     def noisy(self, member: Tensor, image: Tensor) -> Tensor:
         clean = self.images.x[image]
-        found = torch.empty_like(clean)
+        noisy = torch.empty_like(clean)
         for number in member.unique().tolist():
             rows = (member == number).nonzero()[:, 0]
             ids = [self.images.ids[i] for i in image[rows].tolist()]
-            found[rows] = _points(self.members[number], self.systems, clean[rows], ids, self.config).float() / 255
-        return found
+            noisy[rows] = _points(self.members[number], self.systems, clean[rows], ids, self.config).float() / 255
+        return noisy
 
 
-def _manifest(images: ImageSet, sources: Sequence[Classifier], config: AttackedConfig) -> dict[str, Any]:
+def _manifest(images: ImageSet, sources: Sequence[Classifier], config: AttackedConfig) -> Manifest:
     """What decides the pairs. Raises SparringError where pixels are not 8-bit."""
     if not images.lattice:
         raise SparringError(f"{images.name}: pixels are not whole 255ths; attacked images are stored in 8 bits")
@@ -195,7 +205,7 @@ def _points(
         kind, _, source = member.partition("-")
         chosen = systems if source == "all" else (systems[int(source)],)
         victim = Victim(chosen, Access.GRADIENT, combine="logits")
-        steps = 1 if kind == "fgsm" else int(kind.removeprefix("ifgsm"))
+        steps = int(kind.removeprefix("ifgsm")) if kind.startswith("ifgsm") else 1
         label = victim.scores(clean, noise).argmax(1)
         spec = f"bim:steps={steps},step_size={1 / steps},eps=1"
         x = attack(spec).on(victim, Batch(clean, label, keys, eps), RunOptions("never", seed=config.seed)).x
@@ -212,24 +222,18 @@ class AttackedImages(Training):
     Trains nothing; writes a folder with manifest.json and lossless shards. Resumes.
     """
 
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    scales: ClassVar[Scales] = {}
     example: ClassVar[str] = "attacked --data train.npz --source cifar_resnet20:weights=W.safetensors --out attacked/"
 
     source: tuple[str, ...] = option(help="classifiers whose gradients make the images, comma-separated or repeated")
     low: int = option(1, help="least eps, in 255ths")
     high: int = option(16, help="largest eps, in 255ths")
 
-    def run(
-        self,
-        images: ImageSet,
-        schedule: Schedule,
-        out: Path,
-        progress: Progress | None = None,
-        log: str | Path | None = None,
-    ) -> Trained:
-        if log:
+    def train(self, spec: TrainingSpec) -> Trained:
+        if spec.log:
             raise SparringError("attacked: nothing is trained, there is no curve to log; leave log out")
         sources = [load_model(s) for s in self.source]
-        made = make_attacked(images, sources, out, AttackedConfig(self.low, self.high, schedule.seed), progress)
-        card = {"members": list(made.members), "pairs": len(made)}
-        return Trained(card, f"{out}: {len(made)} pairs ({', '.join(made.members)})")
+        config = AttackedConfig(self.low, self.high, spec.schedule.seed)
+        pairs = make_attacked(spec.images, sources, spec.out, config, spec.progress)
+        card = {"members": list(pairs.members), "pairs": len(pairs)}
+        return Trained(card, f"{spec.out}: {len(pairs)} pairs ({', '.join(pairs.members)})")

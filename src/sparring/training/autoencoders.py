@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import TASKS
 from sparring.core.spec import option
-from sparring.data.images import ImageSet
 from sparring.defenses.learned import build_network
 from sparring.models.load import load_model
 from sparring.models.unet import SegNet
 from sparring.models.weights import load_weights, read_card
-from sparring.training.base import Schedule, Trained, Training
+from sparring.training.base import Scales, Trained, Training, TrainingSpec
 from sparring.training.frontends import Reconstruction, StructureToSignal
-from sparring.training.loop import Progress
-from sparring.training.loop import train as run_loop
+from sparring.training.loop import LoopConfig
 
 
 @TASKS("s2snet")
@@ -30,13 +28,13 @@ class S2SNetTraining(Training):
     win there. Without any, each stage has its scale's own (``scales``, ``tuning``).
     """
 
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"epochs": 8, "batch": 64, "lr": 0.002},
-        "paper": {"epochs": 1, "batch": 64, "lr": 0.001, "schedule": "constant"},
+    scales: ClassVar[Scales] = {
+        "small": LoopConfig(epochs=8, batch=64, lr=0.002),
+        "paper": LoopConfig(epochs=1, batch=64, lr=0.001, schedule="constant"),
     }
-    tuning: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"epochs": 3, "batch": 64, "lr": 0.0005},
-        "paper": {"epochs": 1, "batch": 64, "lr": 1e-4},
+    tuning: ClassVar[Scales] = {
+        "small": LoopConfig(epochs=3, batch=64, lr=0.0005),
+        "paper": LoopConfig(epochs=1, batch=64, lr=1e-4),
     }
     stages: ClassVar[Mapping[str, Sequence[Sequence[int]]]] = {
         "small": ((32, 32), (64, 64), (128, 128)),
@@ -57,28 +55,22 @@ class S2SNetTraining(Training):
                 "s2snet: start, tuning_epochs and tuning_lr are of the decoder's stage; it needs target"
             )
 
-    def run(
-        self,
-        images: ImageSet,
-        schedule: Schedule,
-        out: Path,
-        progress: Progress | None = None,
-        log: str | Path | None = None,
-    ) -> Trained:
-        config = schedule.config(self.scales)
+    def train(self, spec: TrainingSpec) -> Trained:
+        images, schedule, out = spec.images, spec.schedule, spec.out
         tuning = schedule.config(self.tuning, epochs=self.tuning_epochs, lr=self.tuning_lr)
         stages = [list(s) for s in self.stages[schedule.scale]]
-        network: dict[str, Any] = {"kind": "segnet", "channels": images.x.shape[1], "stages": stages}
+        network = {"kind": "segnet", "channels": images.x.shape[1], "stages": stages}
         first = Path(self.start) if self.start else out.with_name(f"{out.stem}-autoencoder.safetensors")
         first = first if self.target else out
         if not self.target or not (self.start or first.exists()):
-            run_loop(Reconstruction(images, build_network(network), {"network": network}), config, first, progress, log)
+            plain = Reconstruction(images, build_network(network), {"network": network})
+            spec.fit(plain, schedule.config(self.scales), first)
         if self.target:
             network = read_card(first).get("network", network)
             net = build_network(network)
             load_weights(net, first)
             card = {"network": network, "start": first.name}
-            run_loop(StructureToSignal(images, load_model(self.target), net, card), tuning, out, progress, log)
+            spec.fit(StructureToSignal(images, load_model(self.target), net, card), tuning)
         return Trained.of(out, f"s2snet:weights={out}")
 
 
@@ -89,22 +81,16 @@ class ACETraining(Training):
     ``train classifier --model ace_resnet``.
     """
 
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"epochs": 8, "batch": 64, "lr": 0.002},
-        "paper": {"epochs": 30, "batch": 64, "lr": 0.001},
+    scales: ClassVar[Scales] = {
+        "small": LoopConfig(epochs=8, batch=64, lr=0.002),
+        "paper": LoopConfig(epochs=30, batch=64, lr=0.001),
     }
     widths: ClassVar[Mapping[str, Sequence[int]]] = {"small": (16, 32, 64), "paper": (32, 64, 128, 256)}
     example: ClassVar[str] = "ace --data train.npz --out ace.safetensors"
 
-    def run(
-        self,
-        images: ImageSet,
-        schedule: Schedule,
-        out: Path,
-        progress: Progress | None = None,
-        log: str | Path | None = None,
-    ) -> Trained:
-        config = schedule.config(self.scales)
-        network = {"kind": "caged_unet", "channels": images.x.shape[1], "widths": list(self.widths[schedule.scale])}
-        run_loop(Reconstruction(images, build_network(network), {"network": network}), config, out, progress, log)
-        return Trained.of(out, f"shift+ace:weights={out}")
+    def train(self, spec: TrainingSpec) -> Trained:
+        widths = list(self.widths[spec.schedule.scale])
+        network = {"kind": "caged_unet", "channels": spec.images.x.shape[1], "widths": widths}
+        task = Reconstruction(spec.images, build_network(network), {"network": network})
+        spec.fit(task, spec.schedule.config(self.scales))
+        return Trained.of(spec.out, f"shift+ace:weights={spec.out}")

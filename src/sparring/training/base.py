@@ -9,11 +9,14 @@ from typing import Any, ClassVar, Literal
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import TASKS
-from sparring.core.spec import check_fields, option, signature
+from sparring.core.spec import Fields, check_fields, option, signature
 from sparring.data.images import ImageSet
-from sparring.data.sources import load_data
-from sparring.models.weights import read_card
-from sparring.training.loop import LoopConfig, Progress, scaled
+from sparring.data.sources import Images, load_data
+from sparring.models.weights import Card, read_card
+from sparring.training.loop import LoopConfig, Progress, Task, scaled
+from sparring.training.loop import train as run_loop
+
+Scales = Mapping[str, LoopConfig]
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,21 @@ class Schedule:
     precision: Literal["no", "bf16", "fp16"] = option("no", help="Accelerate's mixed precision")
     seed: int = option(0, help="seed of all randomness")
 
-    def config(self, scales: Mapping[str, Mapping[str, Any]], **given: Any) -> LoopConfig:
+    def config(self, scales: Scales, **given: float | None) -> LoopConfig:
         """The loop's settings: the scale's, then what is not None here, then what is not None in ``given``. Raises SparringError for
         an unknown scale or a value out of range.
         """
         if self.scale not in scales:
             raise SparringError(f"scale={self.scale} is not one of {', '.join(scales)}")
         mine = {k: v for k, v in vars(self).items() if k != "scale"}
-        return scaled(scaled(LoopConfig(**scales[self.scale]), **mine), **given)
+        return scaled(scaled(scales[self.scale], **mine), **given)
 
 
 @dataclass(frozen=True)
 class Trained:
     """What a task leaves: its card (plain values) and the lines that say so."""
 
-    card: Mapping[str, Any]
+    card: Card
     text: str
 
     @classmethod
@@ -58,30 +61,38 @@ class Trained:
         return cls(card, f"{text}\nevaluate it as: {spec}")
 
 
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What a task is given: the images, the schedule, the file or folder it writes, who hears of its progress, a TensorBoard folder."""
+
+    images: ImageSet
+    schedule: Schedule
+    out: Path
+    progress: Progress | None = None
+    log: str | Path | None = None
+
+    def fit(self, task: Task, config: LoopConfig, out: Path | None = None) -> Card:
+        """The loop on ``task``, into ``out`` (default: the spec's own file); the card of the weights."""
+        return run_loop(task, config, out or self.out, self.progress, self.log)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Something that can be trained, its options as fields. Subclasses write ``run``.
+    """Something that can be trained, its options as fields. Subclasses write ``train``.
 
-    ``scales``: settings of the loop by name (fields of ``LoopConfig``), small first; empty for a task without a loop, which then has a
+    ``scales``: settings of the loop by name, small first; empty for a task without a loop, which then has a
     seed and no other schedule. ``example``: words after ``sparring train``.
     """
 
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]]
+    scales: ClassVar[Scales]
     example: ClassVar[str]
 
-    def run(
-        self,
-        images: ImageSet,
-        schedule: Schedule,
-        out: Path,
-        progress: Progress | None = None,
-        log: str | Path | None = None,
-    ) -> Trained:
-        """Train on ``images`` and write ``out``. ``log``: a TensorBoard folder. Resumes what was interrupted."""
+    def train(self, spec: TrainingSpec) -> Trained:
+        """Train on the images of ``spec`` and write its ``out``. Resumes what was interrupted."""
         raise NotImplementedError
 
 
-def schedule_fields(entry: type[Training]) -> dict[str, tuple[Any, Any]]:
+def schedule_fields(entry: type[Training]) -> Fields:
     """The fields of ``Schedule`` that a task has, as ``signature`` gives them."""
     known = signature(Schedule)
     return known if entry.scales else {"seed": known["seed"]}
@@ -90,7 +101,7 @@ def schedule_fields(entry: type[Training]) -> dict[str, tuple[Any, Any]]:
 def train(
     name: str,
     *,
-    data: Any,
+    data: Images,
     out: str | Path,
     limit: int | None = None,
     log: str | Path | None = None,
@@ -111,4 +122,4 @@ def train(
     if entry.scales:
         schedule.config(entry.scales)  # refuse a bad setting before anything is loaded
     images = load_data(data, limit=limit, seed=schedule.seed)
-    return task.run(images, schedule, Path(out), progress, log)
+    return task.train(TrainingSpec(images, schedule, Path(out), progress, log))

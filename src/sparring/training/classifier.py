@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 from sparring.models.weights import seeded
-from sparring.training.base import Schedule, Trained, Training
+from sparring.training.base import Scales, Trained, Training, TrainingSpec
 from sparring.training.loop import LoopConfig, Progress, Task, train
 
 
@@ -36,7 +36,7 @@ class Classification(Task):
         self,
         images: ImageSet,
         classifier: Classifier,
-        card: Mapping[str, Any],
+        card: Mapping[str, object],
         hardening: str = "",
         augment: bool = False,
         smoothing: float = 0.0,
@@ -55,11 +55,11 @@ class Classification(Task):
             x = augmented(x)
         if self.hardening:
             ids = [self.images.ids[i] for i in index.tolist()]
-            found = attack(self.hardening).run(
+            outcome = attack(self.hardening).run(
                 self.classifier.eval(), x, y, ids=ids, seed=self.seed + epoch, slots=len(x), stop="never"
             )
             self.mode(network, train)
-            x = found.x.detach()
+            x = outcome.x.detach()
         z = network((x - self.classifier.mean) / self.classifier.std)
         loss = F.cross_entropy(z, y, reduction="none")
         if train and self.smoothing:
@@ -123,27 +123,21 @@ class ClassifierTraining(Training):
     paper's (Luo et al., arXiv:1911.08432) SGD, 350 epochs, rate .1 divided by ten at 150 and 250, crops and flips, last epoch.
     """
 
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {},
-        "fast": {
-            "epochs": 30,
-            "batch": 128,
-            "lr": 0.2,
-            "optimizer": "sgd",
-            "weight_decay": 5e-4,
-            "validation": 0.02,
-            "keep": "last",
-        },
-        "paper": {
-            "epochs": 350,
-            "batch": 128,
-            "lr": 0.1,
-            "optimizer": "sgd",
-            "weight_decay": 5e-4,
-            "schedule": "steps",
-            "drops": (150, 250),
-            "keep": "last",
-        },
+    scales: ClassVar[Scales] = {
+        "small": LoopConfig(),
+        "fast": LoopConfig(
+            epochs=30, batch=128, lr=0.2, optimizer="sgd", weight_decay=5e-4, validation=0.02, keep="last"
+        ),
+        "paper": LoopConfig(
+            epochs=350,
+            batch=128,
+            lr=0.1,
+            optimizer="sgd",
+            weight_decay=5e-4,
+            schedule="steps",
+            drops=(150, 250),
+            keep="last",
+        ),
     }
     example: ClassVar[str] = "classifier --data mnist5k:split=train --out small_cnn.safetensors"
 
@@ -152,26 +146,19 @@ class ClassifierTraining(Training):
     augment: bool = option(False, help="random crops and flips; on in every scale but small")
     smoothing: float = option(0.0, help="label smoothing: share of the other classes")
 
-    def run(
-        self,
-        images: ImageSet,
-        schedule: Schedule,
-        out: Path,
-        progress: Progress | None = None,
-        log: str | Path | None = None,
-    ) -> Trained:
+    def train(self, spec: TrainingSpec) -> Trained:
         trained = train_classifier(
-            images,
-            schedule.config(self.scales),
-            out,
-            progress,
+            spec.images,
+            spec.schedule.config(self.scales),
+            spec.out,
+            spec.progress,
             model=self.model,
             hardening=self.attack,
-            augment=self.augment or schedule.scale != "small",
+            augment=self.augment or spec.schedule.scale != "small",
             smoothing=self.smoothing,
-            log=log,
+            log=spec.log,
         )
-        return Trained.of(out, trained.name.replace(out.name, str(out)))
+        return Trained.of(spec.out, trained.name.replace(spec.out.name, str(spec.out)))
 
 
 @TASKS("adversarial")

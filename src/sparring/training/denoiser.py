@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import TASKS
 from sparring.core.spec import option
-from sparring.data.images import ImageSet
 from sparring.defenses.learned import build_network
 from sparring.models.load import load_model
 from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet
-from sparring.training.base import Schedule, Trained, Training
+from sparring.training.base import Scales, Trained, Training, TrainingSpec
 from sparring.training.frontends import Denoising, Tap
-from sparring.training.loop import Progress
-from sparring.training.loop import train as run_loop
+from sparring.training.loop import LoopConfig
 
 
 @TASKS("hgd")
@@ -25,9 +22,9 @@ from sparring.training.loop import train as run_loop
 class HGDTraining(Training):
     """HGD's denoiser (Liao et al., arXiv:1712.02976). Scale paper: full width, Adam .001, a tenth on plateau, batch 60, 30 epochs."""
 
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"epochs": 3, "batch": 60, "lr": 0.002},
-        "paper": {"epochs": 30, "batch": 60, "lr": 0.001, "schedule": "plateau"},
+    scales: ClassVar[Scales] = {
+        "small": LoopConfig(epochs=3, batch=60, lr=0.002),
+        "paper": LoopConfig(epochs=30, batch=60, lr=0.001, schedule="plateau"),
     }
     widths: ClassVar[Mapping[str, float]] = {"small": 0.25, "paper": 1.0}
     example: ClassVar[str] = (
@@ -49,15 +46,8 @@ class HGDTraining(Training):
                 "hgd: give --attacked FOLDER (from: sparring train attacked) or --source MODEL, one of the two"
             )
 
-    def run(
-        self,
-        images: ImageSet,
-        schedule: Schedule,
-        out: Path,
-        progress: Progress | None = None,
-        log: str | Path | None = None,
-    ) -> Trained:
-        config = schedule.config(self.scales)
+    def train(self, spec: TrainingSpec) -> Trained:
+        images, schedule = spec.images, spec.schedule
         network = {
             "kind": "dunet",
             "channels": images.x.shape[1],
@@ -70,7 +60,6 @@ class HGDTraining(Training):
         else:
             pairs = OnlineSet(images, [load_model(m) for m in self.source], AttackedConfig(seed=schedule.seed))
         net, card = build_network(network), {"network": network}
-        run_loop(
-            Denoising(pairs, load_model(self.target), net, self.tap, card, self.feature), config, out, progress, log
-        )
-        return Trained.of(out, f"hgd:weights={out}")
+        task = Denoising(pairs, load_model(self.target), net, self.tap, card, self.feature)
+        spec.fit(task, schedule.config(self.scales))
+        return Trained.of(spec.out, f"hgd:weights={spec.out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class Tapped(nn.Module):
         self._seen: Tensor | None = None
         modules[name].register_forward_hook(self._note)
 
-    def _note(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _note(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         self._seen = output
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,7 @@ class Denoising(Task):
         target: Classifier,
         network: nn.Module,
         tap: Tap,
-        card: Mapping[str, Any],
+        card: Mapping[str, object],
         feature: str = "",
         flip: bool = True,
     ) -> None:
@@ -83,6 +83,10 @@ class Denoising(Task):
             "target": target.name,
             "target_hash": weights_hash(target),
         }
+
+    @property
+    def groups(self) -> Tensor:
+        return self.pairs.groups
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
         noisy, clean, y = (t.to(self.device) for t in self.pairs.batch(index))
@@ -110,7 +114,7 @@ class Denoising(Task):
 class Reconstruction(Task):
     """A plain autoencoder: mean squared error per image. S2SNet's first stage, ACE's plug-in (needs no labels)."""
 
-    def __init__(self, images: ImageSet, network: nn.Module, card: Mapping[str, Any]) -> None:
+    def __init__(self, images: ImageSet, network: nn.Module, card: Mapping[str, object]) -> None:
         super().__init__(network, images, {**card, "objective": "reconstruction"})
         self.images = images
 
@@ -128,11 +132,10 @@ class StructureToSignal(Reconstruction):
     Differs from the paper: it names no loss, cross-entropy with the true label is our reading.
     """
 
-    def __init__(self, images: ImageSet, target: Classifier, network: nn.Module, card: Mapping[str, Any]) -> None:
+    def __init__(self, images: ImageSet, target: Classifier, network: nn.Module, card: Mapping[str, object]) -> None:
         super().__init__(images, network, card)
         self.target = prepare(target, images.x[:2]).model
-        encoder: nn.Module = network.encoder  # type: ignore[assignment]
-        encoder.requires_grad_(False)
+        network.get_submodule("encoder").requires_grad_(False)
         self.card |= {
             "objective": "classifier's cross-entropy, decoder only",
             "target": target.name,
@@ -141,7 +144,7 @@ class StructureToSignal(Reconstruction):
 
     def mode(self, network: nn.Module, train: bool) -> None:
         super().mode(network, train)
-        self.network.encoder.eval()  # type: ignore[union-attr]
+        self.network.get_submodule("encoder").eval()
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor]:
         x, y = self.images.x[index].to(self.device), self.images.y[index].to(self.device)

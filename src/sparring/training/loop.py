@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
-from sparring.models.weights import save_weights, seeded
+from sparring.models.weights import Card, save_weights, seeded
 
 Progress = Callable[[int, int, str], None]
 
@@ -69,18 +69,22 @@ class Task:
     """What is trained on what. ``network`` is trained, everything else a task uses it freezes itself. Subclasses write
     ``losses``.
 
-    ``card``: written into the weights' card, with the examples' name. Where the examples have ``groups`` (len,) int, those of one
-    group are copies of one image. ``network`` may be called only through the argument of ``losses`` (it may be wrapped for
+    ``card``: written into the weights' card, with the examples' name. ``network`` may be called only through the argument of ``losses`` (it may be wrapped for
     several processes).
     """
 
-    def __init__(self, network: nn.Module, examples: Examples, card: Mapping[str, Any]) -> None:
+    def __init__(self, network: nn.Module, examples: Examples, card: Mapping[str, object]) -> None:
         self.network, self.examples = network.requires_grad_(True), examples
-        self.card: dict[str, Any] = {**card, "data": examples.name}
+        self.card: Card = {**card, "data": examples.name}
 
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+    @property
+    def groups(self) -> Tensor:
+        """(len,) int64: examples of one number are copies of one image. Here each is an image of its own."""
+        return torch.arange(len(self.examples))
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
         """Loss (b,) of the examples in ``index`` (b,), and whether each is right (b,) where that means something."""
@@ -93,7 +97,7 @@ class Task:
 
 def train(
     task: Task, config: LoopConfig, out: str | Path, progress: Progress | None = None, log: str | Path | None = None
-) -> dict[str, Any]:
+) -> Card:
     """Train, write OUT.safetensors, its card OUT.json and the curve OUT.csv; return the card. ``log``: a TensorBoard folder.
 
     After every epoch OUT.resume is written; a run killed at any time and started again with the same settings ends
@@ -105,7 +109,7 @@ def train(
         raise SparringError(f"out={out}: weights are written as .safetensors")
     if path.exists():
         raise SparringError(f"{path} exists; delete it or choose another --out")
-    return _Training(task, config, path, progress, log).run()
+    return _Training(task, config, path, progress, log).to_the_end()
 
 
 class _Training:
@@ -128,9 +132,10 @@ class _Training:
         self.held, self.rest = self._split()
         self.batches = -(-len(self.rest) // config.batch)
         trained = [p for p in task.network.parameters() if p.requires_grad]
-        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.SGD
-        extra = {} if config.optimizer == "adam" else {"momentum": 0.9}
-        optimizer = kind(trained, lr=config.lr, weight_decay=config.weight_decay, **extra)  # type: ignore[arg-type]
+        if config.optimizer == "adam":
+            optimizer = torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
+        else:
+            optimizer = torch.optim.SGD(trained, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9)
         self.network, self.optimizer = self.accelerator.prepare(task.network, optimizer)
         self.average = {k: v.clone() for k, v in task.network.state_dict().items()} if config.ema else {}
         self.curve: list[dict[str, float]] = []
@@ -139,7 +144,7 @@ class _Training:
 
     def _split(self) -> tuple[Tensor, Tensor]:
         """Examples held out and examples trained on. Copies of one image (one ``group``) stay on one side."""
-        group = torch.as_tensor(getattr(self.task.examples, "groups", np.arange(len(self.task.examples))))
+        group = self.task.groups
         count = int(group.max()) + 1
         order = np.random.default_rng(self.config.seed).permutation(count)
         held = max(1, int(self.config.validation * count))
@@ -158,7 +163,8 @@ class _Training:
     def resume_path(self) -> Path:
         return self.path.with_suffix(".resume")
 
-    def run(self) -> dict[str, Any]:
+    def to_the_end(self) -> Card:
+        """All epochs that are left, then the chosen weights; the card."""
         self._resume()
         for epoch in range(len(self.curve), self.config.epochs):
             start = time.time()
@@ -267,10 +273,10 @@ class _Training:
                 rights.append(right)
         if raw:
             self.task.network.load_state_dict(raw)
-        found = {"validation_loss": float(torch.cat(losses).double().mean())}
+        means = {"validation_loss": float(torch.cat(losses).double().mean())}
         if rights:
-            found["validation_accuracy"] = float(torch.cat(rights).double().mean())
-        return found
+            means["validation_accuracy"] = float(torch.cat(rights).double().mean())
+        return means
 
     def _save(self, epoch: int) -> None:
         """What a resumed run needs: tensors and plain values, nothing that has to be unpickled."""
@@ -293,8 +299,9 @@ class _Training:
             writer.writeheader()
             writer.writerows(self.curve)
         table.replace(self.path.with_suffix(".csv"))
-        for name, value in self.curve[epoch].items() if self.writer else ():
-            self.writer.add_scalar(name, value, epoch + 1)  # type: ignore[union-attr]
+        if self.writer:
+            for name, value in self.curve[epoch].items():
+                self.writer.add_scalar(name, value, epoch + 1)
 
     def _resume(self) -> None:
         if not self.resume_path.exists():
@@ -313,7 +320,7 @@ class _Training:
         self.best = state["best"]
         self.curve, self.seconds = state["curve"], state["seconds"]
 
-    def _card(self) -> dict[str, Any]:
+    def _card(self) -> Card:
         from sparring.version import __version__
 
         return {
@@ -328,6 +335,6 @@ class _Training:
         }
 
 
-def scaled(config: LoopConfig, **given: Any) -> LoopConfig:
+def scaled(config: LoopConfig, **given: object) -> LoopConfig:
     """``config`` with the values that are not None."""
     return replace(config, **{k: v for k, v in given.items() if v is not None})

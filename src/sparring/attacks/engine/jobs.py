@@ -47,7 +47,7 @@ class Turns:
 
         After each group ``passed`` must be told how it went, as that decides on the next: ask again, with no rows, until none come.
         """
-        images, found = done.image.tolist(), []
+        images, groups = done.image.tolist(), []
         for k, job in enumerate(zip(images, done.job.tolist(), strict=True)):
             self.early[job] = done.keep(done.image.new_tensor([k]))
         images, self.ready = dict.fromkeys([*images, *self.ready]), []
@@ -55,9 +55,9 @@ class Turns:
             jobs = [self.turn[image]] if self.in_turn[image] else range(self.jobs)
             mine = [self.early.pop((image, j)) for j in jobs if (image, j) in self.early]
             for number, row in enumerate(mine):
-                found += [[]] * (number == len(found))
-                found[number] = [*found[number], row]
-        return [Rows.cat(group) for group in found]
+                groups += [[]] * (number == len(groups))
+                groups[number] = [*groups[number], row]
+        return [Rows.cat(group) for group in groups]
 
     def passed(self, image: int, job: int, settled: bool) -> None:
         """A job of an image in turn has ended: it settled the image, or the next one follows."""

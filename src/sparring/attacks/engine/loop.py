@@ -194,7 +194,7 @@ class _Loop:
             q.labels(rows.state.x, "last")
         else:  # a blind attack: its last point is its answer
             rows.best = rows.best.put(x=rows.state.x, distance=distance(rows.state.x - rows.job.clean, self.aim.norm))
-        live.best = live.best.put(**{k: v.index_copy(0, index, getattr(rows.best, k)) for k, v in live.best.items()})
+        live.best = live.best.paste(index, rows.best)
 
     def retire(self, live: _Live, index: Tensor) -> int:
         """Write finished rows into their images' results; returns how many images are settled."""
@@ -211,7 +211,7 @@ class _Loop:
         new = Rows(**{k: v for k, v in done.items() if k not in ("image", "broke")})
         old = self.result.keep(i)
         merged = old.merged(new, self._prefer(new, old))
-        self.result = self.result.put(**{k: v.index_copy(0, i, getattr(merged, k)) for k, v in self.result.items()})
+        self.result = self.result.paste(i, merged)
         enough = new.success & ((new.distance <= self.aim.eps[i]) | (not self.minimal))
         last = (new.job + 1 == self.jobs) | self.in_turn[i] & enough
         turn = self.in_turn[i]

@@ -75,5 +75,6 @@ class Outcome(Rows):
 
     def merged(self, other: Rows, better: Tensor) -> Self:
         """Costs of both; everything else of ``other`` in the rows where it is ``better`` (N,)."""
-        sums = {c.name: getattr(self, c.name) + getattr(other, c.name) for c in OUTCOME if c.merge == "sum"}
+        mine, theirs = dict(self.items()), dict(other.items())
+        sums = {c.name: mine[c.name] + theirs[c.name] for c in OUTCOME if c.merge == "sum"}
         return self.where(better, other).put(**sums)

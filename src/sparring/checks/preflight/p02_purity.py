@@ -18,13 +18,13 @@ def _batchnorm(training: bool) -> nn.Module:
 
 def fingerprint(model: nn.Module) -> dict[str, str]:
     """What a forward pass must not change: values, flags and gradients of every parameter and buffer, every mode."""
-    found = {f"mode of {n or 'model'}": str(m.training) for n, m in model.named_modules()}
+    state = {f"mode of {n or 'model'}": str(m.training) for n, m in model.named_modules()}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         value = hashlib.sha256(
             tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         ).hexdigest()
-        found[name] = f"{value}{tensor.requires_grad}{tensor.grad is None}"
-    return found
+        state[name] = f"{value}{tensor.requires_grad}{tensor.grad is None}"
+    return state
 
 
 @check(

@@ -9,6 +9,7 @@ from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context
 from sparring.core.noise import Noise
 from sparring.core.system import apply_part
+from sparring.defenses.base import Backward
 
 SHARE = 0.01
 
@@ -17,7 +18,7 @@ def _round(x: Tensor, noise: Noise) -> Tensor:
     return (x * 7).round() / 7
 
 
-def _rounding(backward: str) -> Context:
+def _rounding(backward: Backward) -> Context:
     return context(stages=(FunctionStage(_round, name="round", backward=backward),))
 
 
