@@ -242,12 +242,14 @@ def test_torchvision_datasets_load_from_disk(tmp_path):
 def test_bug_29_a_missing_extra_names_the_extra(monkeypatch):
     import sparring.core.extras as module
 
+    load_model = sparring.load_model  # imported before imports fail
+
     def gone(name: str):
         raise ImportError("No module named 'timm'")
 
     monkeypatch.setattr(module.importlib, "import_module", gone)
     with pytest.raises(SparringError, match=r"pip install 'sparring\[models\]'"):
-        sparring.load_model("timm:resnet18")
+        load_model("timm:resnet18")
 
 
 def test_classifiers_of_users_keep_their_training_flag_visible():

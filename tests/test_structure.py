@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from tests.structure import RULES, TABLE, Source, complaints, read
+from tests.structure import PACKAGE, ROOT, RULES, TABLE, Source, complaints, read
 
 # rule -> (text in which it sees one place, text in which it sees none)
 CASES = {
@@ -77,3 +77,9 @@ def test_a_ratchet_for_every_rule():
 
 def test_the_package_keeps_to_its_ratchets():
     assert complaints(read(), tomllib.loads(TABLE.read_text())) == []
+
+
+def test_types_are_shipped_and_every_strict_path_is_there():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pyright"]
+    assert (PACKAGE / "py.typed").is_file()
+    assert [p for p in settings["strict"] if not (ROOT / p).exists()] == []

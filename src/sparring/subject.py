@@ -61,12 +61,13 @@ class Subject:
         classes = fit(classifier, images)
         prepared = prepare(classifier, example)
         base = _placed(Defended(prepared.model, id=weights_hash(classifier)), device)
-        systems, notes = {}, {"none": prepared.note}
+        systems: dict[str, Defended] = {}
+        notes = {"none": prepared.note}
         for name, given in {"none": "none", **{name_of(d): d for d in defenses}}.items():
             system, note = _prepared(defense(given).install(base), base, example)
             systems[name] = _placed(system, device)
             notes |= {name: note} if note else {}
-        others = []
+        others: list[Defended] = []
         for other in map(load_model, sources):
             fit(other, images)
             others.append(_placed(Defended(prepare(other, example).model, id=weights_hash(other)), device))

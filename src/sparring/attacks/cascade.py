@@ -32,7 +32,7 @@ class CascadeAttack(Attack):
 
     def parts(self) -> list[Attack]:
         """The members at this budget and norm."""
-        members = []
+        members: list[Attack] = []
         for text in self.method.members:
             part = attack(text)
             targets = 0 if self.setting.target is not None else part.setting.targets

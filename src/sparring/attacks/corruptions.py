@@ -169,7 +169,9 @@ class Spatial(Corruption):
         return self.angles * self.shifts**2
 
     def corrupt(self, q: Query, strength: Tensor) -> Tensor:
-        axis = lambda n: torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1)  # noqa: E731
+        def axis(n: int) -> Tensor:
+            return torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1)
+
         grid = torch.cartesian_prod(axis(self.angles), axis(self.shifts), axis(self.shifts))
         grid = grid[grid.square().sum(1).argsort(stable=True)].to(q.clean)
         angle, down, right = grid[q.t.clamp(max=len(grid) - 1)].unbind(1)

@@ -66,7 +66,10 @@ class LBFGS(Bisection):
         accept = value <= s.base_value + ARMIJO * torch.minimum(dot(s.base_grad, step), torch.zeros_like(value))
         turn = grad - s.base_grad
         curved = accept & torch.isfinite(s.base_value) & (dot(step, turn) > 1e-10 * dot(turn, turn))
-        push = lambda old, new: torch.where(per_row(curved, old), torch.cat([old[:, 1:], new[:, None]], 1), old)  # noqa: E731
+
+        def push(old: Tensor, new: Tensor) -> Tensor:
+            return torch.where(per_row(curved, old), torch.cat([old[:, 1:], new[:, None]], 1), old)
+
         moves, turns = push(s.moves, step), push(s.turns, turn)
         base, base_grad = (torch.where(per_row(accept, a), a, b) for a, b in ((s.x, s.base), (grad, s.base_grad)))
         base_value = torch.where(accept, value, s.base_value)

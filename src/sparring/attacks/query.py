@@ -131,7 +131,7 @@ class Query:
         a large population fits in memory. ``make(first, last) -> (B,last-first,C,H,W)``.
         """
         size = max(1, CANDIDATE_BUDGET // max(1, self.clean.numel()))
-        margins = []
+        margins: list[Tensor] = []
         for first in range(0, count, size):
             last = min(first + size, count)
             z = self._ask(make(first, last), call, self._victim.scores, self.margin, first)
@@ -177,8 +177,8 @@ class Query:
         if logits.dim() == 2:
             return losses.success_margin(logits, self.label, target)
         count = logits.shape[1]
-        wide = [None if t is None else t.repeat_interleave(count) for t in (self.label, target)]
-        return losses.success_margin(logits.flatten(0, 1), wide[0], wide[1]).unflatten(0, (-1, count))  # type: ignore[arg-type]
+        label, target = self.label.repeat_interleave(count), None if target is None else target.repeat_interleave(count)
+        return losses.success_margin(logits.flatten(0, 1), label, target).unflatten(0, (-1, count))
 
     def project(self, x: Tensor) -> Tensor:
         """Onto ball and box."""

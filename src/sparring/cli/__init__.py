@@ -12,7 +12,7 @@ from sparring.core.errors import SparringError
 
 def main() -> None:
     """Entry point: runs the app; a SparringError becomes one line and exit code 2, Ctrl-C leaves a resumable run."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = _one_line
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     from sparring.cli.app import app
 
@@ -26,3 +26,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -23,7 +23,7 @@ def catalog(kind: str) -> list[Entry]:
     """Entries of a kind: name, first sentence, fields with type and default, and what the kind adds."""
     if kind not in REGISTRIES:
         raise SparringError(f"unknown kind {kind!r}{suggest(kind, REGISTRIES)}")
-    entries = []
+    entries: list[Entry] = []
     for name, entry in REGISTRIES[kind].items():
         if kind == "checks":
             entries.append(

@@ -26,7 +26,7 @@ def parameter(name: str, annotation: object, default: object = inspect.Parameter
 
 def options(fields: Fields, helps: Mapping[str, str]) -> list[inspect.Parameter]:
     """An option per field. Values stay texts: the fields' own types convert and refuse them, as everywhere a spec is read."""
-    parameters = []
+    parameters: list[inspect.Parameter] = []
     for name, (annotation, default) in fields.items():
         required, flag = default is MISSING, "--" + name.replace("_", "-")
         if annotation is bool:

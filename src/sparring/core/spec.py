@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
@@ -113,8 +113,10 @@ def convert(owner: str, field: str, annotation: Any, text: object) -> Any:
     or one text with commas.
     """
     if get_origin(annotation) is tuple:
-        parts = split(text) if isinstance(text, str) else list(text) if isinstance(text, Iterable) else [text]
-        return tuple(convert(owner, field, get_args(annotation)[0], part) for part in parts)
+        given: Iterable[object] = (
+            split(text) if isinstance(text, str) else text if isinstance(text, Iterable) else [text]
+        )
+        return tuple(convert(owner, field, get_args(annotation)[0], part) for part in given)
     value = text
     if isinstance(text, str):
         if text.lower() in ("none", "null"):
@@ -200,7 +202,7 @@ _FILE: ContextVar[str] = ContextVar("file", default="")
 
 
 @contextmanager
-def named_by(file: str | Path) -> Iterator[None]:
+def named_by(file: str | Path) -> Generator[None, None, None]:
     """While this is open specs come from ``file``, and a file names registered things only: never code to import, at no depth."""
     token = _FILE.set(str(file))
     try:

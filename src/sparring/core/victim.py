@@ -105,7 +105,7 @@ class Victim:
             (grad,) = torch.autograd.grad(loss.sum(), leaf)
         logits, members = logits.detach(), logits.detach()[:, None]
         if len(self.systems) > 1:
-            members = torch.stack([self._combined(part) for part in z.detach().split(self._widths, 1)], 1)
+            members = torch.stack([self._combined(part) for part in torch.split(z.detach(), self._widths, 1)], 1)
         return grad.detach(), loss.detach(), logits, members
 
     def jacobian(
@@ -171,7 +171,7 @@ class Victim:
             return system.scores(x, noise)
         many = system.scores(x.repeat_interleave(self.answers, 0), noise.repeat(self.answers))
         rule = "vote" if vote else "mean-prob"
-        return Readout(rule, self.answers).scores(many.unflatten(0, (len(x), self.answers)))
+        return Readout(rule, self.answers).scores(many.reshape(len(x), self.answers, -1))
 
     def _answer(self, x: Tensor, noise: Noise, vote: bool = False) -> Tensor:
         def ask(u: Tensor, n: Noise, _: slice) -> tuple[Tensor, ...]:
@@ -201,7 +201,7 @@ def _in_micro_batches(
     size = max(1, ROW_BUDGET // max(1, x[0].numel() * cost)) if len(x) else 1
     if len(x) <= size:
         return call(x, noise, slice(0, len(x)))
-    parts = []
+    parts: list[tuple[Tensor, ...]] = []
     for start in range(0, len(x), size):
         rows = slice(start, min(start + size, len(x)))
         parts.append(call(x[rows], noise.at(torch.arange(rows.start, rows.stop, device=noise.key.device)), rows))

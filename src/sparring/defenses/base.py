@@ -110,7 +110,7 @@ class Defended:
         white-identity).
         """
         chosen = dict(variants or {})
-        parts = []
+        parts: list[Part] = []
         for i, stage in enumerate(self.stages):
             name = chosen.get(i, stage.surrogate.default)
             parts.append(stage.part(name))

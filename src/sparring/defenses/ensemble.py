@@ -73,12 +73,11 @@ class HGDEnsemble:
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise SparringError(f"hgd-ensemble: {self.file} is not a readable TOML file ({error})") from None
         members = content.get("member", [])
-        texts = lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v)  # noqa: E731
         for member in members:
             if (
                 set(member) - {"denoisers", "models"}
-                or not texts(member.get("denoisers", []))
-                or not texts(member.get("models"))
+                or not _texts(member.get("denoisers", []))
+                or not _texts(member.get("models"))
                 or not member["models"]
             ):
                 raise SparringError(
@@ -87,3 +86,7 @@ class HGDEnsemble:
         if not members:
             raise SparringError(f"hgd-ensemble: {self.file} has no [[member]]")
         return members
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

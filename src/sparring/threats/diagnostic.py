@@ -42,7 +42,8 @@ def known_w(defended: Defended, others: Sequence[Defended], options: Options, dr
     """T14 (diagnostic): the attacker knows the draw that the judge will make (a leaked seed): ``draws`` times, mean
     accuracy. The lower envelope of every claim that rests on randomness.
     """
-    judge, views = defended.system(), []
+    judge = defended.system()
+    views: list[View] = []
     for w in range(draws if defended.random else 1):
         for variant in defended.variants():
             victim = Victim((_frozen(variant.system, w),), Access.GRADIENT, 1, judge.readout.combine, options.amp)

@@ -46,7 +46,7 @@ def adaptive(defended: Defended, others: Sequence[Defended], options: Options, d
     counts.
     """
     count = draws or options.draws
-    views = []
+    views: list[View] = []
     for variant in defended.variants():
         system = variant.system
         rules: tuple[Combine, ...] = (system.readout.combine, "loss") if defended.random else (system.readout.combine,)

@@ -264,7 +264,8 @@ class _Training:
         if self.average:
             self.task.network.load_state_dict(self.average)
         self.task.mode(self.network, False)
-        losses, rights = [], []
+        losses: list[Tensor] = []
+        rights: list[Tensor] = []
         for part in self.held.split(self.config.batch):
             with torch.no_grad():
                 loss, right = self.task.losses(self.task.network, part, epoch, False)

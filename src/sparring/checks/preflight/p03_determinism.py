@@ -40,7 +40,7 @@ def determinism(c: Context) -> list[Answer]:
 
     What to do: declare ``random=True`` in the stage's Surrogate, or find what draws random numbers.
     """
-    answers = []
+    answers: list[Answer] = []
     for defended in c.systems:
         system = defended.system()
         with torch.no_grad():

@@ -33,7 +33,7 @@ def batch_independence(c: Context) -> list[Answer]:
 
     What to do: compute statistics per image; put BatchNorm in eval mode.
     """
-    answers = []
+    answers: list[Answer] = []
     count = len(c.x)
     order = torch.arange(count).flip(0)
     half = torch.arange(count) < (count + 1) // 2

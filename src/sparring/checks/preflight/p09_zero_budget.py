@@ -42,7 +42,7 @@ def zero_budget(c: Context) -> list[Answer]:
 
     What to do: look for state that a forward pass changes, and for randomness that is not declared.
     """
-    answers = []
+    answers: list[Answer] = []
     judge = Judge(seed=c.seed)
     for defended in c.systems:
         system = defended.system()

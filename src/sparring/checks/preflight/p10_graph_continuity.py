@@ -38,7 +38,7 @@ def graph_continuity(c: Context) -> list[Answer]:
 
     What to do: declare backward = identity or a differentiable stand-in in the stage's Surrogate.
     """
-    answers = []
+    answers: list[Answer] = []
     for defended in c.systems:
         system, noise = defended.system(), c.noise()
         points = [c.x.clone().requires_grad_(True)]

@@ -25,7 +25,7 @@ def active_stage(c: Context) -> list[Answer]:
 
     What to do: check the stage's strength and its place in the chain.
     """
-    answers = []
+    answers: list[Answer] = []
     for defended in c.systems:
         system, noise, u = defended.system(), c.noise(), c.x
         with torch.no_grad():

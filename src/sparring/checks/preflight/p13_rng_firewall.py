@@ -36,7 +36,7 @@ def rng_firewall(c: Context) -> list[Answer]:
 
     What to do: draw all noise from the ``noise`` argument of the stage.
     """
-    answers = []
+    answers: list[Answer] = []
     for defended in (d for d in c.systems if d.random):
         system = defended.system()
         judged = []
