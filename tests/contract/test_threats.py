@@ -50,7 +50,6 @@ def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
         options=Options(draws=4),
         judge=Judge(10, 20),
         seed=0,
-        data_hash=images.hash,
         classes=CLASSES,
         values=images.x[0].numel(),
     )
@@ -186,7 +185,6 @@ def test_access_rules_are_decided_before_any_compute():
         [attack("pgd:eps=0.1"), attack("noise:eps=0.1")],
         judge=Judge(),
         seed=0,
-        data_hash="",
         classes=4,
         values=192,
     )
@@ -201,9 +199,7 @@ def test_access_rules_are_decided_before_any_compute():
 def test_oblivious_points_are_made_once_for_all_defenses():
     base = Defended(linear_net(), id="a")
     systems = {s: defense(s).install(base) for s in ("none", "cd:bits=3", "gauss:std=0.1")}
-    plan = make_plan(
-        systems, ["oblivious"], [attack("pgd:eps=0.1")], judge=Judge(), seed=0, data_hash="", classes=4, values=192
-    )
+    plan = make_plan(systems, ["oblivious"], [attack("pgd:eps=0.1")], judge=Judge(), seed=0, classes=4, values=192)
     assert len(plan.cells) == 3
     assert len(plan.runs) == 1
 

@@ -51,11 +51,11 @@ class Ring:
         self.device = next((p.device for p in made.prepared.model.parameters()), torch.device("cpu"))
 
     def run(self) -> None:
-        for number, rows in enumerate(self.blocks):
+        for rows in self.blocks:
             for defended in self.made.systems:
-                self._judge_clean(defended, number, rows)
+                self._judge_clean(defended, rows)
             for cell in self.plan.cells:
-                self._judge_cell(cell, number, rows)
+                self._judge_cell(cell, rows)
         self._pictures()
 
     def _pictures(self) -> None:
@@ -65,7 +65,7 @@ class Ring:
         rows = slice(0, min(PICTURES, len(self.made.images), self.blocks[0].stop))
         x, _, keys = self._batch(rows)
         for cell in self.plan.cells:
-            points = self.store.points(cell.runs[0].id, 0)
+            points = self.store.points(cell.runs[0].id, self.made.images.block_id(self.blocks[0]))
             if cell.seat.averaged or points is None:
                 continue
             adversarial = points["x"][rows].to(self.device)
@@ -103,8 +103,9 @@ class Ring:
             self.made.keys[rows].to(self.device),
         )
 
-    def _attack(self, run: Run, number: int, rows: slice, text: str) -> dict[str, Tensor]:
-        found = self.store.points(run.id, number)
+    def _attack(self, run: Run, rows: slice, text: str) -> dict[str, Tensor]:
+        block = self.made.images.block_id(rows)
+        found = self.store.points(run.id, block)
         count, weight = rows.stop - rows.start, self.weight[run.id]
         if found is not None:
             return found
@@ -121,7 +122,7 @@ class Ring:
             self._say(settled * weight, text)
 
         live = ~skip
-        start = self._attack(run.warm, number, rows, text)["x"].to(x.device)[live] if run.warm else None
+        start = self._attack(run.warm, rows, text)["x"].to(x.device)[live] if run.warm else None
         batch = Batch(x[live], y[live], keys[live], start=start).capped(run.queries)
         options = RunOptions(run.stop, self.slots, run.seed, run.view.reparam, advance)
         outcome = run.attack.on(run.view.victim, batch, options)
@@ -149,31 +150,33 @@ class Ring:
             full["forwards"][live] += forwards
             full["backwards"][live] += backwards
         full = {k: v.cpu() for k, v in full.items()}
-        self.store.put_points(run.id, number, full)
+        self.store.put_points(run.id, block, full)
         return full
 
-    def _judge_cell(self, cell: Cell, number: int, rows: slice) -> None:
+    def _judge_cell(self, cell: Cell, rows: slice) -> None:
         name = self._cell_id(
             cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
         )
         text = f"{cell.defense} | {cell.threat} | {cell.attack}"
-        if self.store.has_rows(name, number):
+        block = self.made.images.block_id(rows)
+        if self.store.has_rows(name, block):
             self._say(0, text)
             return
         tables = []
         for run in cell.runs:
-            points = self._attack(run, number, rows, text)
+            points = self._attack(run, rows, text)
             tables.append(self._rows_of(cell, run, points, rows))
             self._say((rows.stop - rows.start) * 2 * self.plan.judge.cost(cell.seat.judge), text)
         if cell.seat.judged_elsewhere:
             tables.append(self._clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))
-        self.store.put_rows(name, number, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
+        self.store.put_rows(name, block, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
 
-    def _judge_clean(self, name: str, number: int, rows: slice) -> None:
+    def _judge_clean(self, name: str, rows: slice) -> None:
         system = self.made.systems[name].system()
         cell = self._cell_id(name, CLEAN, "none", system, [])
-        if not self.store.has_rows(cell, number):
-            self.store.put_rows(cell, number, self._clean_rows(name, system, rows))
+        block = self.made.images.block_id(rows)
+        if not self.store.has_rows(cell, block):
+            self.store.put_rows(cell, block, self._clean_rows(name, system, rows))
 
     def _clean_rows(self, name: str, system: System, rows: slice, deployed: bool = True) -> dict[str, list[Any]]:
         """The clean images on a system: the deployed one, or the judge of a threat that has another."""
@@ -271,7 +274,6 @@ class Ring:
                 system.frozen,
                 runs,
                 asdict(self.plan.judge),
-                self.made.images.hash,
             ]
         )
         return hashlib.sha256(key.encode()).hexdigest()[:20]
