@@ -157,13 +157,14 @@ def test_an_interrupted_run_counts_only_images_that_every_cell_has(toy, tmp_path
     assert whole.headlines
     assert not whole.missing
     folder = tmp_path / "run"
+    second = sparring.load_data((x, y)).block_id(slice(8, 16))
     attacked = {
         str(f.parent)
         for f in folder.glob("rows/*/*.parquet")
         if "adaptive" in set(pq.read_table(f)["threat"].to_pylist())
     }
     for cell in attacked:
-        (Path(cell) / "00001.parquet").unlink()
+        (Path(cell) / f"{second}.parquet").unlink()
     torn = sparring.load_evaluation(folder)
     assert {c.n for c in torn.cells} == {c.n for c in torn.closed} == {12}, "20 images in blocks of 8, the second torn"
     assert torn.headlines == []
