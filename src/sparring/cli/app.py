@@ -227,16 +227,27 @@ def attack(
     emit(summary, images_table(summary), json_out)
 
 
-@app.command(epilog="Example: sparring report runs/first --html report.html")
+@app.command(
+    epilog="Example: sparring report runs/first --html report.html; sparring report runs/first --metric success_defense"
+)
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders")],
     html: Annotated[Path | None, typer.Option(help="write one self-contained page here")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")
+    ] = None,
     json_out: Json = False,
 ) -> None:
     """Tables and a page from run folders; nothing is run again."""
-    from sparring.evaluation.results.load import load_evaluation
+    from sparring.evaluation.results.load import load_evaluation, load_rows
+    from sparring.evaluation.results.metrics.base import measure
     from sparring.report.html import write_report
+    from sparring.report.tables import metrics_table
 
+    if metric:
+        measured = [result for run in runs for name in many(metric) for result in measure(load_rows(run), name)]
+        emit([m.json() for m in measured], metrics_table(measured), json_out)
+        return
     found = [load_evaluation(r) for r in runs]
     if html:
         write_report(runs, html)
@@ -249,7 +260,9 @@ def report(
 
 @app.command("list", epilog="Example: sparring list attacks --json")
 def list_things(
-    kind: Annotated[str, typer.Argument(help="attacks, defenses, threats, checks, models, data, analyses or tasks")],
+    kind: Annotated[
+        str, typer.Argument(help="attacks, defenses, threats, checks, models, data, analyses, tasks or metrics")
+    ],
     json_out: Json = False,
 ) -> None:
     """Everything that can be named in a spec, with its fields, defaults and source."""

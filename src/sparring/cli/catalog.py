@@ -13,6 +13,7 @@ from sparring.attacks.attack import SHARED
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, suggest
 from sparring.core.spec import describe, helps, show, signature
+from sparring.evaluation.results.metrics.base import Metric
 from sparring.threats.base import ThreatKind
 
 
@@ -34,7 +35,7 @@ def catalog(kind: str) -> list[dict[str, Any]]:
                 }
             )
             continue
-        about = helps(entry)
+        about = _helps(entry)
         fields = [
             {"name": k, "type": describe(t), "default": "required" if d is MISSING else show(d)}
             | ({"help": about[k]} if about.get(k) else {})
@@ -67,7 +68,13 @@ def catalog(kind: str) -> list[dict[str, Any]]:
     return found
 
 
+def _helps(entry: Any) -> dict[str, str]:
+    return {} if isinstance(entry, Metric) else helps(entry)
+
+
 def _fields(entry: Any) -> dict[str, tuple[Any, Any]]:
+    if isinstance(entry, Metric):
+        return {}  # a metric has no settings
     return entry.fields if isinstance(entry, ThreatKind) else signature(entry)
 
 

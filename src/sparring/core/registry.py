@@ -144,6 +144,7 @@ MODELS = Registry("model", "sparring.models", "sparring.models")
 DATA = Registry("data", "sparring.data", "sparring.data")
 ANALYSES = Registry("analysis", "sparring.analysis", "sparring.analyses")
 TASKS = Registry("training task", "sparring.training", "sparring.tasks")
+METRICS = Registry("metric", "sparring.evaluation.results.metrics", "sparring.metrics")
 REGISTRIES = {
     "attacks": ATTACKS,
     "defenses": DEFENSES,
@@ -153,4 +154,5 @@ REGISTRIES = {
     "data": DATA,
     "analyses": ANALYSES,
     "tasks": TASKS,
+    "metrics": METRICS,
 }

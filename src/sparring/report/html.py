@@ -73,7 +73,7 @@ def _pictures(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Image groups: per defended system a few cells, weakest threat first, each with clean, adversarial, defended,
     difference.
     """
-    rows = load_rows(folder, record)[0]
+    rows = load_rows(folder)
     names = record["class_names"]
     say = lambda label: names[label] if 0 <= label < len(names) else str(label)  # noqa: E731
     order = {

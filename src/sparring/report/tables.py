@@ -12,6 +12,7 @@ from sparring.core.spec import ball
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.results.cells import CellResult
 from sparring.evaluation.results.closed import ClosedResult
+from sparring.evaluation.results.metrics.base import MetricResult
 
 
 def percent(value: float) -> str:
@@ -91,6 +92,19 @@ def closed_table(results: Sequence[ClosedResult]) -> Table:
             str(r.attacks),
             str(r.n),
         )
+    return table
+
+
+def metrics_table(results: Sequence[MetricResult]) -> Table:
+    """One line per (metric, defense, threat, attack, ball): the value with its interval and its denominator."""
+    table = Table(title="Metrics of the papers: each with its own denominator, own points only", title_justify="left")
+    for name in ("metric", "defense", "threat", "attack", "ball", "value", "95 % interval", "over", "n of images"):
+        table.add_column(name, overflow="fold")
+    for r in results:
+        say = (lambda v: "n/a" if math.isnan(v) else f"{100 * v:.1f} %") if r.percent else lambda v: f"{v:.3g}"
+        ball_text, interval = ball(r.norm, r.eps), f"{say(r.ci_low)} to {say(r.ci_high)}"
+        about = r.metric, r.defense, r.threat, r.attack, ball_text
+        table.add_row(*about, say(r.value), interval, r.over, f"{r.n:g} of {r.images}")
     return table
 
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from sparring.core.columns import OUTCOME, STOPS
 from sparring.core.geometry import NORMS, distance, within
 from sparring.core.noise import Noise
 from sparring.core.system import System
+from sparring.core.victim import Access
 from sparring.evaluation.plan.grid import Cell, Plan, Run
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.table import CLEAN
@@ -48,6 +49,7 @@ class Ring:
         judged = sum(plan.judge.cost(c.seat.judge) * 2 * len(c.runs) for c in plan.cells)
         self.total = int(count * (sum(self.weight.values()) + judged))
         self.spent = 0
+        self.sources: dict[tuple[str, int], Tensor] = {}  # is a source right on the clean images of a block
         self.device = next((p.device for p in made.prepared.model.parameters()), torch.device("cpu"))
 
     def run(self) -> None:
@@ -56,6 +58,7 @@ class Ring:
                 self._judge_clean(defended, rows)
             for cell in self.plan.cells:
                 self._judge_cell(cell, rows)
+            self.sources.clear()
         self._pictures()
 
     def _pictures(self) -> None:
@@ -217,10 +220,24 @@ class Ring:
             "draw": run.view.draw,
             "judge": judge.id[:16],
         }
-        return self._judged(fixed, judge, points, rows)
+        return self._judged(fixed, judge, points, rows, self._source_right(run, rows))
+
+    def _source_right(self, run: Run, rows: slice) -> Tensor:
+        """(n,) bool: is what the attack looked at right on the clean images? One deployed answer of it."""
+        name = (run.view.id, rows.start)
+        if name not in self.sources:
+            x, y, keys = self._batch(rows)
+            asked = replace(run.view.victim, access=Access.LABEL)
+            self.sources[name] = asked.labels(x, Noise.of(self.plan.judge.seed, "source", keys)) == y
+        return self.sources[name]
 
     def _judged(
-        self, fixed: dict[str, Any], system: System, points: dict[str, Tensor], rows: slice
+        self,
+        fixed: dict[str, Any],
+        system: System,
+        points: dict[str, Tensor],
+        rows: slice,
+        source_right: Tensor | None = None,
     ) -> dict[str, list[Any]]:
         """Rows of one set of points: feasibility in float64, float and 8-bit scores on the deployed system."""
         clean, y, keys = self._batch(rows)
@@ -258,6 +275,9 @@ class Ring:
             "k_8bit": k8,
             "label_8bit": label8,
             "k_truncated": plain,
+            "source_clean": score.first if source_right is None else source_right,
+            "clean_l2": distance(clean.double(), "l2"),
+            "size": [clean[0].numel()] * count,
             **{n: distance(delta.double(), n) for n in NORMS},
             **{c.stored: points[c.name] for c in OUTCOME if c.stored not in ("", "source_fooled")},
         }
