@@ -149,7 +149,7 @@ def test_resume_finishes_what_is_missing_and_changes_nothing(toy, tmp_path):
 def test_an_interrupted_run_counts_only_images_that_every_cell_has(toy, tmp_path, capsys):
     """Images without attack rows used to count as robust: 15.0 % was printed where 0.0 % is true."""
     from sparring.cli.output import print_evaluation
-    from sparring.report.html import write_report
+    from sparring.report.page import write_report
 
     model, (x, y) = toy
     changes = settings(tmp_path, attacks=["pgd:eps=64/255,steps=20"], threats=["adaptive", "bait"])

@@ -14,6 +14,7 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, suggest
 from sparring.core.spec import describe, helps, show, signature
 from sparring.evaluation.results.metrics.base import Metric
+from sparring.report.content import SectionKind
 from sparring.threats.base import ThreatKind
 
 
@@ -69,12 +70,12 @@ def catalog(kind: str) -> list[dict[str, Any]]:
 
 
 def _helps(entry: Any) -> dict[str, str]:
-    return {} if isinstance(entry, Metric) else helps(entry)
+    return {} if isinstance(entry, Metric | SectionKind) else helps(entry)
 
 
 def _fields(entry: Any) -> dict[str, tuple[Any, Any]]:
-    if isinstance(entry, Metric):
-        return {}  # a metric has no settings
+    if isinstance(entry, Metric | SectionKind):
+        return {}  # metrics and sections have no settings
     return entry.fields if isinstance(entry, ThreatKind) else signature(entry)
 
 

@@ -145,6 +145,7 @@ DATA = Registry("data", "sparring.data", "sparring.data")
 ANALYSES = Registry("analysis", "sparring.analysis", "sparring.analyses")
 TASKS = Registry("training task", "sparring.training", "sparring.tasks")
 METRICS = Registry("metric", "sparring.evaluation.results.metrics", "sparring.metrics")
+SECTIONS = Registry("report section", "sparring.report.sections", "sparring.sections")
 REGISTRIES = {
     "attacks": ATTACKS,
     "defenses": DEFENSES,
@@ -155,4 +156,5 @@ REGISTRIES = {
     "analyses": ANALYSES,
     "tasks": TASKS,
     "metrics": METRICS,
+    "sections": SECTIONS,
 }
