@@ -14,7 +14,6 @@ from sparring.attacks.attack import Attack, attack
 from sparring.core.errors import SparringError
 from sparring.core.noise import image_keys
 from sparring.core.registry import THREATS
-from sparring.core.spec import parse
 from sparring.core.victim import Access
 from sparring.data.images import ImageSet
 from sparring.defenses.base import Defended, defense
@@ -164,7 +163,3 @@ class ThreatContract:
         for c in closed:
             if c.defense == "coin":
                 assert c.ci_low <= 0.8 <= c.ci_high
-
-    def test_unknown_fields_are_refused(self, spec: str) -> None:
-        with pytest.raises(SparringError, match=r"unknown field|takes no fields"):
-            threat(f"{parse(spec).name}:there_is_no_such_field=1")
