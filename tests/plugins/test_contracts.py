@@ -13,21 +13,24 @@ from tests.plugins.machine import HERE, TOYS, contracts, environment, install
 
 # for every kind one broken thing with the test that notices it, and what the test says
 NOTICED = [
-    ("TestAttacks::test_points_stay_in_ball_and_box[boaster]", r"x\.max|<= 1"),
+    ("TestAttacks::test_points_stay_in_ball_and_box[boaster]", r"tensor\(1\.5000\) <= 1"),
     ("TestAttacks::test_an_answer_does_not_depend_on_company_order_or_slots[neighborly-never]", "slots=1"),
     ("TestAttacks::test_the_seed_decides_and_nothing_of_the_users_changes[neighborly]", "global generator is left"),
     ("TestAttacks::test_only_the_declared_access_is_used[liar]", "grants LABEL, the attack asked for GRADIENT"),
     ("TestDefenses::test_declared_randomness_is_the_behavior[careless]", "global generator is left alone"),
-    ("TestDefenses::test_every_declared_backward_gives_a_gradient[careless]", "default"),
-    ("TestThreats::test_points_that_join_a_pool_are_judged_on_what_is_deployed[swapped]", r"judge\.id|=="),
-    ("TestThreats::test_it_needs_what_it_says[swapped]", "IndexError"),
+    ("TestDefenses::test_every_declared_backward_gives_a_gradient[careless]", "AssertionError: default"),
+    (
+        "TestThreats::test_points_that_join_a_pool_are_judged_on_what_is_deployed[swapped]",
+        r"seat\.judge\.id == system\.system\(\)\.id",
+    ),
+    ("TestThreats::test_it_needs_what_it_says[swapped]", "IndexError: tuple index out of range"),
     ("TestThreats::test_dominance_is_transitive[biased]", "inherit its own points"),
-    ("TestThreats::test_a_coin_flip_is_reported_as_080[swapped-0.0]", "pgd|fgsm|in "),
-    ("TestChecks::test_it_fires[silly]", "assert False"),
-    ("TestChecks::test_it_stays_silent[Z1]", "call"),
+    ("TestThreats::test_a_coin_flip_is_reported_as_080[swapped-0.0]", r"assert 0\.2\d+ == 1\.0"),
+    ("TestChecks::test_it_fires[silly]", "any\\("),
+    ("TestChecks::test_it_stays_silent[Z1]", r"call \d"),
     ("TestModels::test_images_become_logits[moody]", "drop the softmax"),
-    ("TestData::test_a_limit_takes_the_first_and_keeps_their_ids[glaring]", "glaring"),
-    ("TestAnalyses::test_the_seed_decides[rambling]", "maps"),
+    ("TestData::test_a_limit_takes_the_first_and_keeps_their_ids[glaring]", "they look like 0-255"),
+    ("TestAnalyses::test_the_seed_decides[rambling]", "first == again"),
     ("TestTasks::test_it_trains_and_leaves_its_card[forgetful]", "progress is reported"),
 ]
 
@@ -51,14 +54,16 @@ def broken(tmp_path_factory) -> dict[str, str]:
 
 
 def test_the_toy_package_keeps_every_contract(tmp_path):
+    """By its module's name: what the module's decorators enrol. The rest of it is enrolled by entry points, see below."""
     found = results(tmp_path, "--sparring", "toy_plugin", code=0)
-    specs = {re.search(r"\[(.+?)(-none|-cd.*|-[\d.]+|-success|-never)?\]", name)[1] for name in found}  # type: ignore[index]
-    assert specs == {"toy-seat", "T1"}, "what its module enrols; the rest is enrolled by entry points"
+    assert {name.partition("::")[0] for name in found} == {"TestThreats", "TestChecks"}
+    assert all("[toy-seat" in name or "[T1" in name for name in found)
 
 
 def test_every_test_of_every_suite_can_fail(broken):
-    asked, failed = ({n.partition("[")[0] for n, fault in broken.items() if fault or not only} for only in (0, 1))
-    assert asked - failed == set()
+    asked = {name.partition("[")[0] for name in broken}
+    failed = {name.partition("[")[0] for name, fault in broken.items() if fault}
+    assert asked == failed
     assert {name.partition("::")[0] for name in failed} == {
         "TestAttacks",
         "TestDefenses",

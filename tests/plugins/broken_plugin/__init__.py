@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sparring.analysis.base import Analysis
 from sparring.analysis.panel import Map, Panel
-from sparring.attacks.attack import Attack, MethodAttack
+from sparring.attacks.attack import MethodAttack
 from sparring.attacks.engine import Batch, Outcome, RunOptions
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
@@ -72,7 +72,7 @@ class Boastful(MethodAttack):
 class Boaster(Method):
     """Norm: linf. Differs from the paper: shamelessly."""
 
-    attack_kind: ClassVar[type[Attack] | None] = Boastful
+    attack_kind: ClassVar[type | None] = Boastful
     steps: int = 2
 
     def init(self, q: Query) -> Rows:
