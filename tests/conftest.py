@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import sparring.testing.plugin  # noqa: F401  (pytest rewrites the assertions of the suites)
 from sparring.data.images import ImageSet
 from sparring.data.sources import load_data
 from sparring.models.classifier import Classifier

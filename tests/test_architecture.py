@@ -31,6 +31,7 @@ ALLOWED = {
     "checks": LOWER | {"subject", "evaluation.judge", "evaluation.records", "evaluation.results"},
     "conduct": LOWER | PLAN | {"subject", "evaluation.run", "checks"},
     "report": {"core", "data", "evaluation.records", "evaluation.results", "analysis"},
+    "testing": LOWER | PLAN | {"subject", "training", "analysis", "evaluation.run", "checks", "conduct", "report"},
     "cli": LOWER | PLAN | {"subject", "training", "analysis", "evaluation.run", "checks", "conduct", "report"},
 }
 
