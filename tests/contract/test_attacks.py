@@ -23,6 +23,7 @@ from sparring.core.spec import signature
 from sparring.core.system import System
 from sparring.core.victim import Access, Goal, Victim
 from sparring.evaluation.checks.controls import linear_layer
+from tests.contract.latin import latin, unmet
 
 BUDGET = {"linf": 0.06, "l2": 0.8, "l1": 8.0, "l0": 4.0}
 NAMES = list(ATTACKS)
@@ -205,17 +206,32 @@ def true_distance(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, norm: 
 
 
 ORACLE = [c for c in GRADIENT if c not in NO_ORACLE]
+NETS: list[tuple[int, tuple[int, int, int]]] = [(2, (3, 8, 8)), (3, (1, 7, 5)), (4, (3, 9, 5)), (10, (1, 8, 8))]
+COUNTS = [1, 3, 8]  # images in the first of two batches
+ORACLE_CASES = [(*case, net, count) for case in ORACLE for net, count in latin(":".join(case), NETS, COUNTS)]
 
 
-@pytest.mark.parametrize(("name", "norm"), ORACLE)
-@pytest.mark.parametrize("count", [1, 3, 8])
-@pytest.mark.parametrize(("classes", "shape"), [(2, (3, 8, 8)), (3, (1, 7, 5)), (4, (3, 9, 5)), (10, (1, 8, 8))])
+def test_every_attack_meets_every_net_and_batch_of_the_oracle():
+    """Which is what a Latin square is for; all attacks together meet every pair."""
+    for case in ORACLE:
+        met = [(net, count) for *which, net, count in ORACLE_CASES if tuple(which) == case]
+        assert [net for net in NETS if net not in [n for n, _ in met]] == []
+        assert {count for _, count in met} == set(COUNTS)
+    assert unmet([(net, count) for *_, net, count in ORACLE_CASES], NETS, COUNTS) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "count", "classes", "shape"), [(n, p, c, *net) for n, p, net, c in ORACLE_CASES]
+)
 def test_linear_oracle(name, norm, count, classes, shape):
-    """A hit at 1.25x the true distance; minimum norms within 1.25 of it (l0: or one pixel more)."""
-    model = linear(classes, shape)
-    x = images(count, shape)
+    """A hit at 1.25x the true distance; minimum norms within 1.25 of it (l0: or one pixel more).
+
+    Every case looks at the same eight images, cut into a batch of ``count`` and the rest.
+    """
+    model, x = linear(classes, shape), images(8, shape)
     y = labels(model, x)
     truth = true_distance(model, x, y, norm)
+    parts = [slice(count), slice(count, None)] if count < 8 else [slice(None)]
     if ATTACKS[name].goal is Goal.MINIMAL:
         patient: dict[str, object] = {
             "cw": {"steps": 200, "searches": 8, "lr": 0.01},
@@ -224,11 +240,12 @@ def test_linear_oracle(name, norm, count, classes, shape):
             "deepfool": {"classes": 9},
         }.get(name, {"steps": 150})
         rivals: dict[str, object] = {"targets": 9} if (name, norm) in (("fmn", "l1"), ("ead", "l1")) else {}
-        found = make(name, norm, None, **rivals, **patient).run(model, x, y)
-        assert found.success.all()
-        slack = 1.0 if norm == "l0" else 1e-4
-        assert (found.distance <= torch.maximum(1.25 * truth, truth + slack)).all(), (found.distance / truth).tolist()
-        assert (found.distance >= 0.999 * truth - 1e-6).all()
+        for part in parts:
+            found, near = make(name, norm, None, **rivals, **patient).run(model, x[part], y[part]), truth[part]
+            assert found.success.all()
+            slack = 1.0 if norm == "l0" else 1e-4
+            assert (found.distance <= torch.maximum(1.25 * near, near + slack)).all(), (found.distance / near).tolist()
+            assert (found.distance >= 0.999 * near - 1e-6).all()
         return
     # every rival in turn: the margin's own rival is the runner-up, which need not be the nearest
     victim = Victim((System(model),), Access.GRADIENT)
@@ -237,12 +254,12 @@ def test_linear_oracle(name, norm, count, classes, shape):
         name, {} if name == "cascade" else {"steps": 60} if name == "autoattack" else hard
     )
     attack = make(name, norm, 1.0, **hard, **({} if name in CASCADES else {"targets": 9}))
-    keys = image_keys([str(i) for i in range(count)])
-    found = attack.on(victim, Batch(x, y, keys, 1.25 * truth))
-    assert found.success.all()
-    assert not attack.on(victim, Batch(x, y, keys, 0.9 * truth), RunOptions("never")).success.any(), (
-        "nothing exists that near"
-    )
+    keys = image_keys([str(i) for i in range(8)])
+    for part in parts:
+        found = attack.on(victim, Batch(x[part], y[part], keys[part], 1.25 * truth[part]))
+        assert found.success.all()
+        short = Batch(x[part], y[part], keys[part], 0.9 * truth[part])
+        assert not attack.on(victim, short, RunOptions("never")).success.any(), "nothing exists that near"
 
 
 @pytest.mark.parametrize(("name", "norm"), [("boundary", "l2"), ("hopskipjump", "l2"), ("hopskipjump", "linf")])
@@ -495,10 +512,29 @@ def test_docstring_says_source_and_norms(name):
     assert ATTACKS[name].needs is Access.NONE or ("arXiv" in text and "Differs from the paper:" in text)
 
 
-@pytest.mark.parametrize("classes", [2, 3, 4, 8, 10, 1000])
-@pytest.mark.parametrize("name", NAMES)
-def test_bug_24_no_class_or_target_count_is_built_in(name, classes):
-    """auto-attack #70, #110: nine targets whatever K. Two steps of every attack, with and without rival targets."""
+CLASSES = [2, 3, 4, 8, 10, 1000]
+
+
+def rival_counts(name: str) -> list[int]:
+    """Without rival targets, and with nine where the attack takes them."""
+    return [0] if ATTACKS[name].needs < Access.SCORES or name in CASCADES else [0, 9]
+
+
+CLASS_CASES = [
+    (name, *case) for name in NAMES for case in latin(name, CLASSES, rival_counts(name), list(ATTACKS[name].norms))
+]
+
+
+def test_every_attack_meets_every_class_count_with_and_without_rivals_in_every_norm():
+    for name in NAMES:
+        met = list(zip(*[rest for which, *rest in CLASS_CASES if which == name], strict=True))
+        assert [set(levels) for levels in met] == [set(CLASSES), set(rival_counts(name)), set(ATTACKS[name].norms)]
+    assert unmet([tuple(case) for _, *case in CLASS_CASES], CLASSES, [0, 9], list(BUDGET)) == []
+
+
+@pytest.mark.parametrize(("name", "classes", "rivals", "norm"), CLASS_CASES)
+def test_bug_24_no_class_or_target_count_is_built_in(name, classes, rivals, norm):
+    """auto-attack #70, #110: nine targets whatever K. Two steps of every attack."""
     shape = (3, 8, 8)
     model, x = net(shape, classes), images(2, shape)
     y = labels(model, x)
@@ -508,14 +544,9 @@ def test_bug_24_no_class_or_target_count_is_built_in(name, classes):
     fields |= {"population": 5} if name == "one_pixel" else {}
     if name == "spatial":
         fields = {}
-    for rivals in ({}, {"targets": 9}):
-        if rivals and (ATTACKS[name].needs < Access.SCORES or name in CASCADES):
-            continue
-        norm = ATTACKS[name].norms[0]
-        text = {**short, **fields, **rivals}
-        found = make_plain(name, norm, text).run(model, x, y)
-        assert torch.equal(found.success, (labels(model, found.x) != y) & found.success)
-        assert (found.job < max(1, min(9, classes - 1))).all()
+    found = make_plain(name, norm, {**short, **fields, **({"targets": rivals} if rivals else {})}).run(model, x, y)
+    assert torch.equal(found.success, (labels(model, found.x) != y) & found.success)
+    assert (found.job < max(1, min(9, classes - 1))).all()
 
 
 def make_plain(name: str, norm: str, fields: dict[str, object]) -> Attack:
