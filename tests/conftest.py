@@ -13,6 +13,9 @@ from sparring.data.sources import load_data
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 
+HANG = 900
+"""Seconds that a test waits for a process it started. No test depends on the clock: this only ends what would never end."""
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:

@@ -26,6 +26,7 @@ from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet, m
 from sparring.training.classifier import augmented, train_classifier
 from sparring.training.frontends import Denoising, Reconstruction, StructureToSignal, Tapped
 from sparring.training.loop import LoopConfig, train
+from tests.conftest import HANG
 
 NET = {"kind": "dunet", "width": 0.05, "levels": 3}
 SEGNET = {"kind": "segnet", "stages": [[4, 4], [6, 6]]}
@@ -177,7 +178,7 @@ def test_killed_at_any_time_the_curve_and_weights_come_out_the_same(tmp_path):
             [sys.executable, "-c", script, str(tmp_path / name), str(die), root],
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANG,
         )
         assert done.returncode in (0, -9), done.stderr
         return done.returncode
@@ -253,7 +254,7 @@ def test_two_processes_share_each_batch_and_reach_the_same_curve(tmp_path):
             check=True,
             cwd=tmp_path,
             env=env,
-            timeout=300,
+            timeout=HANG,
             capture_output=True,
         )
     one, two = (json.loads((tmp_path / f"{n}.json").read_text())["curve"] for n in ("one", "two"))
