@@ -16,6 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 BLOCKS = [(p, b) for p in PAGES for b in re.findall(r"```python\n(.*?)```", p.read_text(), re.S)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{p.name}{i}" for i, (p, _) in enumerate(BLOCKS)])
 def test_python_blocks_run(page, block, tmp_path):
     pytest.importorskip("mlxtend", reason="extra demo is not installed")
@@ -28,6 +29,7 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(example, tmp_path):
     pytest.importorskip("mlxtend", reason="extra demo is not installed")
@@ -50,6 +52,7 @@ def test_every_defense_and_surrogate_is_in_the_docs():
         assert f"`{name}`" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maker", ["attacks", "checks"])
 def test_made_pages_are_up_to_date(maker, tmp_path):
     """The page says what the docstrings say."""

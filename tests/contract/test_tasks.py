@@ -75,6 +75,7 @@ def test_it_trains_and_leaves_its_card(name, tmp_path):
             sparring.train(name, data=pictures(), out=out, seed=2, **loop, **OPTIONS[name])
 
 
+@pytest.mark.slow
 def test_s2snet_stages_have_the_epochs_and_rates_they_are_given(tmp_path):
     """--epochs and --lr hold for both stages, --tuning-epochs and --tuning-lr for the second alone; a scale's own are kept else."""
 

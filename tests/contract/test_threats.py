@@ -58,6 +58,7 @@ def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
 
 @pytest.mark.parametrize("name", list(THREATS))
 @pytest.mark.parametrize("eps", [0.0, 8 / 255])
+@pytest.mark.slow
 def test_bugs_14_15_a_coin_flip_is_reported_as_080_by_every_threat(name, eps, tmp_path):
     """A lucky draw must not end an attack, and a lucky iterate must not count: 0.80 at eps 0 and at eps 8/255."""
     system, x, y = coin_system(0.8)

@@ -151,6 +151,7 @@ def test_an_autoencoder_learns_to_copy(tmp_path):
     assert card["network"] == SEGNET
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_the_curve_and_weights_come_out_the_same(tmp_path):
     """kill -9 twice in the middle; the resumed run ends as the uninterrupted one."""
     script = textwrap.dedent("""
@@ -235,6 +236,7 @@ def test_joint_ace_trains_and_loads_by_its_spec(tmp_path):
         assert torch.allclose(loaded(x.x), made(x.x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_share_each_batch_and_reach_the_same_curve(tmp_path):
     """Data-parallel through Accelerate: gradients are averaged over processes, so the curve is one process's."""
     script = tmp_path / "go.py"
