@@ -42,6 +42,7 @@ def test_its_docstring_names_the_paper(name):
     assert re.search(r"arXiv:\d{4}\.\d{5}|ACE paper", TASKS[name].__doc__ or "")
 
 
+@pytest.mark.slow
 def test_s2snet_stages_have_the_epochs_and_rates_they_are_given(tmp_path):
     """--epochs and --lr hold for both stages, --tuning-epochs and --tuning-lr for the second alone; a scale's own are kept else."""
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparring.core.errors import SparringError
-from sparring.evaluation.records.files import SCHEMA, partial, read_run, to_json, write_text
+from sparring.evaluation.records.files import SCHEMA, is_partial, partial, read_run, to_json, write_text
 from sparring.evaluation.records.provenance import environment, made_by
 
 
@@ -47,7 +47,7 @@ class Store:
                 raise SparringError(
                     f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}); choose another --out"
                 )
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif self.folder.exists() and not all(is_partial(f) for f in self.folder.iterdir()):
             raise SparringError(
                 f"output folder {self.folder} is not empty and is no sparring run; choose another --out"
             )
