@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types pytest mutants benchmark clean
+.PHONY: demo test test-fast lint types pytest mutants benchmark clean
 
 $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ types: $(VENV)/.ready
 
 pytest: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-fast: $(VENV)/.ready  # a minute and a half while you work: every room, without what is marked slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
 mutants: $(VENV)/.ready  # does a test notice each of the one-line faults in tests/mutants/table.toml?
 	$(BIN)/python tests/mutants/run.py

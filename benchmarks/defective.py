@@ -38,7 +38,6 @@ from sparring.core.noise import Noise, image_keys
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
-from sparring.evaluation.results.metrics import boundary_score, success_defense_rate
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
 
@@ -111,9 +110,9 @@ class Bench:
             after = self.right(net, x)
             with torch.no_grad():
                 z = torch.stack([torch.cat([n(p) for p in x.split(128)]) for n in nets]).mean(0)
-            rate = success_defense_rate(after, clean, (z.argmax(1) != self.y).numpy())
+            over = clean & (z.argmax(1) != self.y).numpy()  # CC(target) and FOOL(source), PROTOCOL 2.5
             found[f"{kind} from {name}"] = float(after.mean())
-            found[f"{kind} from {name} SDR"] = rate.value
+            found[f"{kind} from {name} SDR"] = float(after[over].mean())
         return found
 
     def transfer(self, variant: str, seed: int) -> dict[str, float]:
@@ -175,7 +174,7 @@ class Bench:
             x = self.x[rows]
             made = attack(f"boundary:queries={queries}").run(net, x, self.y[rows], ids=[self.ids[i] for i in rows])
             far = (made.x - x).flatten(1).norm(dim=1).where(made.success, torch.inf)
-            found[f"S(M) {queries}"] = boundary_score(far.numpy(), x[0].numel())
+            found[f"S(M) {queries}"] = float((far.square() / x[0].numel()).median())
         return found
 
     def run(self) -> None:

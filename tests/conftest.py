@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import sparring.testing.plugin  # noqa: F401  (pytest rewrites the assertions of the suites)
 from sparring.data.images import ImageSet
 from sparring.data.sources import load_data
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
+
+HANG = 900
+"""Seconds that a test waits for a process it started. No test depends on the clock: this only ends what would never end."""
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +43,13 @@ def _global_rng_untouched():
     before = torch.get_rng_state()
     yield
     torch.set_rng_state(before)
+
+
+DRILL = ("test_an_installed_package_is_found_everywhere", "test_a_file_named_on_the_command_line")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The drill starts the program again and again: slow, which its own file leaves to us."""
+    for item in items:
+        if item.name in DRILL:
+            item.add_marker(pytest.mark.slow)

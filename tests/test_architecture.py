@@ -31,6 +31,7 @@ ALLOWED = {
     "checks": LOWER | {"subject", "evaluation.judge", "evaluation.records", "evaluation.results"},
     "conduct": LOWER | PLAN | {"subject", "evaluation.run", "checks"},
     "report": {"core", "data", "evaluation.records", "evaluation.results", "analysis"},
+    "testing": LOWER | PLAN | {"subject", "training", "analysis", "evaluation.run", "checks", "conduct", "report"},
     "cli": LOWER | PLAN | {"subject", "training", "analysis", "evaluation.run", "checks", "conduct", "report"},
 }
 
@@ -112,7 +113,7 @@ def test_no_pickle_and_no_print_in_the_package():
 def test_pages_and_tables_are_drawn_without_an_attack_or_a_model():
     """Whoever reads a run folder needs none of the rooms that made it."""
     code = (
-        "import sys, sparring.report.html, sparring.report.tables, sparring.evaluation.results.load\n"
+        "import sys, sparring.report.page, sparring.report.terminal, sparring.evaluation.results.load\n"
         "made = [m for m in sys.modules if m.startswith(('sparring.attacks', 'sparring.defenses', 'sparring.threats', 'sparring.models'))]\n"
         "sys.exit(str(made) if made else 0)"
     )

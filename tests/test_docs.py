@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import HANG
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [(p, b) for p in PAGES for b in re.findall(r"```python\n(.*?)```", p.read_text(), re.S)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{p.name}{i}" for i, (p, _) in enumerate(BLOCKS)])
 def test_python_blocks_run(page, block, tmp_path):
     pytest.importorskip("mlxtend", reason="extra demo is not installed")
-    subprocess.run([sys.executable, "-c", block], check=True, cwd=tmp_path, timeout=300)
+    subprocess.run([sys.executable, "-c", block], check=True, cwd=tmp_path, timeout=HANG)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -26,10 +29,11 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(example, tmp_path):
     pytest.importorskip("mlxtend", reason="extra demo is not installed")
-    subprocess.run([sys.executable, str(example)], check=True, cwd=tmp_path, timeout=300)
+    subprocess.run([sys.executable, str(example)], check=True, cwd=tmp_path, timeout=HANG)
 
 
 def test_every_threat_has_its_line_in_the_docs():
@@ -48,13 +52,14 @@ def test_every_defense_and_surrogate_is_in_the_docs():
         assert f"`{name}`" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maker", ["attacks", "checks"])
 def test_made_pages_are_up_to_date(maker, tmp_path):
     """The page says what the docstrings say."""
     script, made = ROOT / "docs" / f"make_{maker}.py", ROOT / "docs" / f"{maker}.md"
     copy = tmp_path / script.name
     copy.write_text(script.read_text())
-    subprocess.run([sys.executable, str(copy)], check=True, timeout=120)
+    subprocess.run([sys.executable, str(copy)], check=True, timeout=HANG)
     assert (tmp_path / made.name).read_text() == made.read_text(), f"run python docs/{script.name}"
 
 

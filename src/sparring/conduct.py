@@ -15,6 +15,7 @@ from torch import nn
 
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Context, run_checks
+from sparring.core.code import code_of
 from sparring.core.errors import SparringError
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.budgets import with_budgets
@@ -85,7 +86,6 @@ def evaluate(
         options=options,
         judge=judge,
         seed=seed,
-        data_hash=made.images.hash,
         classes=made.classes,
         values=made.images.x[0].numel(),
     )
@@ -100,6 +100,8 @@ def evaluate(
 
     identity = {
         "code": code_hash(),
+        "own_code": made.own_code
+        + code_of(*(type(a.method) for a in chosen), *(c.threat.kind.make for c in plan.cells)),
         "model": made.model.name,
         "weights": weights_hash(made.model),
         "data": made.images.hash,

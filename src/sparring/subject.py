@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from sparring.core.code import code_of, code_of_network
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
-from sparring.defenses.base import Defended, DefenseLike, defense, name_of
+from sparring.defenses.base import Composition, Defended, DefenseLike, defense, name_of
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
 from sparring.models.prepare import Prepared, prepare
@@ -27,6 +28,7 @@ class Subject:
     ``model``: the classifier as given. ``prepared``: its frozen copy, which is what runs. ``systems``: the defended systems by the
     spec of their defense, "none" first. ``others``: other models for transfer. ``classes``: number of logits. ``notes``: what
     preparation did to each network that is evaluated, by defense. ``keys`` (N,): what keys each image's noise.
+    ``own_code``: hashes of the user's own code in it, "" where there is none.
     """
 
     model: Classifier
@@ -37,6 +39,7 @@ class Subject:
     classes: int
     notes: dict[str, str]
     keys: Tensor = field(repr=False, default_factory=lambda: torch.zeros(0))
+    own_code: str = field(repr=False, default="")
 
     @classmethod
     def of(
@@ -60,18 +63,27 @@ class Subject:
         classifier = load_model(model)
         classes = fit(classifier, images)
         prepared = prepare(classifier, example)
-        base = _placed(Defended(prepared.model, id=weights_hash(classifier)), device)
+        base = _placed(Defended(prepared.model, id=_identity(classifier)), device)
+        own_code = [code_of_network(classifier)]
         systems: dict[str, Defended] = {}
         notes = {"none": prepared.note}
         for name, given in {"none": "none", **{name_of(d): d for d in defenses}}.items():
-            system, note = _prepared(defense(given).install(base), base, example)
+            config = defense(given)
+            code = code_of(*(type(part) for part in (config.parts if isinstance(config, Composition) else (config,))))
+            system, note = _prepared(config.install(base), base, example)
+            if code and system.network is not base.network:
+                system = replace(system, id=system.id + code)
+            own_code += [code, *(stage.fingerprint for stage in system.stages if code_of_network(stage))]
             systems[name] = _placed(system, device)
             notes |= {name: note} if note else {}
         others: list[Defended] = []
         for other in map(load_model, sources):
             fit(other, images)
-            others.append(_placed(Defended(prepare(other, example).model, id=weights_hash(other)), device))
-        return cls(classifier, prepared, images, systems, others, classes, notes, image_keys(images.ids))
+            own_code.append(code_of_network(other))
+            others.append(_placed(Defended(prepare(other, example).model, id=_identity(other)), device))
+        return cls(
+            classifier, prepared, images, systems, others, classes, notes, image_keys(images.ids), "".join(own_code)
+        )
 
 
 def fit(classifier: Classifier, images: ImageSet) -> int:
@@ -120,6 +132,11 @@ def _prepared(system: Defended, base: Defended, example: Tensor) -> tuple[Defend
     _tried(system.network, example, system.name)
     prepared = prepare(system.network, example)
     return replace(system, network=prepared.model), prepared.note
+
+
+def _identity(classifier: Classifier) -> str:
+    """Of a classifier in results: its weights, and its code where that is not ours or torch's."""
+    return weights_hash(classifier) + code_of_network(classifier)
 
 
 def _placed(system: Defended, device: str | None) -> Defended:

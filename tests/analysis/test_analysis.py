@@ -35,6 +35,7 @@ def architecture(name: str) -> nn.Module:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_ace_table_2_overlap_shares_are_the_published_numbers(name):
     """All 16, from architecture alone. At lambda 0 nothing is fitted; the gain of the others is ours (see ``structural``)."""

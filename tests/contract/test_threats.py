@@ -1,100 +1,32 @@
-"""What every registered threat must do. The null control (PROTOCOL B4): a coin-flip defense is reported as a coin flip."""
+"""Every registered threat keeps the contract in ``sparring.testing``; what each of ours means in particular stands here."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from sparring.attacks.attack import attack
-from sparring.checks.controls import CLASSES, coin_system, linear_net
+from sparring.checks.controls import CoinNet
 from sparring.core.errors import SparringError
-from sparring.core.noise import image_keys
 from sparring.core.registry import THREATS
 from sparring.core.victim import Access
-from sparring.data.images import ImageSet
 from sparring.defenses.base import Defended, defense
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.grid import make_plan
-from sparring.evaluation.records.files import read_rows
-from sparring.evaluation.records.store import Store
-from sparring.evaluation.results.cells import all_cells
-from sparring.evaluation.results.closed import all_closed
-from sparring.evaluation.results.table import RowTable
-from sparring.evaluation.run.ring import Ring
-from sparring.models.classifier import Classifier
-from sparring.models.prepare import Prepared
-from sparring.subject import Subject
-from sparring.threats import Options, threat
+from sparring.testing.networks import CLASSES, linear_net
+from sparring.testing.threats import ThreatContract
+from sparring.threats import threat
+
+# fewer draws and queries than by default, for a test
+SHORT = {"noise": "noise:draws=5", "score": "score:queries=40", "decision": "decision:queries=100"}
 
 
-def ring_results(system: Defended, x, y, threats, attacks, tmp_path, others=()):
-    """Cells and closed results of one system, through the real ring, judge and store."""
-    images = ImageSet.of(x, y)
-    model = Classifier(nn.Identity().eval())
-    made = Subject(
-        model,
-        Prepared(nn.Identity(), 0, 0.0, ""),
-        images,
-        {"none": system.drop(), system.name: system},
-        list(others),
-        CLASSES,
-        {},
-        image_keys(images.ids),
-    )
-    plan = make_plan(
-        made.systems,
-        threats,
-        attacks,
-        others=others,
-        options=Options(draws=4),
-        judge=Judge(10, 20),
-        seed=0,
-        data_hash=images.hash,
-        classes=CLASSES,
-        values=images.x[0].numel(),
-    )
-    Ring(made, plan, Store(tmp_path / "run", {}), 64, 128, None).run()
-    rows = RowTable(read_rows(tmp_path / "run"), threats={t: threat(t).facts() for t in threats})
-    return all_cells(rows), all_closed(rows)
-
-
-@pytest.mark.parametrize("name", list(THREATS))
-@pytest.mark.parametrize("eps", [0.0, 8 / 255])
-def test_bugs_14_15_a_coin_flip_is_reported_as_080_by_every_threat(name, eps, tmp_path):
-    """A lucky draw must not end an attack, and a lucky iterate must not count: 0.80 at eps 0 and at eps 8/255."""
-    system, x, y = coin_system(0.8)
-    others = [Defended(system.network if name == "twin" else linear_net(seed=7), id="other")]
-    text = {"noise": "noise:draws=5", "score": "score:queries=40", "decision": "decision:queries=100"}.get(name, name)
-    specs = {
-        "noise": [f"noise:eps={eps}"],
-        "score": [f"square:steps=20,eps={eps}"],
-        "decision": [f"boundary:queries=100,tries=2,eps={eps}"],
-    }.get(name, [f"pgd:eps={eps},steps=4", f"fgsm:eps={eps}"])
-    attacks = [attack(a) for a in specs]
-    cells, closed = ring_results(system, x, y, [text], attacks, tmp_path, others)
-    mine = [c for c in cells if c.defense == "coin"]
-    assert mine
-    for c in mine:
-        if name == "bait":  # judged with the coin removed: the classifier alone is always right
-            assert c.robust_accuracy == 1.0
-        else:
-            assert c.ci_low <= 0.8 <= c.ci_high, f"{c.attack}: {c.robust_accuracy} in [{c.ci_low}, {c.ci_high}]"
-            assert abs(c.robust_accuracy - 0.8) < 0.03
-    for c in closed:
-        if c.defense == "coin":
-            assert c.ci_low <= 0.8 <= c.ci_high
-
-
-@pytest.mark.parametrize("name", list(THREATS))
-def test_seats_name_their_source_and_grant_one_access(name):
-    base = Defended(linear_net(), id="a")
-    system = defense("cd:bits=3+gauss:std=0.1").install(base)
-    seat = threat(name).seat(system, [Defended(linear_net(seed=1), id="b")])
-    assert seat.views
-    assert all(v.victim.access == seat.access for v in seat.views)
-    assert seat.source
-    assert THREATS[name].__doc__
+@pytest.mark.parametrize("spec", [SHORT.get(name, name) for name in THREATS])
+class TestThreats(ThreatContract):
+    def others(self, spec, system):
+        """A twin is of the architecture of what it is a twin of."""
+        coin = spec == "twin" and isinstance(system.network, CoinNet)
+        return [Defended(system.network, id="other")] if coin else super().others(spec, system)
 
 
 def test_what_each_source_sees():
@@ -186,7 +118,6 @@ def test_access_rules_are_decided_before_any_compute():
         [attack("pgd:eps=0.1"), attack("noise:eps=0.1")],
         judge=Judge(),
         seed=0,
-        data_hash="",
         classes=4,
         values=192,
     )
@@ -201,9 +132,7 @@ def test_access_rules_are_decided_before_any_compute():
 def test_oblivious_points_are_made_once_for_all_defenses():
     base = Defended(linear_net(), id="a")
     systems = {s: defense(s).install(base) for s in ("none", "cd:bits=3", "gauss:std=0.1")}
-    plan = make_plan(
-        systems, ["oblivious"], [attack("pgd:eps=0.1")], judge=Judge(), seed=0, data_hash="", classes=4, values=192
-    )
+    plan = make_plan(systems, ["oblivious"], [attack("pgd:eps=0.1")], judge=Judge(), seed=0, classes=4, values=192)
     assert len(plan.cells) == 3
     assert len(plan.runs) == 1
 

@@ -66,6 +66,7 @@ def test_ace_mixes_its_network_with_the_image():
     assert torch.allclose(half, (full + X) / 2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_s2snet_is_attacked_with_soft_switches_and_on_its_range():
     system = install("s2snet")
     network = system.stages[0].network

@@ -42,6 +42,7 @@ ARCHITECTURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_have_the_published_parameters_and_masks(name):
     parameters, count, first, last = ARCHITECTURES[name]
@@ -242,6 +243,7 @@ def trained_pair(tmp_path, model: str, **options) -> str:
     return str(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "model", "options"),
     [
@@ -374,6 +376,7 @@ def test_label_smoothing_is_the_cross_entropy_to_smoothed_labels():
     assert torch.allclose(plain, F.cross_entropy(classifier(images.x), images.y, reduction="none"), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_decision_attack_can_begin_at_transferred_points(tmp_path):
     """PROTOCOL 4.2, D6: with almost no queries left a warm start keeps what transfer found, a cold one has nothing."""
     x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -119,7 +119,8 @@ def test_all_cards_and_threats_of_the_protocol_are_there():
 
 @pytest.mark.parametrize("page", DESIGN, ids=lambda p: p.name)
 def test_design_pages_name_tests_that_exist(page):
-    text = "\n".join(f.read_text() for f in (ROOT / "tests").rglob("*.py"))
+    homes = (ROOT / "tests", ROOT / "src" / "sparring" / "testing")
+    text = "\n".join(f.read_text() for home in homes for f in home.rglob("*.py"))
     there = set(re.findall(r"^\s*def (test_\w+)", text, re.M))
     named = named_tests(page.read_text())
     assert named - there == set()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.tiers import TIERS, default_attacks
 from sparring.evaluation.records.files import read_rows, read_run
 from sparring.evaluation.results.table import RowTable
+from tests.conftest import HANG
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -118,8 +117,10 @@ def toy():
 DEFENSES = ["cd:bits=3", "gauss:std=0.05"]
 
 
+@pytest.mark.slow
 def test_the_law_holds_for_evaluations(toy, tmp_path):
-    model, data = toy
+    model, (x, y) = toy
+    data = x[:12], y[:12]  # a whole block and a torn one
     results = [sparring.evaluate(model, data, DEFENSES, **settings(tmp_path / str(s), slots=s)) for s in (3, 16, 200)]
     reference = rows_of(tmp_path / "3" / "run")
     for slots, result in zip((16, 200), results[1:], strict=True):
@@ -130,6 +131,7 @@ def test_the_law_holds_for_evaluations(toy, tmp_path):
         assert [c.robust_accuracy for c in result.cells] == [c.robust_accuracy for c in results[0].cells]
 
 
+@pytest.mark.slow
 def test_resume_finishes_what_is_missing_and_changes_nothing(toy, tmp_path):
     model, data = toy
     sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
@@ -146,10 +148,11 @@ def test_resume_finishes_what_is_missing_and_changes_nothing(toy, tmp_path):
     assert files[0].stat().st_mtime_ns == kept, "what was there is not written again"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_counts_only_images_that_every_cell_has(toy, tmp_path, capsys):
     """Images without attack rows used to count as robust: 15.0 % was printed where 0.0 % is true."""
     from sparring.cli.output import print_evaluation
-    from sparring.report.html import write_report
+    from sparring.report.page import write_report
 
     model, (x, y) = toy
     changes = settings(tmp_path, attacks=["pgd:eps=64/255,steps=20"], threats=["adaptive", "bait"])
@@ -157,13 +160,14 @@ def test_an_interrupted_run_counts_only_images_that_every_cell_has(toy, tmp_path
     assert whole.headlines
     assert not whole.missing
     folder = tmp_path / "run"
+    second = sparring.load_data((x, y)).block_id(slice(8, 16))
     attacked = {
         str(f.parent)
         for f in folder.glob("rows/*/*.parquet")
         if "adaptive" in set(pq.read_table(f)["threat"].to_pylist())
     }
     for cell in attacked:
-        (Path(cell) / "00001.parquet").unlink()
+        (Path(cell) / f"{second}.parquet").unlink()
     torn = sparring.load_evaluation(folder)
     assert {c.n for c in torn.cells} == {c.n for c in torn.closed} == {12}, "20 images in blocks of 8, the second torn"
     assert torn.headlines == []
@@ -183,45 +187,98 @@ def test_an_interrupted_run_counts_only_images_that_every_cell_has(toy, tmp_path
 
 
 SCRIPT = """
-import sys, torch
+import json, os, signal, sys, traceback
+import torch
 from torch import nn
 import sparring
 from sparring.checks.controls import images
-torch.manual_seed(0)
 torch.set_num_threads(1)
-model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)).eval()
-x = images(40)
-y = model(x).argmax(1).detach()
-defenses, threats, attacks = ["cd:bits=3", "gauss:std=0.05"], ["oblivious", "adaptive"], ["pgd:eps=4/255,steps=20", "ddn:steps=40"]
-sparring.evaluate(model, (x, y), defenses, threats, attacks, draws=4, out=sys.argv[1], block=8)
+out, moments = sys.argv[1], json.loads(sys.argv[2])
+
+def evaluate():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)).eval()
+    x = images(24)
+    y = model(x).argmax(1).detach()
+    defenses, threats, attacks = ["cd:bits=3", "gauss:std=0.05"], ["oblivious", "adaptive"], ["pgd:eps=4/255,steps=10", "ddn:steps=10"]
+    sparring.evaluate(model, (x, y), defenses, threats, attacks, draws=4, out=out, block=8)
+
+def die(event, word, number):
+    left = [number]
+    def hook(name, args):
+        if name != event or word not in str(args[0]).partition(out)[2]:
+            return
+        left[0] -= 1
+        if left[0] == 0:
+            if event == "os.rename" and number % 2:  # killed while it wrote: half of the file is there
+                os.truncate(args[0], os.path.getsize(args[0]) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+def child(moment):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            if moment:
+                die(*moment)
+            evaluate()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+print(json.dumps([child(moment) for moment in moments]))
 """
 
+Moment = tuple[str, str, int]
+# (change on disk, part of the file's or folder's name, how many of them): a process dies on the brink of that change
+MOMENTS: list[Moment] = [
+    ("os.mkdir", "rows", 1),
+    ("os.rename", "rows", 1),
+    ("os.rename", "points", 1),
+    ("os.mkdir", "points", 3),
+    ("os.rename", "run.json", 1),
+    ("os.rename", "rows", 6),
+    ("os.rename", "points", 8),
+    ("os.mkdir", "rows", 9),
+    ("os.rename", "rows", 15),
+    ("os.rename", "pictures", 3),
+    ("os.rename", "run.json", 2),
+]
 
+
+def ends_of(folder: Path, *moments: Moment | None) -> list[int]:
+    """How processes end that evaluate into the folder one after the other and are killed at these moments, or never.
+
+    What a resumed run finds is what is on the disk, so the moments are changes of the disk, counted and not timed: no machine
+    is too slow or too fast for them. One interpreter forks all processes, which are otherwise strangers.
+    """
+    command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(moments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
+    print(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
 def test_kill_9_at_any_moment_then_the_same_command(tmp_path):
     """Killed again and again at different moments, it ends with the rows of an uninterrupted run."""
-    script = tmp_path / "job.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script)]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True)
-    killed = 0
-    for attempt in range(8):
-        process = subprocess.Popen([*command, str(tmp_path / "torn")])
-        deadline = time.monotonic() + 60
-        seen = len(list(tmp_path.glob("torn/rows/*/*.parquet")))
-        while process.poll() is None and time.monotonic() < deadline:
-            if len(list(tmp_path.glob("torn/rows/*/*.parquet"))) > seen + 3 * attempt:
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            time.sleep(0.002)
-        killed += process.wait() == -signal.SIGKILL
-        if process.returncode == 0:
-            break
-    subprocess.run([*command, str(tmp_path / "torn")], check=True)
-    assert killed >= 2
+    assert ends_of(tmp_path / "whole", None) == [0]
+    assert ends_of(tmp_path / "torn", *MOMENTS, None) == [*[-signal.SIGKILL] * len(MOMENTS), 0]
+    assert len(list(tmp_path.glob("torn/**/.*.partial"))) >= 5, "what was being written when it died"
     assert rows_of(tmp_path / "torn").equals(rows_of(tmp_path / "whole"))
     assert read_run(tmp_path / "torn")["complete"] is True
 
 
+@pytest.mark.slow
+def test_kill_9_before_there_is_a_run_json(tmp_path):
+    """A folder with nothing but the unfinished run.json in it was taken for somebody else's."""
+    first: list[Moment] = [("os.rename", "run.json", 1), ("os.rename", "rows", 1)]
+    assert ends_of(tmp_path / "torn", *first) == [-signal.SIGKILL, -signal.SIGKILL]
+
+
+@pytest.mark.slow
 def test_another_configuration_is_refused_and_nothing_is_touched(toy, tmp_path):
     model, data = toy
     sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
@@ -259,6 +316,7 @@ def test_an_upgrade_in_between_never_resumes_in_silence(toy, tmp_path, monkeypat
     assert before["sparring"] == sparring.__version__
 
 
+@pytest.mark.slow
 def test_run_folder_holds_provenance_and_typed_rows(toy, tmp_path):
     model, data = toy
     sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
@@ -277,6 +335,7 @@ def test_run_folder_holds_provenance_and_typed_rows(toy, tmp_path):
     assert not list((tmp_path / "run").rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_closed_numbers_dominate_own_ones_and_budgets(toy, tmp_path):
     model, data = toy
     attacks = ["pgd:eps=1/255,steps=4", "pgd:eps=4/255,steps=4", "pgd:eps=16/255,steps=4", "ddn:steps=20"]
@@ -341,6 +400,7 @@ def test_a_tier_has_every_kind_of_attack_and_its_budget(tier):
     assert Access.LABEL in [attack(t).method.needs for t in default_attacks(tier, ["decision:queries=30"])]
 
 
+@pytest.mark.slow
 def test_the_default_attacks_reach_every_threat(toy, tmp_path):
     """Naming a threat and no attack runs something in it, also where labels are all that is granted."""
     model, data = toy

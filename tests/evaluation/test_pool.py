@@ -34,7 +34,7 @@ def point(**changes: Any) -> dict[str, Any]:
         changes = {"correct": False, "p_select": 0.0, "margin": 1.0, "k": 0, "k_8bit": 0, "k_truncated": 0, **changes}
     if changes.get("random"):
         changes = {"draws": 20, "k": 20, "k_8bit": 20, "k_truncated": 20, **changes}
-    blank = {f.name: "" if f.type == pa.string() else 0 for f in SCHEMA}
+    blank = {f.name: "" if f.type == pa.string() else False if f.type == pa.bool_() else 0 for f in SCHEMA}
     return {**blank, **POINT, **changes}
 
 

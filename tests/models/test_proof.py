@@ -125,6 +125,7 @@ def test_an_honest_network_is_still_prepared():
     assert torch.allclose(gradient(prepared.model, x), gradient(net, x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_straight_through_activations_are_attacked_with_their_own_gradient(cifar, resnet20):
     """It read 100.0 % robust at 2/255 where an attack on the very same module leaves nothing."""
     net = resnet20.network

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +12,7 @@ import sparring
 from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, load_plugin
-
-HERE = Path(__file__).parent
+from tests.plugins.machine import HERE, TOYS, cli, environment, install, python
 
 
 @pytest.fixture(autouse=True)
@@ -31,53 +26,26 @@ def _tables_as_they_were():
         }
 
 
-ENTRY_POINTS = """
-[sparring.attacks]
-toy-step = toy_plugin:ToyStep
-[sparring.defenses]
-toy-dim = toy_plugin:ToyDim
-[sparring.threats]
-toy-seat = toy_plugin
-[sparring.checks]
-T1 = toy_plugin
-[sparring.models]
-toy_net = toy_plugin:toy_net
-[sparring.data]
-toy_data = toy_plugin:toy_data
-[sparring.analyses]
-broken = toy_plugin:there_is_no_such_thing
-"""
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> dict[str, str]:
+    """The environment of a machine on which the toy package is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    install(folder, "toy-plugin", TOYS)
+    (folder / "toy_plugin").symlink_to(HERE / "toy_plugin")
+    return environment(folder)
 
 
-@pytest.fixture
-def installed(tmp_path) -> dict[str, str]:
-    """The environment of a machine on which the toy package is installed: its folder and its metadata on the path."""
-    info = tmp_path / "toy_plugin-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
-    (tmp_path / "toy_plugin").symlink_to(HERE / "toy_plugin")
-    src = str(Path(sparring.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), src])}
+@pytest.mark.parametrize(("group", "points"), TOYS.items())
+def test_an_installed_package_is_listed(installed, group, points):
+    """In ``sparring list``, which is also what the docs are made from."""
+    kind = group.removeprefix("sparring.")
+    entries = {e["name"]: e for e in json.loads(cli(installed, "list", kind, "--json"))}
+    (name,) = points
+    assert name in entries
+    assert entries[name].get("title") or entries[name]["doc"]
 
 
-def run(environment: dict[str, str], *words: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "sparring.cli", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stderr[-2000:]
-    return done.stdout + done.stderr
-
-
-def test_an_installed_package_is_found_everywhere(installed, tmp_path):
-    for kind, name in (
-        ("attacks", "toy-step"),
-        ("defenses", "toy-dim"),
-        ("threats", "toy-seat"),
-        ("checks", "T1"),
-        ("models", "toy_net"),
-        ("data", "toy_data"),
-    ):
-        assert name in [e["name"] for e in json.loads(run(installed, "list", kind, "--json"))]
+def test_an_installed_package_is_evaluated_and_drawn(installed, tmp_path):
     page, out = tmp_path / "page.html", tmp_path / "run"
     words = (
         "evaluate",
@@ -91,12 +59,43 @@ def test_an_installed_package_is_found_everywhere(installed, tmp_path):
         "--attack",
         "toy-step:eps=8/255",
     )
-    found = json.loads(run(installed, *words, "--out", str(out), "--html", str(page), "--json"))
+    found = json.loads(cli(installed, *words, "--out", str(out), "--html", str(page), "--json"))
     cells = {(c["defense"], c["threat"], c["attack"]) for c in found["cells"]}
     assert ("toy-dim:share=0.8", "toy-seat", "toy-step:eps=8/255") in cells
     assert "T1" in {f["check"] for f in found["checks"]}
-    assert "toy-seat" in page.read_text()
-    said = run(installed, "list", "analyses", code=2)
+    drawn = page.read_text()
+    assert all(name in drawn for name in ("toy-seat", "toy-step", "toy-dim", "T1"))
+
+
+def test_an_installed_package_is_asked_and_trained(installed, tmp_path):
+    """Options of an analysis and of a task become options of their commands; what is trained can be evaluated."""
+    words = ("toy_net", "--data", "toy_data", "--scale", "2")
+    panel = json.loads(cli(installed, "analyze", "toy-light", *words, "--json"))
+    assert panel["provenance"]["options"]["scale"] == 2.0
+    assert all(0.8 < light < 1.2 for light in panel["data"].values()), "twice the mean of even noise"
+    assert "what one white pixel counts" in cli(installed, "analyze", "toy-light", "--help")
+    out = tmp_path / "toy.safetensors"
+    card = json.loads(
+        cli(installed, "train", "toy-train", "--data", "toy_data", "--out", str(out), "--epochs", "3", "--json")
+    )
+    assert len(card["curve"]) == 3
+    found = json.loads(
+        cli(installed, "evaluate", f"trained:{out}", "--data", "toy_data", "--attack", "toy-step:eps=0", "--json")
+    )
+    assert found["cells"]
+
+
+@pytest.mark.parametrize(("page", "words"), [("attacks", "## toy-step"), ("checks", "## T1 toy")])
+def test_an_installed_package_is_in_the_docs_that_are_made(installed, page, words, tmp_path):
+    maker = tmp_path / f"make_{page}.py"
+    maker.write_text((HERE.parents[1] / "docs" / maker.name).read_text())
+    python(installed, maker.stem, cwd=tmp_path)
+    assert words in (tmp_path / f"{page}.md").read_text()
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named_in_one_line(tmp_path):
+    install(tmp_path, "torn", {"sparring.analyses": {"torn": "toy_plugin:there_is_no_such_thing"}})
+    said = cli(environment(tmp_path, HERE), "list", "analyses", code=2)
     assert "plug-in toy_plugin:there_is_no_such_thing cannot be imported" in said
     assert "Traceback" not in said
 
@@ -107,7 +106,7 @@ def test_a_file_named_on_the_command_line(tmp_path):
         "from dataclasses import dataclass\nfrom sparring.attacks.pgd import PGD\nfrom sparring.core.registry import ATTACKS\n"
         "@ATTACKS('mine')\n@dataclass(frozen=True, kw_only=True)\nclass Mine(PGD):\n    'Mine.'\n    steps: int = 3\n"
     )
-    names = [e["name"] for e in json.loads(run(dict(os.environ), "--plugin", str(file), "list", "attacks", "--json"))]
+    names = [e["name"] for e in json.loads(cli(environment(), "--plugin", str(file), "list", "attacks", "--json"))]
     assert "mine" in names
     for bad, says in (("nowhere.py", "not a Python file"), (HERE, "not a Python file")):
         with pytest.raises(SparringError, match=says):

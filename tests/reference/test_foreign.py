@@ -15,6 +15,7 @@ def case(resnet20, cifar):
     return resnet20, cifar.x[:16], cifar.y[:16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [
@@ -36,6 +37,7 @@ def test_a_foreign_attack_is_judged_in_an_oblivious_seat(case, spec):
     assert bare.forwards_per_image > 5
 
 
+@pytest.mark.slow
 def test_it_sees_the_defense_where_the_seat_shows_it(case):
     """Adaptive: gradients through the color-depth stage's declared backward, so that it falls as the bare one does."""
     model, x, y = case

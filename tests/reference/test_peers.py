@@ -9,7 +9,7 @@ import sparring
 from sparring.core.geometry import distance
 from sparring.models.prepare import prepare
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet, m
 from sparring.training.classifier import augmented, train_classifier
 from sparring.training.frontends import Denoising, Reconstruction, StructureToSignal, Tapped
 from sparring.training.loop import LoopConfig, train
+from tests.conftest import HANG
 
 NET = {"kind": "dunet", "width": 0.05, "levels": 3}
 SEGNET = {"kind": "segnet", "stages": [[4, 4], [6, 6]]}
@@ -150,6 +151,7 @@ def test_an_autoencoder_learns_to_copy(tmp_path):
     assert card["network"] == SEGNET
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_the_curve_and_weights_come_out_the_same(tmp_path):
     """kill -9 twice in the middle; the resumed run ends as the uninterrupted one."""
     script = textwrap.dedent("""
@@ -177,7 +179,7 @@ def test_killed_at_any_time_the_curve_and_weights_come_out_the_same(tmp_path):
             [sys.executable, "-c", script, str(tmp_path / name), str(die), root],
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANG,
         )
         assert done.returncode in (0, -9), done.stderr
         return done.returncode
@@ -234,6 +236,7 @@ def test_joint_ace_trains_and_loads_by_its_spec(tmp_path):
         assert torch.allclose(loaded(x.x), made(x.x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_share_each_batch_and_reach_the_same_curve(tmp_path):
     """Data-parallel through Accelerate: gradients are averaged over processes, so the curve is one process's."""
     script = tmp_path / "go.py"
@@ -253,7 +256,7 @@ def test_two_processes_share_each_batch_and_reach_the_same_curve(tmp_path):
             check=True,
             cwd=tmp_path,
             env=env,
-            timeout=300,
+            timeout=HANG,
             capture_output=True,
         )
     one, two = (json.loads((tmp_path / f"{n}.json").read_text())["curve"] for n in ("one", "two"))

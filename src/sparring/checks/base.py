@@ -97,6 +97,9 @@ class Check:
     fires: Callable[[], Context]
     silent: Callable[[], Context]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__module__", self.ask.__module__)  # it is from where its function is
+
     @property
     def doc(self) -> str:
         return self.ask.__doc__ or ""

@@ -147,7 +147,7 @@ def evaluate(
     with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
         result = run(spec, out=out, slots=slots, device=device, dry_run=dry_run, progress=bar)
     if html and out and not dry_run:
-        from sparring.report.html import write_report
+        from sparring.report.page import write_report
 
         write_report([out], html)
     print_evaluation(result, json_out, html)
@@ -178,13 +178,14 @@ def doctor(
     from sparring.attacks.attack import attack as make_attack
     from sparring.checks.base import Context, run_checks
     from sparring.evaluation.plan.budgets import with_budgets
-    from sparring.report.tables import findings_table
+    from sparring.report.sections.checks import findings_table
+    from sparring.report.terminal import draw_table
     from sparring.subject import Subject
 
     made = Subject.of(model, data, many(defense), limit=limit, skip_bad=skip_bad)
     attacks = with_budgets([make_attack(a) for a in many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
     findings = run_checks(Context.of(made, attacks, "quick", expect_clean, seed))
-    emit([vars(f) for f in findings], findings_table(findings), json_out)
+    emit([vars(f) for f in findings], draw_table(findings_table(findings)), json_out)
     failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]
     if failed:
         raise SparringError(f"{len(failed)} check(s) failed, the first is {failed[0].check}: {failed[0].message}")
@@ -209,6 +210,7 @@ def attack(
     """
     from sparring.evaluation.run.save import make_images
     from sparring.report.tables import images_table
+    from sparring.report.terminal import draw_table
 
     with Bar() as bar:
         summary = make_images(
@@ -224,19 +226,31 @@ def attack(
             skip_bad=skip_bad,
             progress=bar,
         )
-    emit(summary, images_table(summary), json_out)
+    emit(summary, draw_table(images_table(summary)), json_out)
 
 
-@app.command(epilog="Example: sparring report runs/first --html report.html")
+@app.command(
+    epilog="Example: sparring report runs/first --html report.html; sparring report runs/first --metric success_defense"
+)
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders")],
     html: Annotated[Path | None, typer.Option(help="write one self-contained page here")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")
+    ] = None,
     json_out: Json = False,
 ) -> None:
     """Tables and a page from run folders; nothing is run again."""
-    from sparring.evaluation.results.load import load_evaluation
-    from sparring.report.html import write_report
+    from sparring.evaluation.results.load import load_evaluation, load_rows
+    from sparring.evaluation.results.metrics.base import measure
+    from sparring.report.page import write_report
+    from sparring.report.tables import metrics_table
+    from sparring.report.terminal import draw_table
 
+    if metric:
+        measured = [result for run in runs for name in many(metric) for result in measure(load_rows(run), name)]
+        emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
+        return
     found = [load_evaluation(r) for r in runs]
     if html:
         write_report(runs, html)
@@ -249,7 +263,10 @@ def report(
 
 @app.command("list", epilog="Example: sparring list attacks --json")
 def list_things(
-    kind: Annotated[str, typer.Argument(help="attacks, defenses, threats, checks, models, data, analyses or tasks")],
+    kind: Annotated[
+        str,
+        typer.Argument(help="attacks, defenses, threats, checks, models, data, analyses, tasks, metrics or sections"),
+    ],
     json_out: Json = False,
 ) -> None:
     """Everything that can be named in a spec, with its fields, defaults and source."""

@@ -14,6 +14,8 @@ from sparring.attacks.attack import SHARED
 from sparring.core.errors import SparringError
 from sparring.core.registry import REGISTRIES, suggest
 from sparring.core.spec import Fields, describe, helps, show, signature
+from sparring.evaluation.results.metrics.base import Metric
+from sparring.report.content import SectionKind
 from sparring.threats.base import ThreatKind
 
 Entry = dict[str, Any]  # what is told of a registered thing, as plain values
@@ -36,7 +38,7 @@ def catalog(kind: str) -> list[Entry]:
                 }
             )
             continue
-        about = helps(entry)
+        about = _helps(entry)
         fields = [
             {"name": k, "type": describe(t), "default": "required" if d is MISSING else show(d)}
             | ({"help": about[k]} if about.get(k) else {})
@@ -72,7 +74,13 @@ def catalog(kind: str) -> list[Entry]:
     return entries
 
 
-def _fields(entry: ThreatKind | Callable[..., object]) -> Fields:
+def _helps(entry: object) -> dict[str, str]:
+    return {} if isinstance(entry, Metric | SectionKind) else helps(entry)
+
+
+def _fields(entry: Metric | SectionKind | ThreatKind | Callable[..., object]) -> Fields:
+    if isinstance(entry, Metric | SectionKind):
+        return {}  # metrics and sections have no settings
     return entry.fields if isinstance(entry, ThreatKind) else signature(entry)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sparring.cli.output import Bar, print_evaluation
 from sparring.conduct import evaluate
-from sparring.report.html import write_report
+from sparring.report.page import write_report
 
 MODEL, DATA, CLEAN = "lite0", "imagenet20", 0.8
 DEFENSES = ("cd:bits=4", "gauss:std=0.03", "fc:rate=0.5+cd:bits=5")  # deterministic, random, a combination

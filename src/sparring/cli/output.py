@@ -120,7 +120,10 @@ def print_panel(panel: Panel, as_json: bool) -> None:
 
 def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None) -> None:
     """An evaluation as tables and sentences, or as JSON; a dry run as its plan."""
-    from sparring.report.tables import cells_table, closed_table, findings_table
+    from sparring.report.sections.attacks import cells_table
+    from sparring.report.sections.checks import findings_table
+    from sparring.report.sections.worst_case import closed_table
+    from sparring.report.terminal import draw_table
 
     if result.plan is not None:
         _print_plan(result.plan, as_json)
@@ -135,11 +138,11 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
         )
     if result.made_by:
         out.print(f"These rows were {result.made_by}.", highlight=False)
-    out.print(cells_table(result.cells))
-    out.print(closed_table(result.closed))
+    out.print(draw_table(cells_table(result.cells)))
+    out.print(draw_table(closed_table(result.closed)))
     failed = [f for f in result.findings if not f.ok]
     if failed:
-        out.print(findings_table(failed))
+        out.print(draw_table(findings_table(failed)))
     for defense, note in result.prepared.items():
         out.print(f"network of {defense}: {note}", highlight=False)
     for line in result.headlines:

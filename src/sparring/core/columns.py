@@ -94,4 +94,7 @@ ROW = (
     Column("start", "text", "where the attack begins"),
     Column("draw", "int", "number of the draw that an averaged threat repeats", 0),
     Column("judge", "text", "identity of the system that judged the point"),
+    Column("source_clean", "bool", "is the attack's own source right on the clean image"),
+    Column("clean_l2", "float", "l2 length of the clean image"),
+    Column("size", "int", "numbers in an image, C*H*W"),
 )

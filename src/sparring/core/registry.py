@@ -64,6 +64,18 @@ class Registry:
         """(name, entry) pairs, sorted by name."""
         return [(name, self[name]) for name in self]
 
+    def enrolled_by(self, modules: Iterable[str]) -> list[str]:
+        """Names of what these modules and the modules below them enrol, by import or by entry point. Nobody else's plug-in is imported."""
+
+        def within(module: str) -> bool:
+            return any(f"{module}.".startswith(f"{home}.") for home in modules)
+
+        self._load()
+        mine = [name for name, point in self._plugins.items() if within(point.module)]
+        for name in mine:
+            self[name]
+        return sorted({*mine, *(name for name, entry in self._entries.items() if within(entry.__module__))})
+
     def _load(self) -> None:
         if self._loaded:
             return
@@ -92,14 +104,16 @@ class Registry:
             self(name)(thing)
 
 
-def load_plugin(file: str | Path) -> None:
-    """Import a Python file whose decorators enrol things (``--plugin FILE.py``). Only who runs the program names it: no file names a file."""
+def load_plugin(file: str | Path) -> str:
+    """Import a Python file whose decorators enrol things (``--plugin FILE.py``); return the module's name. Only who runs the program names
+    it: no file names a file.
+    """
     path = Path(file).resolve()
     name = f"sparring_plugin_{path.stem}"
     if not path.is_file() or path.suffix != ".py":
         raise SparringError(f"plug-in {file} is not a Python file that exists")
     if name in sys.modules:
-        return
+        return name
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -109,6 +123,7 @@ def load_plugin(file: str | Path) -> None:
     except Exception as error:
         del sys.modules[name]
         raise SparringError(f"plug-in {file} cannot be imported ({type(error).__name__}: {error})") from None
+    return name
 
 
 def from_module(path: str, kind: str) -> Any:
@@ -144,6 +159,8 @@ MODELS = Registry("model", "sparring.models", "sparring.models")
 DATA = Registry("data", "sparring.data", "sparring.data")
 ANALYSES = Registry("analysis", "sparring.analysis", "sparring.analyses")
 TASKS = Registry("training task", "sparring.training", "sparring.tasks")
+METRICS = Registry("metric", "sparring.evaluation.results.metrics", "sparring.metrics")
+SECTIONS = Registry("report section", "sparring.report.sections", "sparring.sections")
 REGISTRIES = {
     "attacks": ATTACKS,
     "defenses": DEFENSES,
@@ -153,4 +170,6 @@ REGISTRIES = {
     "data": DATA,
     "analyses": ANALYSES,
     "tasks": TASKS,
+    "metrics": METRICS,
+    "sections": SECTIONS,
 }

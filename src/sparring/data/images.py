@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,6 +65,20 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @cached_property
+    def identities(self) -> tuple[str, ...]:
+        """Per image, the sha256 of all that can change an answer about it: pixels, label, and the id that keys its noise."""
+        x = (self.x * 255).round().to(torch.uint8) if self.lattice else self.x
+        about = f"{tuple(x.shape[1:])}{x.dtype}"
+        return tuple(
+            hashlib.sha256(f"{name}|{int(label)}|{about}|".encode() + image.numpy().tobytes()).hexdigest()
+            for image, label, name in zip(x.contiguous(), self.y, self.ids, strict=True)
+        )
+
+    def block_id(self, rows: slice) -> str:
+        """What names a block of images, wherever it stands and whatever stands beside it."""
+        return hashlib.sha256("".join(self.identities[rows]).encode()).hexdigest()[:20]
 
     def at(self, index: Sequence[int]) -> ImageSet:
         """Some of the images, ids kept."""

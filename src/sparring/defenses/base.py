@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from sparring.core.code import code_of, code_of_network
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.registry import DEFENSES
@@ -71,8 +71,8 @@ class Stage(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the stage has learned, as a hash; empty where it holds no tensors."""
-        return weights_hash(self) if self.state_dict() else ""
+        """What the stage has learned, and what its code says if it is not ours, as a hash; empty where there is neither."""
+        return (weights_hash(self) if self.state_dict() else "") + code_of_network(self)
 
 
 @dataclass(frozen=True)
@@ -214,12 +214,8 @@ class OwnStage(Stage):
     @cached_property
     def fingerprint(self) -> str:
         """What it has learned and what its code says: another function of the same name is another defense."""
-        owner = self.function if isinstance(self.function, FunctionType) else type(self.function)
-        try:
-            code = inspect.getsource(owner)
-        except (OSError, TypeError):  # typed at a prompt
-            code = repr(owner)
-        return hashlib.sha256(f"{weights_hash(self)}{code}".encode()).hexdigest()
+        own = code_of_network(self.function) if isinstance(self.function, nn.Module) else code_of(self.function)
+        return hashlib.sha256(f"{weights_hash(self)}{own}".encode()).hexdigest()
 
 
 def name_of(defense: DefenseLike) -> str:

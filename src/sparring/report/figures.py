@@ -1,9 +1,10 @@
-"""Figures as text that an HTML page can hold: curves as SVG, images as base64 PNG."""
+"""Figures as text that a page can hold: numbers as percentages, curves as SVG, images as base64 PNG."""
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,12 @@ from torch import Tensor
 
 from sparring.data.sources import to_uint8
 from sparring.evaluation.results.closed import ClosedResult
+
+
+def percent(value: float) -> str:
+    """A share as a percentage with one digit, "n/a" for nan."""
+    return "n/a" if math.isnan(value) else f"{100 * value:.1f}"
+
 
 ENLARGE = 96  # small images are shown at least this many pixels wide
 

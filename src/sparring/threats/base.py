@@ -100,6 +100,7 @@ class ThreatKind:
         object.__setattr__(
             self, "__doc__", inspect.getdoc(self.make) or ""
         )  # what a threat means stands at its function
+        object.__setattr__(self, "__module__", self.make.__module__)
 
     @property
     def fields(self) -> Fields:

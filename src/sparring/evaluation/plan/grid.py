@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sparring.attacks.attack import Attack
+from sparring.core.code import code_of
 from sparring.core.errors import SparringError
 from sparring.core.victim import Access, Goal
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.records.estimate import Estimate, PlannedCell
+from sparring.evaluation.records.provenance import code_hash
 from sparring.threats import Options, Seat, Threat, View, threat
 
 
@@ -116,7 +118,6 @@ def make_plan(
     options: Options | None = None,
     judge: Judge,
     seed: int,
-    data_hash: str,
     classes: int,
     values: int,
 ) -> Plan:
@@ -132,7 +133,7 @@ def make_plan(
                 if reason:
                     skipped.append(Skipped(name, text, str(attack), reason))
                     continue
-                cells.append(Cell(name, kind, attack, seat, tuple(_runs(seat, attack, seed, data_hash))))
+                cells.append(Cell(name, kind, attack, seat, tuple(_runs(seat, attack, seed))))
     cells = [_warmed(c, cells) if c.seat.warm else c for c in cells]
     runs = {r.id: r for c in cells for r in c.runs}
     if not cells:
@@ -164,8 +165,8 @@ def _ruled_out(attack: Attack, seat: Seat) -> str:
     return ""
 
 
-def _runs(seat: Seat, attack: Attack, seed: int, data_hash: str) -> list[Run]:
-    found = []
+def _runs(seat: Seat, attack: Attack, seed: int) -> list[Run]:
+    found, code = [], (code_hash(), code_of(type(attack.method)))
     for view in seat.views:
         if view.reparam is not None and (attack.method.goal is Goal.MINIMAL or attack.norm != "linf"):
             continue  # level reparametrisation is defined on linf balls
@@ -173,7 +174,7 @@ def _runs(seat: Seat, attack: Attack, seed: int, data_hash: str) -> list[Run]:
             own = seed + 1_000_003 * repeat
             blind = attack.method.needs is Access.NONE
             source = "blind" if blind else view.id
-            key = (str(attack), source, seat.stop, own, data_hash, _resolved(attack), seat.queries)
+            key = (str(attack), source, seat.stop, own, _resolved(attack), seat.queries, code)
             digest = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
             white = seat.stop == "success" and view.victim.systems[0].frozen is None
             found.append(

@@ -56,7 +56,13 @@ def write_text(file: Path, text: str) -> None:
     partial(file).replace(file)
 
 
+def is_partial(file: Path) -> bool:
+    """Is it what a process left that was killed while it wrote?"""
+    return file.name.startswith(".") and file.suffix == ".partial"
+
+
 def partial(file: Path) -> Path:
+    """Where a process writes before it renames."""
     return file.with_name(f".{file.name}.{os.getpid()}.partial")
 
 

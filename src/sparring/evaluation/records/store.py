@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparring.core.errors import SparringError
-from sparring.evaluation.records.files import SCHEMA, partial, read_run, to_json, write_text
+from sparring.evaluation.records.files import SCHEMA, is_partial, partial, read_run, to_json, write_text
 from sparring.evaluation.records.provenance import environment, made_by
 
 
@@ -39,11 +39,15 @@ class Store:
                 raise SparringError(
                     f"output folder {self.folder} was {made_by(read_run(self.folder))}: it can be reported, not resumed; choose another --out"
                 )
+            if changed == ["own_code"]:
+                raise SparringError(
+                    f"output folder {self.folder} was made before your own code (plug-in, class, function) changed: it can be reported, not resumed; choose another --out"
+                )
             if changed:
                 raise SparringError(
                     f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}); choose another --out"
                 )
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif self.folder.exists() and not all(is_partial(f) for f in self.folder.iterdir()):
             raise SparringError(
                 f"output folder {self.folder} is not empty and is no sparring run; choose another --out"
             )
@@ -54,13 +58,13 @@ class Store:
         record = {"identity": self.identity, "environment": environment(), **content}
         write_text(self.folder / "run.json", to_json(record, indent=2) + "\n")
 
-    def points(self, run: str, block: int) -> dict[str, Tensor] | None:
+    def points(self, run: str, block: str) -> dict[str, Tensor] | None:
         """The stored points of a block, or None."""
-        file = self.folder / "points" / run / f"{block:05d}.safetensors"
+        file = self.folder / "points" / run / f"{block}.safetensors"
         return load_file(file) if file.exists() else None
 
-    def put_points(self, run: str, block: int, tensors: dict[str, Tensor]) -> None:
-        file = self.folder / "points" / run / f"{block:05d}.safetensors"
+    def put_points(self, run: str, block: str, tensors: dict[str, Tensor]) -> None:
+        file = self.folder / "points" / run / f"{block}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial(file))
         partial(file).replace(file)
@@ -72,10 +76,10 @@ class Store:
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial(file), metadata=about)
         partial(file).replace(file)
 
-    def has_rows(self, cell: str, block: int) -> bool:
+    def has_rows(self, cell: str, block: str) -> bool:
         return self._rows(cell, block).exists()
 
-    def put_rows(self, cell: str, block: int, columns: dict[str, Any]) -> None:
+    def put_rows(self, cell: str, block: str, columns: dict[str, Any]) -> None:
         file = self._rows(cell, block)
         file.parent.mkdir(parents=True, exist_ok=True)
         made_by = {**environment(), "code": self.identity.get("code")}  # stays with the block, whoever resumes the run
@@ -83,5 +87,5 @@ class Store:
         pq.write_table(pa.table(columns, schema=schema), partial(file))
         partial(file).replace(file)
 
-    def _rows(self, cell: str, block: int) -> Path:
-        return self.folder / "rows" / cell / f"{block:05d}.parquet"
+    def _rows(self, cell: str, block: str) -> Path:
+        return self.folder / "rows" / cell / f"{block}.parquet"

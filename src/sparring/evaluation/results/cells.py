@@ -50,22 +50,41 @@ def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
     return sorted(found, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
 
 
-def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
-    """A cell's number from its own points only."""
+@dataclass(frozen=True)
+class Candidates:
+    """Masks over rows: a cell's attacked rows, those of them that count, and the clean images on the system that judges it."""
+
+    attacked: np.ndarray
+    usable: np.ndarray
+    clean: np.ndarray
+    averaged: bool
+    random: bool
+
+    @property
+    def pool(self) -> np.ndarray:
+        """What the worst is chosen from: the clean image is always a candidate, unless draws are averaged."""
+        return self.usable if self.averaged else self.usable | self.clean
+
+
+def candidates(rows: RowTable, defense: str, threat: str, attack: str) -> Candidates:
+    """The candidates of a cell."""
     mask = rows.where(defense=defense, threat=threat, attack=attack)
     at = int(np.flatnonzero(mask)[0])
     averaged = bool(rows["averaged"][at])
+    clean = rows.clean(defense)
+    if not bool(rows["pooled"][at]) and not averaged:  # bait, fixed-w: another judge, another clean
+        clean = rows.where(defense=defense, threat=CLEAN, pooled=False, judge=rows["judge"][at])
+    return Candidates(mask, mask & rows["feasible"], clean, averaged, bool(rows["random"][at]))
+
+
+def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
+    """A cell's number from its own points only."""
+    found = candidates(rows, defense, threat, attack)
+    mask, random = found.attacked, found.random
+    at = int(np.flatnonzero(mask)[0])
     clean = rows.pick(rows.clean(defense))
-    judged_elsewhere = not bool(rows["pooled"][at]) and not averaged  # bait, fixed-w: another judge, another clean
-    usable = mask & rows["feasible"]
-    if judged_elsewhere:
-        picked = rows.pick(usable | rows.where(defense=defense, threat=CLEAN, pooled=False, judge=rows["judge"][at]))
-    elif averaged:
-        picked = rows.pick(usable, average=True)
-    else:
-        picked = rows.pick(usable | rows.clean(defense))
-    random = bool(rows["random"][at])
-    interval = rate_interval(picked.p, picked.first, random or averaged)
+    picked = rows.pick(found.pool, found.averaged)
+    interval = rate_interval(picked.p, picked.first, random or found.averaged)
     fooled = rows["source_fooled"][mask]
     distances = rows[rows["norm"][at]][mask & rows["source_fooled"]]
     return CellResult(

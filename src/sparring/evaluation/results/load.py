@@ -61,7 +61,7 @@ class Evaluation:
 def load_evaluation(folder: str | Path) -> Evaluation:
     """An ``Evaluation`` from a run folder: all numbers are computed anew from its rows, over the images that every cell has."""
     record = read_run(folder)
-    rows, missing = load_rows(folder, record)
+    rows, missing = whole_rows(folder, record)
     findings = [
         Finding(**{**f, "value": float(f["value"]), "threshold": float(f["threshold"])}) for f in record["checks"]
     ]
@@ -70,7 +70,12 @@ def load_evaluation(folder: str | Path) -> Evaluation:
     return Evaluation(cells, closed, findings, Path(folder), tier, notes, missing, made_by(record))
 
 
-def load_rows(folder: str | Path, record: Mapping[str, Any]) -> tuple[RowTable, str]:
+def load_rows(folder: str | Path) -> RowTable:
+    """The judged rows of a run folder, over the images that every cell has: what metrics are asked of."""
+    return whole_rows(folder, read_run(folder))[0]
+
+
+def whole_rows(folder: str | Path, record: Mapping[str, Any]) -> tuple[RowTable, str]:
     """The rows of a run folder with record ``record`` (run.json), over the images that every cell has, and what is missing, or ""."""
     table, missing = whole_images(read_rows(folder), record)
     order = [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 BOOTSTRAPS = 10_000
+RESAMPLES = 2_000  # of a statistic that is no mean
 CONFIDENCE = 0.95
 
 
@@ -77,6 +80,17 @@ def rate_upper(p: np.ndarray, first: np.ndarray, random: bool) -> float:
     if n < 50 or np.ptp(p) == 0 or k in (0, n):
         return upper_bound(k, n)
     return float(np.quantile(bootstrap_means(p), CONFIDENCE))
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int = 0) -> Interval:
+    """Percentile interval of ``statistic(indices (n,) of resampled images)``; where it is nan (an empty denominator) it is left out."""
+    rng = np.random.default_rng(seed)
+    values = np.array([statistic(rng.integers(0, n, n)) for _ in range(RESAMPLES)])
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Interval(math.nan, math.nan, "n/a")
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(low), float(high), "bootstrap")
 
 
 class Paired(NamedTuple):

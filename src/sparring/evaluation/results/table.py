@@ -49,6 +49,7 @@ class Picked:
     p_8bit: np.ndarray  # nan where the image is not on the lattice
     p_truncated: np.ndarray  # the same without refinement
     p_select: np.ndarray
+    rows: np.ndarray  # the number of the chosen row
 
 
 class RowTable:
@@ -120,6 +121,7 @@ class RowTable:
                 mean(k8),
                 mean(plain8),
                 mean(self["p_select"][index]),
+                index[start],
             )
         # a witness is a witness: for a deterministic system any lattice point that fools counts on the lattice
         lattice, plain = (np.minimum.reduceat(k, start) if int(draws.max()) == 1 else k[start] for k in (k8, plain8))
@@ -132,6 +134,7 @@ class RowTable:
             lattice,
             plain,
             self["p_select"][index][start],
+            index[start],
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from sparring.core.columns import OUTCOME, STOPS
 from sparring.core.geometry import NORMS, distance, within
 from sparring.core.noise import Noise
 from sparring.core.system import System
+from sparring.core.victim import Access
 from sparring.evaluation.plan.grid import Cell, Plan, Run
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.table import CLEAN
@@ -48,14 +49,16 @@ class Ring:
         judged = sum(plan.judge.cost(c.seat.judge) * 2 * len(c.runs) for c in plan.cells)
         self.total = int(count * (sum(self.weight.values()) + judged))
         self.spent = 0
+        self.sources: dict[tuple[str, int], Tensor] = {}  # is a source right on the clean images of a block
         self.device = next((p.device for p in made.prepared.model.parameters()), torch.device("cpu"))
 
     def run(self) -> None:
-        for number, rows in enumerate(self.blocks):
+        for rows in self.blocks:
             for defended in self.made.systems:
-                self._judge_clean(defended, number, rows)
+                self._judge_clean(defended, rows)
             for cell in self.plan.cells:
-                self._judge_cell(cell, number, rows)
+                self._judge_cell(cell, rows)
+            self.sources.clear()
         self._pictures()
 
     def _pictures(self) -> None:
@@ -65,7 +68,7 @@ class Ring:
         rows = slice(0, min(PICTURES, len(self.made.images), self.blocks[0].stop))
         x, _, keys = self._batch(rows)
         for cell in self.plan.cells:
-            points = self.store.points(cell.runs[0].id, 0)
+            points = self.store.points(cell.runs[0].id, self.made.images.block_id(self.blocks[0]))
             if cell.seat.averaged or points is None:
                 continue
             adversarial = points["x"][rows].to(self.device)
@@ -103,8 +106,9 @@ class Ring:
             self.made.keys[rows].to(self.device),
         )
 
-    def _attack(self, run: Run, number: int, rows: slice, text: str) -> dict[str, Tensor]:
-        found = self.store.points(run.id, number)
+    def _attack(self, run: Run, rows: slice, text: str) -> dict[str, Tensor]:
+        block = self.made.images.block_id(rows)
+        found = self.store.points(run.id, block)
         count, weight = rows.stop - rows.start, self.weight[run.id]
         if found is not None:
             return found
@@ -121,7 +125,7 @@ class Ring:
             self._say(settled * weight, text)
 
         live = ~skip
-        start = self._attack(run.warm, number, rows, text)["x"].to(x.device)[live] if run.warm else None
+        start = self._attack(run.warm, rows, text)["x"].to(x.device)[live] if run.warm else None
         batch = Batch(x[live], y[live], keys[live], start=start).capped(run.queries)
         options = RunOptions(run.stop, self.slots, run.seed, run.view.reparam, advance)
         outcome = run.attack.on(run.view.victim, batch, options)
@@ -149,31 +153,33 @@ class Ring:
             full["forwards"][live] += forwards
             full["backwards"][live] += backwards
         full = {k: v.cpu() for k, v in full.items()}
-        self.store.put_points(run.id, number, full)
+        self.store.put_points(run.id, block, full)
         return full
 
-    def _judge_cell(self, cell: Cell, number: int, rows: slice) -> None:
+    def _judge_cell(self, cell: Cell, rows: slice) -> None:
         name = self._cell_id(
             cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
         )
         text = f"{cell.defense} | {cell.threat} | {cell.attack}"
-        if self.store.has_rows(name, number):
+        block = self.made.images.block_id(rows)
+        if self.store.has_rows(name, block):
             self._say(0, text)
             return
         tables = []
         for run in cell.runs:
-            points = self._attack(run, number, rows, text)
+            points = self._attack(run, rows, text)
             tables.append(self._rows_of(cell, run, points, rows))
             self._say((rows.stop - rows.start) * 2 * self.plan.judge.cost(cell.seat.judge), text)
         if cell.seat.judged_elsewhere:
             tables.append(self._clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))
-        self.store.put_rows(name, number, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
+        self.store.put_rows(name, block, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
 
-    def _judge_clean(self, name: str, number: int, rows: slice) -> None:
+    def _judge_clean(self, name: str, rows: slice) -> None:
         system = self.made.systems[name].system()
         cell = self._cell_id(name, CLEAN, "none", system, [])
-        if not self.store.has_rows(cell, number):
-            self.store.put_rows(cell, number, self._clean_rows(name, system, rows))
+        block = self.made.images.block_id(rows)
+        if not self.store.has_rows(cell, block):
+            self.store.put_rows(cell, block, self._clean_rows(name, system, rows))
 
     def _clean_rows(self, name: str, system: System, rows: slice, deployed: bool = True) -> dict[str, list[Any]]:
         """The clean images on a system: the deployed one, or the judge of a threat that has another."""
@@ -214,10 +220,24 @@ class Ring:
             "draw": run.view.draw,
             "judge": judge.id[:16],
         }
-        return self._judged(fixed, judge, points, rows)
+        return self._judged(fixed, judge, points, rows, self._source_right(run, rows))
+
+    def _source_right(self, run: Run, rows: slice) -> Tensor:
+        """(n,) bool: is what the attack looked at right on the clean images? One deployed answer of it."""
+        name = (run.view.id, rows.start)
+        if name not in self.sources:
+            x, y, keys = self._batch(rows)
+            asked = replace(run.view.victim, access=Access.LABEL)
+            self.sources[name] = asked.labels(x, Noise.of(self.plan.judge.seed, "source", keys)) == y
+        return self.sources[name]
 
     def _judged(
-        self, fixed: dict[str, Any], system: System, points: dict[str, Tensor], rows: slice
+        self,
+        fixed: dict[str, Any],
+        system: System,
+        points: dict[str, Tensor],
+        rows: slice,
+        source_right: Tensor | None = None,
     ) -> dict[str, list[Any]]:
         """Rows of one set of points: feasibility in float64, float and 8-bit scores on the deployed system."""
         clean, y, keys = self._batch(rows)
@@ -255,6 +275,9 @@ class Ring:
             "k_8bit": k8,
             "label_8bit": label8,
             "k_truncated": plain,
+            "source_clean": score.first if source_right is None else source_right,
+            "clean_l2": distance(clean.double(), "l2"),
+            "size": [clean[0].numel()] * count,
             **{n: distance(delta.double(), n) for n in NORMS},
             **{c.stored: points[c.name] for c in OUTCOME if c.stored not in ("", "source_fooled")},
         }
@@ -271,7 +294,6 @@ class Ring:
                 system.frozen,
                 runs,
                 asdict(self.plan.judge),
-                self.made.images.hash,
             ]
         )
         return hashlib.sha256(key.encode()).hexdigest()[:20]

@@ -1,0 +1,140 @@
+"""What a page holds, as data: sections of text, tables, figures and pictures. Terminal and page draw the same; as JSON it is the page's contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sparring.core.registry import SECTIONS
+from sparring.evaluation.results.load import Evaluation
+
+Tone = Literal["plain", "soft", "headline", "alarm", "good", "bad", "strong"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    tone: Tone = "plain"
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table. bar: (value, low, high) as shares in [0,1], drawn beside it on a page. flags: warnings under it."""
+
+    text: str
+    tone: Tone = "plain"
+    bar: tuple[float, float, float] | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """``columns``: headings, those of numbers in ``numbers``. A row that begins with another first entry than the one before it begins a
+    group."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numbers: tuple[str, ...] = ()
+    kind: Literal["table"] = "table"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing as SVG text."""
+
+    title: str
+    svg: str
+    kind: Literal["figure"] = "figure"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture as a data URI, with its caption."""
+
+    name: str
+    image: str
+    caption: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures of several images: a tuple of shots each."""
+
+    title: str
+    images: tuple[tuple[Shot, ...], ...]
+    kind: Literal["strip"] = "strip"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Long text that a reader may unfold."""
+
+    title: str
+    text: str
+    kind: Literal["fold"] = "fold"
+
+
+Item = Text | Table | Figure | Strip | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; without a title it stands under the one before it."""
+
+    title: str
+    items: tuple[Item, ...]
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a section is made from: a run folder's name, its record (run.json) and what came out."""
+
+    folder: str
+    record: Mapping[str, Any]
+    evaluation: Evaluation
+
+
+Maker = Callable[[Run], Section | None]
+
+
+@dataclass(frozen=True)
+class SectionKind:
+    """An enrolled section: ``make(run)`` gives it, or None where there is nothing to say. Sections stand in order of ``place``."""
+
+    name: str
+    place: int
+    make: Maker
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self.make.__doc__ or "")
+
+
+def section(name: str, place: int) -> Callable[[Maker], Maker]:
+    """Decorator: enrol a function Run -> Section | None. The built-in ones stand at 10, 20, ... so that others fit between."""
+
+    def enrol(make: Maker) -> Maker:
+        SECTIONS(name)(SectionKind(name, place, make))
+        return make
+
+    return enrol
+
+
+def sections_of(run: Run) -> list[Section]:
+    """All registered sections that have something to say of a run, in order."""
+    kinds = sorted((kind for _, kind in SECTIONS.items()), key=lambda k: (k.place, k.name))
+    return [s for kind in kinds if (s := kind.make(run)) is not None]
+
+
+def row(*entries: str | Cell) -> tuple[Cell, ...]:
+    """A table's row; texts become plain cells."""
+    return tuple(e if isinstance(e, Cell) else Cell(e) for e in entries)

@@ -1,0 +1,1 @@
+"""Parts of a page, one a file: each makes its content from a run; ``report.page`` and ``report.terminal`` draw it."""

@@ -1,0 +1,13 @@
+"""Accuracy against budget."""
+
+from __future__ import annotations
+
+from sparring.report.content import Figure, Run, Section, section
+from sparring.report.figures import eps_curves
+
+
+@section("curves", 30)
+def curves(run: Run) -> Section | None:
+    """One figure a norm, where at least two budgets were run."""
+    drawn = [Figure(f"Accuracy against budget, {norm}", svg) for norm, svg in eps_curves(run.evaluation.closed)]
+    return Section("Accuracy against budget", tuple(drawn)) if drawn else None

@@ -1,0 +1,76 @@
+"""What the images look like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+from sparring.evaluation.records.files import read_pictures
+from sparring.evaluation.results.load import load_rows
+from sparring.evaluation.results.table import RowTable
+from sparring.report.content import Item, Run, Section, Shot, Strip, Text, section
+from sparring.report.figures import perturbation, picture
+
+CELLS_PER_SEAT = 3
+IMAGES = 4
+
+
+@section("pictures", 50)
+def pictures(run: Run) -> Section | None:
+    """A few cells per defended system and threat, weakest threat first: clean, attacked, behind the defense, the difference."""
+    rows = load_rows(run.folder)
+    identity, names = run.record["identity"], run.record["class_names"]
+    order = {t: i for i, t in enumerate([*identity["defenses"], *identity["threats"], *identity["attacks"]])}
+    places = ("defense", "threat", "attack")
+    stored = sorted(read_pictures(run.folder), key=lambda p: [order.get(p[0][k], 99) for k in places])
+    strips: dict[tuple[str, str], list[Item]] = {}
+    for about, content in stored:
+        strip = strips.setdefault((about["defense"], about["threat"]), [])
+        if about["defense"] != "none" and rows.facts(about["threat"]).pictured and len(strip) < CELLS_PER_SEAT:
+            strip.append(_strip(rows, about, content, names))
+    items = [item for strip in strips.values() for item in strip]
+    about = (
+        "Clean, attacked, what the classifier sees behind the defense, and the perturbation magnified. Labels are the defended system's. The "
+        "pictures are for looking at; the exact images are in the run folder."
+    )
+    return Section("What the images look like", (Text(about, "soft"), *items)) if items else None
+
+
+def _strip(rows: RowTable, about: Mapping[str, str], content: Mapping[str, Tensor], names: list[str]) -> Strip:
+    attacked = rows.where(defense=about["defense"], threat=about["threat"], attack=about["attack"], run=about["run"])
+    clean, images = rows.clean(about["defense"]), []
+    for i, image in enumerate(json.loads(about["images"])):
+        here = rows["image"] == image
+        if not (attacked & here).any():
+            continue
+        row, before = (int(np.flatnonzero(mask & here)[0]) for mask in (attacked, clean))
+        truth, first, last = (
+            _class(names, int(rows[c][r])) for c, r in (("y", row), ("label", before), ("label", row))
+        )
+        difference, factor = perturbation(content["adversarial"][i], content["clean"][i])
+        lengths = f"linf {255 * rows['linf'][row]:.1f}/255, l2 {rows['l2'][row]:.2f}"
+        images.append(
+            (
+                Shot(
+                    "clean",
+                    picture(content["clean"][i]),
+                    f"clean: {first}" + ("" if first == truth else f" (true {truth})"),
+                ),
+                Shot(
+                    "adversarial",
+                    picture(content["adversarial"][i]),
+                    f"attacked: {last}",
+                    "good" if rows["correct"][row] else "bad",
+                ),
+                Shot("defended", picture(content["defended"][i]), "behind the defense"),
+                Shot("perturbation", difference, f"×{factor:.0f}; {lengths}"),
+            )
+        )
+    return Strip(" · ".join(about[k] for k in ("defense", "threat", "attack")), tuple(images[:IMAGES]))
+
+
+def _class(names: list[str], label: int) -> str:
+    return names[label] if 0 <= label < len(names) else str(label)

@@ -1,0 +1,21 @@
+"""Where the numbers come from."""
+
+from __future__ import annotations
+
+import json
+
+from sparring.report.content import Fold, Run, Section, Text, section
+
+DECIDES = ("identity", "environment", "attacks_resolved", "seats", "skipped", "worst_case_cost_per_image")
+
+
+@section("provenance", 80)
+def provenance(run: Run) -> Section:
+    """What was prepared, hashes, and everything that decides the numbers."""
+    identity = run.record["identity"]
+    notes = " ".join(f"Network of {defense}: {note}." for defense, note in run.evaluation.prepared.items())
+    hashes = f"Weights sha256 {identity['weights'][:16]}, data sha256 {identity['data'][:16]}."
+    content = json.dumps({k: run.record[k] for k in DECIDES}, indent=2)
+    return Section(
+        "Provenance", (Text(f"{notes} {hashes}", "soft"), Fold("Everything that decides these numbers", content))
+    )

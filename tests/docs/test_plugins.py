@@ -1,0 +1,61 @@
+"""docs/plugins.md is followed to the letter: its file is written, its package installed, its commands are run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.machine import cli, contracts, environment, install
+
+PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+FILE, OWN_TESTS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+(PROJECT,) = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
+COMMANDS = [block.splitlines() for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    where = tmp_path_factory.mktemp("mine")
+    (where / "my_attack.py").write_text(FILE)
+    return where
+
+
+@pytest.fixture(scope="module")
+def site(folder, tmp_path_factory) -> Path:
+    """Where the package is installed; the module stays in its folder, as after ``pip install -e .``"""
+    where = tmp_path_factory.mktemp("site")
+    project = tomllib.loads(PROJECT)["project"]
+    install(where, project["name"], project["entry-points"])
+    return where
+
+
+def follow(line: str, folder: Path, *more: Path) -> str:
+    program, *words = shlex.split(line)
+    run = {"sparring": cli, "pytest": contracts}[program]
+    return run(environment(*more), *words, cwd=folder)
+
+
+@pytest.mark.parametrize("line", COMMANDS[0])
+def test_the_file(line, folder):
+    said = follow(line, folder)
+    assert "halfway" in said or re.search(r"\d+ passed", said) or (folder / "points" / "table.json").exists()
+
+
+@pytest.mark.parametrize("line", COMMANDS[1])
+def test_the_package(line, folder, site):
+    said = follow(line, folder, site, folder)
+    assert "halfway" in said or re.search(r"\d+ passed", said)
+
+
+def test_tests_of_ones_own(folder):
+    (folder / "test_mine.py").write_text(OWN_TESTS)
+    assert re.search(r"\d+ passed", contracts(environment(), "test_mine.py", cwd=folder))
+
+
+def test_every_suite_has_its_line():
+    for suite in ("attacks", "defenses", "threats", "checks", "models", "data", "analyses", "tasks"):
+        assert f"| {suite} |" in PAGE
