@@ -92,7 +92,8 @@ def evaluate(
     if dry_run:
         estimate = plan.estimate(time_per_call(made.prepared.model, made.images.x), len(made.images))
         return Evaluation([], [], [], None, tier, made.notes, plan=estimate)
-    findings = run_checks(Context.of(made, chosen, tier, spec.expect_clean, seed))
+    run_attacks = list(dict.fromkeys(c.attack for c in plan.cells))
+    findings = run_checks(Context.of(made, run_attacks, tier, spec.expect_clean, seed))
     stopped = [f for f in findings if f.stops]
     if stopped:
         more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""

@@ -13,7 +13,7 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import MODELS
 from sparring.models.attach import base_model
 from sparring.models.classifier import Classifier
-from sparring.models.weights import load_weights, seeded
+from sparring.models.weights import fill, seeded
 
 
 class Quantizer(nn.Module):
@@ -63,8 +63,7 @@ def thermometer(model: str, levels: int = 16, weights: str | None = None, classe
     parent, _, own = name.rpartition(".")
     setattr(base.network.get_submodule(parent), own, wide)
     network = nn.Sequential(Quantizer(levels), Thermometer(levels), base.network)
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return Classifier(network.eval(), name=f"thermometer:model={model}", channels=channels, size=base.size)
 
 
@@ -109,8 +108,7 @@ def band_limited(model: str, rate: float = 0.5, weights: str | None = None, clas
     for name, layer in layers:
         parent, _, own = name.rpartition(".")
         setattr(network.get_submodule(parent), own, BandLimited(layer, rate))
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return base.eval()
 
 
@@ -137,8 +135,7 @@ def low_precision(
     ``weights``: of the float32 network ``model``, rounded after loading; no training of its own.
     """
     base = base_model(model, classes)
-    if weights:
-        load_weights(base.network, weights)
+    fill(base.network, weights)
     network = LowPrecision(base.network, getattr(torch, dtype))
     mean, std = base.mean.flatten().tolist(), base.std.flatten().tolist()
     name = f"low_precision:model={model},dtype={dtype}"
