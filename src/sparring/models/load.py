@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 
 from torch import nn
 
@@ -132,6 +133,16 @@ def small_cnn(weights: str | None = None, classes: int = 10, channels: int = 1) 
         network = SmallCNN(channels, classes).eval()
     fill(network, weights)
     return Classifier(network, name="small_cnn", channels=channels)
+
+
+@MODELS("mnist_cnn")
+def mnist_cnn() -> Classifier:
+    """The small CNN with weights that are shipped, for trying things out: trained on 4,000 MNIST digits by ``sparring train classifier --data
+    mnist5k:split=train --seed 0`` (card and curve: ``models/shipped/mnist_cnn.json``), stored in float16; grey 28x28 images.
+    """
+    network = SmallCNN(1, 10).eval()
+    load_weights(network, str(files("sparring.models") / "shipped" / "mnist_cnn.safetensors"))
+    return Classifier(network, name="mnist_cnn", channels=1, size=28)
 
 
 def _own(factory: Callable[..., nn.Module], path: str, weights: str | None) -> Classifier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,9 @@ def save_weights(module: nn.Module, path: Path, card: Mapping[str, object]) -> N
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, partial)
+    umask = os.umask(0)
+    os.umask(umask)
+    partial.chmod(0o666 & ~umask)  # safetensors writes for the owner alone; a weights file is a file like its card
     partial.replace(path)
     text = path.with_suffix(".json.partial")
     text.write_text(json.dumps(card, indent=2) + "\n")
