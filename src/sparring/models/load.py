@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.resources import files
 
 from torch import nn
@@ -15,7 +16,7 @@ from sparring.core.registry import MODELS
 from sparring.core.spec import PYTHON, build, check_fields, entry_of, parse, signature
 from sparring.models.classifier import Classifier
 from sparring.models.small import SmallCNN
-from sparring.models.weights import PRETRAINED, fill, load_weights, seeded
+from sparring.models.weights import PRETRAINED, RANDOM, fill, load_weights, seeded
 
 
 def require_trained(model: Classifier) -> Classifier:
@@ -45,9 +46,13 @@ def load_model(
             given = check_fields(PYTHON, options.values, {"weights": (str | None, None)})
             loaded = _own(factory, spec.values[""], given.get("weights"))
         else:
-            loaded = build(MODELS, spec)
             takes = signature(MODELS[spec.name])
-            loaded.untrained = "weights" in takes and takes["weights"][1] is None and "weights" not in spec.values
+            given = spec.values.get("weights")
+            optional = "weights" in takes and takes["weights"][1] is None
+            if optional and given == RANDOM:  # what such a model is without weights
+                spec = replace(spec, values={k: v for k, v in spec.values.items() if k != "weights"})
+            loaded = build(MODELS, spec)
+            loaded.untrained = optional and given is None
         loaded.name = model
     elif isinstance(model, Classifier):
         loaded = model
