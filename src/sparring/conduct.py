@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from sparring.evaluation.plan.grid import Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
 from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.provenance import code_hash
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.load import Evaluation, load_evaluation
+from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
@@ -44,16 +46,17 @@ def evaluate(
     slots: int = 64,
     device: str | None = None,
     dry_run: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     **fields: Any,
 ) -> Evaluation:
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
     block): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
-    rows. progress(done, total, text) counts network calls.
+    rows. progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
-    Raises SparringError for bad input, a failed fatal check, or an output folder of another configuration.
+    Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
+    or a folder that cannot be written; whatever stops it, the same call resumes.
     """
     if isinstance(model, EvaluationSpec):
         if data is not None or fields:
@@ -63,7 +66,20 @@ def evaluate(
         spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
     if slots < 1:
         raise SparringError(f"slots={slots} must be at least 1")
+    if dry_run:
+        return _evaluate(spec, None, slots, device, progress)
+    with tempfile.TemporaryDirectory() if out is None else claimed(Path(out)) as folder:
+        result = _evaluate(spec, Path(folder), slots, device, progress)
+    return result if out else replace(result, folder=None)
+
+
+def _evaluate(
+    spec: EvaluationSpec, folder: Path | None, slots: int, device: str | None, progress: Progress | None
+) -> Evaluation:
+    """The evaluation in a folder that is this process's own, or without one a dry run."""
     tier, seed = spec.tier, spec.seed
+    say = (lambda text: progress(0, 1, text)) if progress else (lambda _: None)
+    say("loading the model and the images")
     made = Subject.of(
         spec.model,
         spec.data,
@@ -78,6 +94,7 @@ def evaluate(
     )
     judge = Judge(*JUDGES[tier], seed=seed)
     options = Options(spec.draws or DRAWS[tier], spec.amp)
+    say("planning")
     plan = make_plan(
         made.systems,
         spec.threats,
@@ -89,10 +106,11 @@ def evaluate(
         classes=made.classes,
         values=made.images.x[0].numel(),
     )
-    if dry_run:
+    if folder is None:
+        say("measuring what a call costs")
         estimate = plan.estimate(time_per_call(made.prepared.model, made.images.x), len(made.images))
         return Evaluation([], [], [], None, tier, made.notes, plan=estimate)
-    findings = run_checks(Context.of(made, chosen, tier, spec.expect_clean, seed))
+    findings = run_checks(Context.of(made, chosen, tier, spec.expect_clean, seed), say=lambda text: say(f"checking: {text}"))
     stopped = [f for f in findings if f.stops]
     if stopped:
         more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""
@@ -116,18 +134,14 @@ def evaluate(
         "judge": [judge.select, judge.draws],
         "block": spec.block,
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        store = Store(out or scratch, identity)
-        ring = Ring(made, plan, store, slots, spec.block, progress)
-        start = time.time()
-        facts = _facts(made, plan, findings)
-        store.write_run(**facts, passed=spec.passed(), complete=False)
-        ring.run()
-        store.write_run(
-            **facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots
-        )
-        result = load_evaluation(store.folder)
-    return result if out else replace(result, folder=None)
+    store = Store(folder, identity)
+    ring = Ring(made, plan, store, slots, spec.block, progress)
+    start = time.time()
+    facts = _facts(made, plan, findings)
+    store.write_run(**facts, passed=spec.passed(), complete=False)
+    ring.run()
+    store.write_run(**facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots)
+    return load_evaluation(store.folder)
 
 
 def _facts(made: Subject, plan: Plan, findings: list[Finding]) -> dict[str, Any]:

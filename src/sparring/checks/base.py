@@ -139,7 +139,14 @@ def check(
     return enrol
 
 
-def run_checks(context: Context, only: Sequence[str] | None = None) -> list[Finding]:
-    """Findings of all enrolled preflight checks (or of ``only`` these ids), in order of number."""
+def run_checks(
+    context: Context, only: Sequence[str] | None = None, say: Callable[[str], None] | None = None
+) -> list[Finding]:
+    """Findings of all enrolled preflight checks (or of ``only`` these ids), in order of number. ``say`` is told each before it runs."""
     chosen = sorted((c for i, c in CHECKS.items() if only is None or i in only), key=lambda c: (c.id[0], int(c.id[1:])))
-    return [finding for c in chosen for finding in c.run(context)]
+    findings = []
+    for c in chosen:
+        if say:
+            say(f"{c.id} {c.title}")
+        findings += c.run(context)
+    return findings
