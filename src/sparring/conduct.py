@@ -110,7 +110,9 @@ def _evaluate(
         say("measuring what a call costs")
         estimate = plan.estimate(time_per_call(made.prepared.model, made.images.x), len(made.images))
         return Evaluation([], [], [], None, tier, made.notes, plan=estimate)
-    findings = run_checks(Context.of(made, chosen, tier, spec.expect_clean, seed), say=lambda text: say(f"checking: {text}"))
+    findings = run_checks(
+        Context.of(made, chosen, tier, spec.expect_clean, seed), say=lambda text: say(f"checking: {text}")
+    )
     stopped = [f for f in findings if f.stops]
     if stopped:
         more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparring.core.columns import ROW
 from sparring.core.errors import SparringError
-from sparring.evaluation.records.seal import BLANK, MARK, Damaged, Unreadable, read_sealed, seal_of
+from sparring.evaluation.records.seal import BLANK, Damaged, Unreadable, read_sealed, seal_of
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
@@ -85,7 +85,9 @@ def read_block(folder: Path, file: Path, sealed: bool, identity: str = "") -> tu
         raise Damaged("it is gone")
     try:
         table = pq.read_table(pa.BufferReader(content), schema=SCHEMA)
-        metadata = {k.decode(): v.decode() for k, v in (pq.read_schema(pa.BufferReader(content)).metadata or {}).items()}
+        metadata = {
+            k.decode(): v.decode() for k, v in (pq.read_schema(pa.BufferReader(content)).metadata or {}).items()
+        }
         return table.replace_schema_metadata(None), noted(metadata, folder, file, identity)
     except Damaged:
         raise
@@ -93,7 +95,9 @@ def read_block(folder: Path, file: Path, sealed: bool, identity: str = "") -> tu
         raise Damaged(f"it is no table of rows ({_first(error)})") from None
 
 
-def read_tensors(folder: Path, file: Path, sealed: bool, identity: str = "") -> tuple[dict[str, Tensor], dict[str, str]] | None:
+def read_tensors(
+    folder: Path, file: Path, sealed: bool, identity: str = ""
+) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     """The tensors of one safetensors file and its metadata, or None where there is none; raises Damaged."""
     content = read_sealed(file, sealed)
     if content is None:
@@ -106,18 +110,6 @@ def read_tensors(folder: Path, file: Path, sealed: bool, identity: str = "") -> 
         raise
     except Exception as error:
         raise Damaged(f"it holds no tensors ({_first(error)})") from None
-
-
-def peek_seal(file: Path) -> str:
-    """The checksum that a safetensors file claims, read from its beginning alone, or ""."""
-    try:
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = opened.read(length) if length < 1 << 20 else b""
-    except OSError:
-        return ""
-    start = header.find(MARK.encode()) + len(MARK)
-    return header[start : start + 64].decode(errors="replace") if start >= len(MARK) else ""
 
 
 Pictures = list[tuple[dict[str, str], dict[str, Tensor]]]

@@ -24,7 +24,6 @@ from sparring.evaluation.records.files import (
     hash_of,
     note,
     parse_run,
-    peek_seal,
     read_block,
     read_tensors,
     to_json,
@@ -33,6 +32,7 @@ from sparring.evaluation.records.folder import OURS
 from sparring.evaluation.records.provenance import environment, made_by
 from sparring.evaluation.records.seal import (
     BLANK,
+    MARK,
     RESUMES,
     Damaged,
     Unreadable,
@@ -43,6 +43,7 @@ from sparring.evaluation.records.seal import (
     write_whole,
 )
 
+LOST = "damaged"  # in the place of a checksum: equal to none
 FORMAT = 2  # of a folder: from 2 on every file holds its checksum
 
 
@@ -97,9 +98,7 @@ class Store:
         """Raises SparringError unless all that a folder without a readable record holds is of this configuration, as its rows say."""
         foreign = [f.name for f in self.folder.iterdir() if f.name not in OURS and not is_partial(f)]
         if foreign:
-            raise SparringError(
-                f"{fault}, and {foreign[0]} is none of a sparring run's files; choose another --out"
-            )
+            raise SparringError(f"{fault}, and {foreign[0]} is none of a sparring run's files; choose another --out")
         for file in sorted(self.folder.glob("rows/*/*.parquet")):
             try:
                 said = read_block(self.folder, file, False)[1].get("identity")
@@ -130,15 +129,15 @@ class Store:
         seal = self._seal(self._points(run, block))
         return content is not None and seal in ("", json.loads(content[1][NOTE])["points"][run])
 
-    def put_pictures(
-        self, cell: str, tensors: dict[str, Tensor], about: dict[str, str], run: str, block: str
-    ) -> None:
+    def put_pictures(self, cell: str, tensors: dict[str, Tensor], about: dict[str, str], run: str, block: str) -> None:
         """Example images of a cell with a text record of what they are, made of a run's stored points of a block."""
         file, points = self._pictures(cell), {run: self._seal(self._points(run, block))}
         self._save(file, tensors, {**about, NOTE: note(self.folder, file, identity=self.hash, points=points)})
 
     def has_rows(self, cell: str, block: str) -> bool:
-        """Are there whole rows of a block, judged on the points that are stored now? Points that are gone are not needed."""
+        """Are there whole rows of a block, judged on the points that are stored now? Points that are gone are not needed, damaged ones
+        are made anew with all that was made of them.
+        """
         file = self._rows(cell, block)
         if file not in self._made_of:
             try:
@@ -173,7 +172,7 @@ class Store:
             self._say(f"{file} is damaged ({why}) and is made anew")
             with explained(file):
                 file.unlink()
-            self._seals[file] = ""
+            self._seals[file] = LOST
             return None
 
     def _save(self, file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
@@ -189,10 +188,12 @@ class Store:
         write_whole(file, content if sealed else seal(content))
 
     def _seal(self, file: Path) -> str:
-        """The checksum of stored points, or "" where there are none."""
+        """The checksum of stored points, "" where there are none, or LOST where they are damaged."""
         if file not in self._seals:
-            self._seals[file] = peek_seal(file)
-        return self._seals[file]
+            content = self._tensors(file)
+            if content is not None:
+                self._seals[file] = json.loads(content[1][NOTE])["checksum"].removeprefix(MARK)
+        return self._seals.setdefault(file, "")
 
     def _unreadable(self, file: Path, why: Unreadable) -> SparringError:
         return SparringError(f"{file} cannot be read: {why}; make it readable or move it away, {RESUMES}")

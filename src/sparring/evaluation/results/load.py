@@ -26,7 +26,8 @@ from sparring.evaluation.results.table import RowTable
 class Evaluation:
     """What came out: results, findings and the folder they are kept in. ``prepared``: what was done to each network before it was
     attacked, by defense. ``missing``: what an interrupted run lacks, or ""; then the numbers are over the images that every cell has, and
-    there is no headline. ``damaged``: a line on each file that is not what was written; no number counts it. ``made_by``: that other code made the rows, or "". ``plan``: of a dry run only."""
+    there is no headline. ``damaged``: a line on each file that is not what was written, which
+    no number counts. ``made_by``: that other code made the rows, or "". ``plan``: of a dry run only."""
 
     cells: list[CellResult]
     closed: list[ClosedResult]

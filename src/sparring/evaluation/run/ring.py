@@ -62,7 +62,7 @@ class Ring:
         for defended in self.made.systems:
             self._judge_clean(defended, rows)
         # rows of points that had to be made again are judged again where these differ: a run's rows are all of the points beside them
-        while any([self._judge_cell(cell, rows) for cell in self.plan.cells]):
+        while sum(self._judge_cell(cell, rows) for cell in self.plan.cells):
             pass
         self.sources.clear()
 

@@ -77,7 +77,9 @@ def make_images(
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         with explained(folder):
-            return _saved(partial, folder, made, seat, outcome.x, {"defense": defense, "attack": str(method), "seed": seed})
+            return _saved(
+                partial, folder, made, seat, outcome.x, {"defense": defense, "attack": str(method), "seed": seed}
+            )
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
