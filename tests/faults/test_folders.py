@@ -32,7 +32,9 @@ def evaluate(out: Path, **changes):
     with torch.no_grad():
         y = model(x).argmax(1)
     settings = {"attacks": ["pgd:eps=8/255,steps=3"], "draws": 2, "block": BLOCK, **changes}
-    return sparring.evaluate(model, (x, y), ["cd:bits=3", "gauss:std=0.05"], ["oblivious", "adaptive"], out=out, **settings)
+    return sparring.evaluate(
+        model, (x, y), ["cd:bits=3", "gauss:std=0.05"], ["oblivious", "adaptive"], out=out, **settings
+    )
 
 
 @pytest.fixture(scope="module")
