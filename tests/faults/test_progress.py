@@ -44,10 +44,21 @@ def test_from_the_first_second_on_it_is_said_what_goes_on(said):
 def test_the_first_estimate_comes_soon_and_then_one_every_half_minute(said):
     said(100, 0, 1000, "a")
     assert said(105, 50, 1000, "a") == ""
+    assert said(110, 105, 1000, "a") == ""
     assert said(111, 110, 1000, "b") == "11 % done, at most 89 s left: b\n", "not since the start of the process"
     assert said(140, 400, 1000, "b") == ""
     assert said(142, 420, 1000, "b") == "42 % done, at most 58 s left: b\n"
-    assert said(173, 420, 800, "c") == "52 % done, at most 66 s left: c\n", "the total may change"
+    assert said(173, 430, 800, "c") == "54 % done, at most 63 s left: c\n", "the total may change"
+
+
+def test_a_long_step_is_no_slowness_of_those_before_it(said):
+    """6, 25, 44 hours were announced while an attack of many steps said nothing of itself."""
+    said(10, 0, 1000, "a")
+    said(14, 40, 1000, "a")
+    assert said(21, 40, 1000, "b") == "4 % done, at most 89 s left: b\n"
+    assert said(52, 40, 1000, "b") == "4 % done, at most 58 s left: b\n"
+    assert said(142, 40, 1000, "b") == "4 % done: b\n"
+    assert said(173, 500, 1000, "b") == "50 % done, at most 3 min left: b\n"
 
 
 def test_what_a_resumed_job_has_done_before_is_not_its_speed(said):
@@ -82,10 +93,18 @@ def test_an_expensive_run_is_not_expected_to_cost_its_worst_case():
 
 
 def test_what_never_ends_early_is_expected_to_cost_all():
-    pace = Pace(10, {"a": 20, "b": 50, "c": 50}, {"a": True, "b": False, "c": True}, 0, None)
-    pace.finished("a", slice(0, 10), 10, 30, 0, "")
+    early = {"a": True, "b": False, "c": True, "d": True}
+    alike = {"a": "pgd", "b": "pgd", "c": "square", "d": "fgsm"}
+    pace = Pace(10, {"a": 20, "b": 50, "c": 50, "d": 4}, early, 0, None, {r: (alike[r], early[r]) for r in early})
+    pace.finished("d", slice(0, 10), 10, 40, 0, "")
     assert pace.expected("b") == 50
     assert pace.expected("c") == 50 * FLOOR
+
+
+def test_what_an_attack_cost_elsewhere_is_what_it_is_expected_to_cost():
+    pace = Pace(10, {"a": 20, "b": 50}, {"a": True, "b": True}, 0, None, {"a": "pgd", "b": "pgd"})
+    pace.finished("a", slice(0, 10), 10, 60, 8, "")
+    assert pace.expected("b") == 50 * 0.3, "not the 0.8 that survived"
 
 
 def test_what_is_on_disk_is_no_work():

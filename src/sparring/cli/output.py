@@ -65,6 +65,7 @@ class Bar:
         self.task: TaskID | None = None
         self.now = (0, 1, "starting")  # done, total, text
         self.first: tuple[float, int] | None = None  # when the first measured step was, and what was done then
+        self.last = (0.0, 0)  # when more was done for the last time, and what was done then
         self.said: tuple[float, str] | None = None  # when a line was printed, and what it was about
         self.estimated = False
         self.ended = Event()
@@ -88,6 +89,8 @@ class Bar:
         self.now = (done, total, text)
         if self.first is None and (done, total) != (0, 1):
             self.first = (self.clock(), done)
+        if done != self.last[1]:
+            self.last = (self.clock(), done)
 
     def _tick(self) -> None:
         while not self.ended.wait(TICK):
@@ -111,17 +114,20 @@ class Bar:
                 self._line(now, text, text)
         elif self.said is None or self.said[1] != "measured":
             self._line(now, f"begins: {text}", "measured")
-        elif left and now - self.said[0] > (30 if self.estimated else 10):
+        elif now - self.said[0] > (30 if self.estimated else 10):
             self.estimated = True
-            self._line(now, f"{100 * done / max(1, total):.0f} % done, {left}: {text}", "measured")
+            self._line(now, f"{100 * done / max(1, total):.0f} % done{left and f', {left}'}: {text}", "measured")
 
     def left(self, now: float) -> str:
-        """The time that is left, in words, or "" as long as nobody knows."""
-        (done, total, _), (began, before) = self.now, self.first or (now, 0)
-        if done <= before or now <= began:
+        """The time that is left, in words, or "" as long as nobody knows: before a step was measured, and while one takes longer than
+        all was thought to take.
+        """
+        (_, total, _), (began, before), (last, done) = self.now, self.first or (now, 0), self.last
+        if done <= before or last <= began:
             return ""
-        seconds = (now - began) * max(0, total - done) / (done - before)
-        return f"at most {duration(seconds)} left"
+        # a long step says nothing until it is done: it is no slowness of those before it
+        seconds = (last - began) * max(0, total - done) / (done - before) - (now - last)
+        return f"at most {duration(seconds)} left" if seconds >= 0 else ""
 
     def _line(self, now: float, line: str, about: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -83,8 +83,9 @@ def _flock(file: Path) -> int | None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(file) and os.path.samestat(os.fstat(handle), os.stat(file)):
-                os.ftruncate(handle, 0)
-                os.write(handle, _me().encode())
+                with suppress(OSError):  # a full disk is told of when it matters
+                    os.ftruncate(handle, 0)
+                    os.write(handle, _me().encode())
                 return handle
             os.close(handle)  # its owner removed it in between
         except OSError as error:

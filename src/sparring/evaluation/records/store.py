@@ -98,7 +98,9 @@ class Store:
         """Raises SparringError unless all that a folder without a readable record holds is of this configuration, as its rows say."""
         foreign = [f.name for f in self.folder.iterdir() if f.name not in OURS and not is_partial(f)]
         if foreign:
-            raise SparringError(f"{fault}, and {foreign[0]} is none of a sparring run's files; choose another --out")
+            raise SparringError(
+                f"{fault}, and {foreign[0]} is none of a sparring run's files; move it away, or choose another --out"
+            )
         for file in sorted(self.folder.glob("rows/*/*.parquet")):
             try:
                 said = read_block(self.folder, file, False)[1].get("identity")

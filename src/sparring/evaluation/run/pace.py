@@ -11,9 +11,10 @@ Progress = Callable[[int, int, str], None]
 class Pace:
     """Calls spent, and calls that are expected to be left, which a plan's worst case is far from: an image that falls early costs little.
 
-    A run that was seen in another block costs an image what it cost there. Before that it costs its worst case, or, if an image's
-    attack ends once it has fallen (``ends_early``), as much of it as images have survived such runs until now. What is on disk costs
-    nothing and is no part of the total.
+    A run that was seen in another block costs an image what it cost there. Before that it costs as much of its worst case as runs alike
+    have (``alike``: what they have in common, by run). Where there are none it costs its worst case, or, if an image's attack ends once
+    it has fallen (``ends_early``), as much of that as images have survived such runs until now. What is on disk costs nothing and is no
+    part of the total.
     """
 
     def __init__(
@@ -23,7 +24,10 @@ class Pace:
         ends_early: Mapping[str, bool],
         judged: float,
         progress: Progress | None,
+        alike: Mapping[str, Hashable] | None = None,
     ) -> None:
+        self.alike: Mapping[str, Hashable] = alike or {run: run for run in worst}
+        self.shares: dict[Hashable, list[float]] = {}  # calls of finished blocks of runs alike, and their worst case
         self.worst, self.ends_early, self.progress = worst, ends_early, progress
         self.left = dict.fromkeys(worst, images)  # images that a run has still to attack
         self.judged = judged  # the judge's calls that are left
@@ -38,6 +42,9 @@ class Pace:
         calls, images = self.seen[run]
         if images:
             return calls / images
+        if self.alike[run] in self.shares:
+            calls, worst = self.shares[self.alike[run]]
+            return self.worst[run] * calls / worst
         survived, all_images = self.survived
         share = max(FLOOR, survived / all_images) if all_images and self.ends_early[run] else 1.0
         return self.worst[run] * share
@@ -66,6 +73,8 @@ class Pace:
         self.left[run] = max(0, self.left[run] - rest)
         self.spent, self.going = self.spent - self.going + calls, 0.0
         self.seen[run] = [self.seen[run][0] + calls, self.seen[run][1] + images]
+        share = self.shares.setdefault(self.alike[run], [0.0, 0.0])
+        share[0], share[1] = share[0] + calls, share[1] + images * self.worst[run]
         if self.ends_early[run]:
             self.survived = [self.survived[0] + survivors, self.survived[1] + images]
         self.say(text)

@@ -47,7 +47,8 @@ class Ring:
         worst = {r.id: max(1.0, sum(plan.cost_of(r))) for r in plan.runs.values()}
         early = {r.id: r.stop == "success" and r.attack.method.goal is not Goal.MINIMAL for r in plan.runs.values()}
         judged = sum(self._judge_cost(c, count) * len(c.runs) for c in plan.cells)
-        self.pace = Pace(count, worst, early, judged, progress)
+        alike = {r.id: (str(r.attack), early[r.id]) for r in plan.runs.values()}
+        self.pace = Pace(count, worst, early, judged, progress, alike)
         self.sources: dict[tuple[str, int], Tensor] = {}  # is a source right on the clean images of a block
         self.device = next((p.device for p in made.prepared.model.parameters()), torch.device("cpu"))
 
