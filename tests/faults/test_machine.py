@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import shlex
@@ -258,7 +259,10 @@ def test_a_stopped_command_says_how_to_resume_and_does(number, code, tmp_path):
     path = os.pathsep.join([str(tmp_path), *sys.path])
     stop = {"WRITES": "1", "SIGNAL": str(int(number))}
     options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": HANG}
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path, **stop}, **options)
+    # a job in the background of a shell ignores SIGINT, and so would this one
+    listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    env = {**os.environ, "PYTHONPATH": path, **stop}
+    done = subprocess.run(command, env=env, preexec_fn=listens, **options)
     assert done.returncode == code, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last == f"interrupted; this resumes: {shlex.join(command)}"
