@@ -78,7 +78,7 @@ def read_sealed(file: Path, sealed: bool) -> bytes | None:
     if not content:
         raise Damaged("it is empty")
     if not seal_of(content) and sealed:
-        raise Damaged("it has no checksum")
+        raise Damaged("its checksum is gone: it was cut short or overwritten")
     return content
 
 
