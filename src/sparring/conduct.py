@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Context, run_checks
 from sparring.checks.rows import run_row_checks
 from sparring.core.code import code_of
+from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.budgets import with_budgets
@@ -25,9 +26,11 @@ from sparring.evaluation.plan.grid import Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
 from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.provenance import code_hash
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.load import Evaluation, load_evaluation, load_rows
+from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
@@ -45,16 +48,17 @@ def evaluate(
     slots: int = 64,
     device: str | None = None,
     dry_run: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     **fields: Any,
 ) -> Evaluation:
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
     block): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
-    rows. progress(done, total, text) counts network calls.
+    rows. progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
-    Raises SparringError for bad input, a failed fatal check, or an output folder of another configuration.
+    Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
+    or a folder that cannot be written; whatever stops it, the same call resumes.
     """
     if isinstance(model, EvaluationSpec):
         if data is not None or fields:
@@ -64,8 +68,21 @@ def evaluate(
         spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
     if slots < 1:
         raise SparringError(f"slots={slots} must be at least 1")
+    if dry_run:
+        return _evaluate(spec, None, slots, device, progress)
+    with tempfile.TemporaryDirectory() if out is None else claimed(Path(out)) as folder:
+        result = _evaluate(spec, Path(folder), slots, device, progress)
+    return result if out else replace(result, folder=None)
+
+
+def _evaluate(
+    spec: EvaluationSpec, folder: Path | None, slots: int, device: str | None, progress: Progress | None
+) -> Evaluation:
+    """The evaluation in a folder that is this process's own, or without one a dry run."""
     tier, seed = spec.tier, spec.seed
-    made = Subject.of(
+    say = (lambda text: progress(0, 1, text)) if progress else (lambda _: None)
+    say("loading the model and the images")
+    subject = Subject.of(
         spec.model,
         spec.data,
         spec.defenses,
@@ -75,26 +92,30 @@ def evaluate(
         device=device,
     )
     chosen = with_budgets(
-        [attack(a) for a in (spec.attacks or default_attacks(tier, spec.threats))], spec.eps, made.images.x.shape[1:]
+        [attack(a) for a in (spec.attacks or default_attacks(tier, spec.threats))], spec.eps, subject.images.x.shape[1:]
     )
     judge = Judge(*JUDGES[tier], seed=seed)
     options = Options(spec.draws or DRAWS[tier], spec.amp)
+    say("planning")
     plan = make_plan(
-        made.systems,
+        subject.systems,
         spec.threats,
         chosen,
-        others=made.others,
+        others=subject.others,
         options=options,
         judge=judge,
         seed=seed,
-        classes=made.classes,
-        values=made.images.x[0].numel(),
+        classes=subject.classes,
+        values=subject.images.x[0].numel(),
     )
-    if dry_run:
-        estimate = plan.estimate(time_per_call(made.prepared.model, made.images.x), len(made.images))
-        return Evaluation([], [], [], None, tier, made.notes, plan=estimate)
+    if folder is None:
+        say("measuring what a call costs")
+        estimate = plan.estimate(time_per_call(subject.prepared.model, subject.images.x), len(subject.images))
+        return Evaluation([], [], [], None, tier, subject.notes, plan=estimate)
     run_attacks = list(dict.fromkeys(c.attack for c in plan.cells))
-    findings = run_checks(Context.of(made, run_attacks, tier, spec.expect_clean, seed))
+    findings = run_checks(
+        Context.of(subject, run_attacks, tier, spec.expect_clean, seed), say=lambda text: say(f"checking: {text}")
+    )
     stopped = [f for f in findings if f.stops]
     if stopped:
         more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""
@@ -102,15 +123,15 @@ def evaluate(
 
     identity = {
         "code": code_hash(),
-        "own_code": made.own_code
+        "own_code": subject.own_code
         + code_of(*(type(a.method) for a in chosen), *(c.threat.kind.make for c in plan.cells)),
-        "model": made.model.name,
-        "weights": weights_hash(made.model),
-        "data": made.images.hash,
-        "defenses": list(made.systems),
+        "model": subject.model.name,
+        "weights": weights_hash(subject.model),
+        "data": subject.images.hash,
+        "defenses": list(subject.systems),
         "threats": list(spec.threats),
         "attacks": [str(a) for a in chosen],
-        "sources": [o.id for o in made.others],
+        "sources": [o.id for o in subject.others],
         "tier": tier,
         "seed": seed,
         "draws": options.draws,
@@ -118,30 +139,26 @@ def evaluate(
         "judge": [judge.select, judge.draws],
         "block": spec.block,
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        store = Store(out or scratch, identity)
-        ring = Ring(made, plan, store, slots, spec.block, progress)
-        start = time.time()
-        facts = _facts(made, plan, findings)
-        store.write_run(**facts, passed=spec.passed(), complete=False)
-        ring.run()
-        facts["checks"] += [asdict(f) for f in run_row_checks(load_rows(store.folder))]
-        store.write_run(
-            **facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots
-        )
-        result = load_evaluation(store.folder)
-    return result if out else replace(result, folder=None)
+    store = Store(folder, identity)
+    ring = Ring(subject, plan, store, slots, spec.block, progress)
+    start = time.time()
+    facts = _facts(subject, plan, findings)
+    store.write_run(**facts, passed=spec.passed(), complete=False)
+    ring.go()
+    facts["checks"] += [asdict(f) for f in run_row_checks(load_rows(store.folder))]
+    store.write_run(**facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots)
+    return load_evaluation(store.folder)
 
 
-def _facts(made: Subject, plan: Plan, findings: list[Finding]) -> dict[str, Any]:
+def _facts(subject: Subject, plan: Plan, findings: list[Finding]) -> Json:
     return {
-        "prepared": made.notes,
-        "data_name": made.images.name,
-        "images": len(made.images),
-        "rows_per_image": plan.rows_per_image(len(made.systems)),
-        "class_names": list(made.images.classes),
-        "lattice": made.images.lattice,
-        "classes": made.classes,
+        "prepared": subject.notes,
+        "data_name": subject.images.name,
+        "images": len(subject.images),
+        "rows_per_image": plan.rows_per_image(len(subject.systems)),
+        "class_names": list(subject.images.classes),
+        "lattice": subject.images.lattice,
+        "classes": subject.classes,
         "worst_case_cost_per_image": plan.cost(),
         "checks": [asdict(f) for f in findings],
         "skipped": [asdict(s) for s in plan.skipped],
@@ -155,7 +172,7 @@ def _facts(made: Subject, plan: Plan, findings: list[Finding]) -> dict[str, Any]
                 }
                 for s in d.stages
             ]
-            for name, d in made.systems.items()
+            for name, d in subject.systems.items()
         },
         "attacks_resolved": {
             str(r.attack): {**vars(r.attack.method), **vars(r.attack.setting)} for r in plan.runs.values()

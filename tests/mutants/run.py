@@ -23,7 +23,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TABLE = Path(__file__).with_name("table.toml")
-SLOW = ("tests/evaluation/test_evaluate.py::test_kill_9_at_any_moment_then_the_same_command",)  # and of no use here
+SLOW = (  # and of no use here
+    "tests/evaluation/test_evaluate.py::test_kill_9_at_any_moment_then_the_same_command",
+    "tests/evaluation/test_evaluate.py::test_kill_9_at_50_random_moments",
+)
 TIMEOUT = 300  # seconds: a fault that makes an attack run on for ever is noticed, too
 
 

@@ -166,6 +166,15 @@ def check(
     return enrol
 
 
-def run_checks(context: Context, only: Sequence[str] | None = None) -> list[Finding]:
-    """Findings of all enrolled preflight checks (or of ``only`` these ids), in order of number."""
-    return [finding for c in in_order(Check) if only is None or c.id in only for finding in c.run(context)]
+def run_checks(
+    context: Context, only: Sequence[str] | None = None, say: Callable[[str], None] | None = None
+) -> list[Finding]:
+    """Findings of all enrolled preflight checks (or of ``only`` these ids), in order of number. ``say`` is told each before it runs."""
+    findings: list[Finding] = []
+    for c in in_order(Check):
+        if only is not None and c.id not in only:
+            continue
+        if say:
+            say(f"{c.id} {c.title}")
+        findings += c.run(context)
+    return findings

@@ -113,9 +113,6 @@ def evaluate(
     json_out: Json = False,
 ) -> None:
     """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page."""
-    from sparring.conduct import evaluate as run
-    from sparring.evaluation.plan.spec import EvaluationSpec
-
     if html and not out:
         raise SparringError("--html needs --out DIR: the page is made from the run folder")
     fields = {
@@ -141,10 +138,13 @@ def evaluate(
         raise SparringError("no model is given: sparring evaluate MODEL --data DATA, or --config FILE")
     if config is None and "data" not in said:
         raise SparringError("no images are given: --data DATA, or --config FILE")
-    spec = EvaluationSpec.read(config, **said) if config else EvaluationSpec.of(**said)
-    if save_config:
-        spec.save(save_config)
     with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
+        from sparring.conduct import evaluate as run
+        from sparring.evaluation.plan.spec import EvaluationSpec
+
+        spec = EvaluationSpec.read(config, **said) if config else EvaluationSpec.of(**said)
+        if save_config:
+            spec.save(save_config)
         result = run(spec, out=out, slots=slots, device=device, dry_run=dry_run, progress=bar)
     if html and out and not dry_run:
         from sparring.report.page import write_report
@@ -182,9 +182,13 @@ def doctor(
     from sparring.report.terminal import draw_table
     from sparring.subject import Subject
 
-    made = Subject.of(model, data, many(defense), limit=limit, skip_bad=skip_bad)
-    attacks = with_budgets([make_attack(a) for a in many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
-    findings = run_checks(Context.of(made, attacks, "quick", expect_clean, seed))
+    with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
+        bar(0, 1, "loading the model and the images")
+        made = Subject.of(model, data, many(defense), limit=limit, skip_bad=skip_bad)
+        attacks = with_budgets([make_attack(a) for a in many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
+        findings = run_checks(
+            Context.of(made, attacks, "quick", expect_clean, seed), say=lambda text: bar(0, 1, f"checking: {text}")
+        )
     emit([vars(f) for f in findings], draw_table(findings_table(findings)), json_out)
     failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]
     if failed:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -17,7 +20,6 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from sparring.core.spec import ball, split
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # what is printed brings torch with it; a command's help does
     from sparring.evaluation.results.load import Evaluation
 
 WIDTH = 180
+TICK = 0.2  # seconds between two looks at how far a job is
 
 
 def many(values: list[str] | None) -> list[str]:
@@ -41,53 +44,101 @@ def console() -> Console:
 
 
 class Bar:
-    """A progress bar with ETA on stderr, shown once a job has lasted a second; callable as progress(done, total,
-    text).
+    """Progress on stderr from the first second of a job on, with the time that is left; callable as progress(done, total, text).
 
-    Not a terminal: a plain line every half minute instead.
+    A terminal shows a bar. Elsewhere plain lines say what begins, the first estimate after ten seconds, then one every half minute.
+    ``done`` 0 of ``total`` 1 is a step that nobody can measure: its text is all that is said. The estimate is at most what is said, as
+    long as the job's own total is; it counts from the first measured step on, not from the start of the process.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet, self.start, self.said = quiet, time.monotonic(), time.monotonic()
+    def __init__(self, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self.quiet, self.clock, self.start = quiet, clock, clock()
         self.console = Console(stderr=True)
         columns = (
             BarColumn(24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.description}"),
         )
         self.progress = Progress(*columns, console=self.console, transient=True)
         self.task: TaskID | None = None
+        self.now = (0, 1, "starting")  # done, total, text
+        self.first: tuple[float, int] | None = None  # when the first measured step was, and what was done then
+        self.last = (0.0, 0)  # when more was done for the last time, and what was done then
+        self.said: tuple[float, str] | None = None  # when a line was printed, and what it was about
+        self.estimated = False
+        self.ended = Event()
+        self.ticker = Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Bar:
+        if not self.quiet:
+            self.ticker.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.ended.set()
+        if self.ticker.is_alive():
+            self.ticker.join()
         if self.task is not None:
             self.progress.stop()
 
     def __call__(self, done: int, total: int, text: str) -> None:
-        now = time.monotonic()
-        if self.quiet or now - self.start < 1:
+        self.now = (done, total, text)
+        if self.first is None and (done, total) != (0, 1):
+            self.first = (self.clock(), done)
+        if done != self.last[1]:
+            self.last = (self.clock(), done)
+
+    def _tick(self) -> None:
+        while not self.ended.wait(TICK):
+            with suppress(OSError, ValueError):  # nobody listens any more
+                self.show()
+
+    def show(self) -> None:
+        """Draw the bar, or print the line that is due, if one is."""
+        now, (done, total, text) = self.clock(), self.now
+        if now - self.start < 1:
             return
-        if not self.console.is_terminal:
-            if now - self.said > 30:
-                left = (now - self.start) * (total - done) / max(1, done)
-                print(
-                    f"{100 * done / max(1, total):.0f} % done, about {left:.0f} s left: {text}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                self.said = now
-            return
-        if self.task is None:
-            self.progress.start()
-            self.task = self.progress.add_task(text, total=total)
-        self.progress.update(self.task, completed=done, total=total, description=text)
+        left = self.left(now)
+        if self.console.is_terminal:
+            if self.task is None:
+                self.progress.start()
+                self.task = self.progress.add_task(text, total=None, left="")
+            measured = total if self.first else None
+            self.progress.update(self.task, completed=done, total=measured, description=text, left=left)
+        elif self.first is None:
+            if self.said is None or self.said[1] != text:
+                self._line(now, text, text)
+        elif self.said is None or self.said[1] != "measured":
+            self._line(now, f"begins: {text}", "measured")
+        elif now - self.said[0] > (30 if self.estimated else 10):
+            self.estimated = True
+            self._line(now, f"{100 * done / max(1, total):.0f} % done{left and f', {left}'}: {text}", "measured")
+
+    def left(self, now: float) -> str:
+        """The time that is left, in words, or "" as long as nobody knows: before a step was measured, and while one takes longer than
+        all was thought to take.
+        """
+        (_, total, _), (began, before), (last, done) = self.now, self.first or (now, 0), self.last
+        if done <= before or last <= began:
+            return ""
+        # a long step says nothing until it is done: it is no slowness of those before it
+        seconds = (last - began) * max(0, total - done) / (done - before) - (now - last)
+        return f"at most {duration(seconds)} left" if seconds >= 0 else ""
+
+    def _line(self, now: float, line: str, about: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        self.said = (now, about)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that one reads."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def emit(content: object, table: RenderableType, as_json: bool) -> None:
@@ -128,6 +179,8 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
     if result.plan is not None:
         _print_plan(result.plan, as_json)
         return
+    for line in result.damaged:
+        print(f"warning: {result.folder}: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps(result.json(), indent=2))
         return

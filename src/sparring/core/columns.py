@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+Json = dict[str, Any]  # a table of plain values, as JSON holds it
 Kind = Literal["text", "int", "float", "bool"]
 STOPS = (
     "steps",

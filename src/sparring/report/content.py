@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from sparring.core.columns import Json
 from sparring.core.registry import SECTIONS
 from sparring.evaluation.results.load import Evaluation
 
@@ -90,7 +91,7 @@ class Section:
     title: str
     items: tuple[Item, ...]
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """Plain values."""
         return asdict(self)
 
@@ -100,7 +101,7 @@ class Evaluated:
     """What a section is made from: a run folder's name, its record (run.json) and what came out."""
 
     folder: str
-    record: Mapping[str, Any]
+    record: Json
     evaluation: Evaluation
 
 

@@ -59,7 +59,7 @@ def eps_curves(results: Sequence[ClosedResult]) -> list[tuple[str, str]]:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    found = []
+    curves = []
     for norm in dict.fromkeys(r.norm for r in results):
         lines: dict[tuple[str, str], list[ClosedResult]] = {}
         for r in results:
@@ -103,5 +103,5 @@ def eps_curves(results: Sequence[ClosedResult]) -> list[tuple[str, str]]:
         figure.savefig(buffer, format="svg", bbox_inches="tight")
         plt.close(figure)
         svg = buffer.getvalue()
-        found.append((norm, svg[svg.index("<svg") :]))
-    return found
+        curves.append((norm, svg[svg.index("<svg") :]))
+    return curves

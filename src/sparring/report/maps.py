@@ -29,25 +29,25 @@ def draw(panel: Panel, path: str | Path) -> list[Path]:
     return files
 
 
-def map_figure(found: Map) -> Figure:
+def map_figure(map: Map) -> Figure:
     """(H,W) values with a color bar, or (H,W) labels with one color each."""
     figure = Figure(figsize=(4.6, 4.0), layout="constrained")
     axes = figure.subplots()
-    labels = found.kind == "labels"
-    across, down = found.extent or (0, 0)
+    labels = map.kind == "labels"
+    across, down = map.extent or (0, 0)
     shown = axes.imshow(
-        found.values.detach().cpu().numpy(),
+        map.values.detach().cpu().numpy(),
         cmap="tab10" if labels else "viridis",
         vmin=0 if labels else None,
         vmax=9 if labels else None,
-        extent=(-across, across, down, -down) if found.extent else None,
+        extent=(-across, across, down, -down) if map.extent else None,
         interpolation="nearest",
         aspect="auto",
     )
     figure.colorbar(shown, ax=axes, shrink=0.85)
-    axes.set_title(found.title, fontsize=9)
-    axes.set_xlabel(found.x, fontsize=8)
-    axes.set_ylabel(found.y, fontsize=8)
+    axes.set_title(map.title, fontsize=9)
+    axes.set_xlabel(map.x, fontsize=8)
+    axes.set_ylabel(map.y, fontsize=8)
     axes.tick_params(labelsize=7)
     return figure
 

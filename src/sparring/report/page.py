@@ -8,7 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from sparring.evaluation.records.files import read_run, write_text
+from sparring.evaluation.records.files import read_run
+from sparring.evaluation.records.seal import write_text
 from sparring.evaluation.results.load import load_evaluation
 from sparring.report.content import Evaluated, sections_of
 

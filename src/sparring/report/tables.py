@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
+from sparring.core.columns import Json
 from sparring.core.spec import ball
 from sparring.evaluation.results.metrics.base import MetricResult
 from sparring.report.content import Table, row
@@ -37,7 +37,7 @@ def _said(value: float, as_percent: bool) -> str:
     return "n/a" if math.isnan(value) else f"{100 * value:.1f} %" if as_percent else f"{value:.3g}"
 
 
-def images_table(summary: dict[str, Any]) -> Table:
+def images_table(summary: Json) -> Table:
     """Saved adversarial images: norms and the labels of the reloaded tensor and PNG."""
     title = (
         f"{summary['attack']} on {summary['model']} behind {summary['defense']}: clean {percent(summary['clean_accuracy'])} %, attacked "

@@ -30,7 +30,7 @@ def some(shape: Shape = (3, 8, 8), count: int = 4) -> Tensor:
 class DefenseContract:
     """What every defense does, by its spec text. Subclass it and parametrize ``spec``.
 
-    ``shapes``: images (C,H,W) that it takes; leave those out that the defense is not made for.
+    ``shapes``: images (C,H,W) that it takes; leave those out that the defense is not config for.
     """
 
     kind: ClassVar[str] = "defenses"
@@ -38,8 +38,8 @@ class DefenseContract:
 
     def test_it_is_declared(self, spec: str) -> None:
         """Its text round trips, its docstring is there, and every stage says why its backward is right."""
-        made = defense(spec)
-        assert defense(str(made)) == made
+        config = defense(spec)
+        assert defense(str(config)) == config
         assert all(DEFENSES[parse(part).name].__doc__ for part in split(spec, "+"))
         for stage in installed(spec).stages:
             assert stage.name

@@ -72,7 +72,7 @@ def ring_results(
         classes=CLASSES,
         values=images.x[0].numel(),
     )
-    Ring(subject, plan, Store(folder, {}), 64, 128, None).run()
+    Ring(subject, plan, Store(folder, {}), 64, 128, None).go()
     rows = RowTable(read_rows(folder), threats={t: threat(t).facts() for t in threats})
     return all_cells(rows), all_closed(rows)
 

@@ -17,6 +17,7 @@ from sparring.core.registry import suggest
 from sparring.core.spec import PYTHON, number
 from sparring.defenses.base import name_of
 from sparring.evaluation.plan.tiers import TIERS
+from sparring.evaluation.records.seal import write_text
 
 BLOCK = 256  # images that are attacked, judged and stored together
 LISTS = ("defenses", "threats", "attacks", "eps", "sources")
@@ -94,8 +95,7 @@ class EvaluationSpec:
         content = {k: list(v) if isinstance(v, tuple) else v for k, v in self.passed().items() if v is not None}
         lines = [f"{k} = {json.dumps(v)}" for k, v in content.items()]  # JSON of these values is TOML too
         text = json.dumps(content, indent=2) if _is_json(file) else "\n".join(lines)
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        Path(file).write_text(text + "\n")
+        write_text(Path(file), text + "\n")
 
     @classmethod
     def read(cls, file: str | Path, **given: Any) -> EvaluationSpec:

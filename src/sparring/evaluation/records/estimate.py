@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from sparring.core.columns import Json
 from sparring.evaluation.records.files import json_safe
 
 
@@ -39,6 +39,6 @@ class Estimate:
         """The distinct runs."""
         return {run for cell in self.cells for run in cell.runs}
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """Plain values."""
         return json_safe(asdict(self))

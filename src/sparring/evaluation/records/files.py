@@ -1,69 +1,179 @@
-"""The files of a run folder, read, and how they are written: whole or not at all."""
+"""The files of a run folder, read: each is what was written, or it is named as damaged."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import safe_open
+from safetensors.torch import load
 from torch import Tensor
 
-from sparring.core.columns import ROW
+from sparring.core.columns import ROW, Json
 from sparring.core.errors import SparringError
+from sparring.evaluation.records.seal import BLANK, Damaged, Unreadable, read_sealed, seal_of
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
+NOTE = "sparring"  # the key of a file's metadata under which it says what it is
+NEEDED = ("identity", "environment", "images", "complete", "checks")
+DECIDED = ("tier", "defenses", "threats", "attacks", "model", "seed", "weights", "data")
+PICTURED = ("defense", "threat", "attack", "run", "images")
+
+
+def note(folder: Path, file: Path, **facts: Any) -> str:
+    """What a file says of itself: its place in the run folder, ``facts``, and (once it is sealed) its checksum."""
+    return json.dumps({"place": str(file.relative_to(folder).with_suffix("")), **facts, "checksum": BLANK})
+
+
+def noted(metadata: Mapping[str, str], folder: Path, file: Path, identity: str = "") -> Json:
+    """What a file says of itself, or {} of earlier editions' files. Raises Damaged if it was written as another file, or for a run
+    other than ``identity``: a copy is not counted twice, and never in another run.
+    """
+    facts = json.loads(metadata.get(NOTE, "{}"))
+    if facts and facts["place"] != str(file.relative_to(folder).with_suffix("")):
+        raise Damaged(f"it was written as {facts['place']}")
+    if identity and facts.get("identity", identity) != identity:
+        raise Damaged("it belongs to another run")
+    return facts
+
+
+def hash_of(identity: Json) -> str:
+    """sha256 of what decides a run's answers."""
+    return hashlib.sha256(json.dumps(json_safe(identity), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def read_rows(folder: str | Path) -> pa.Table:
-    """All rows of a run folder, in a fixed order; raises SparringError if there are none."""
-    files = sorted(Path(folder).glob("rows/*/*.parquet"))
+    """All rows of a run folder, in a fixed order; raises SparringError if there are none, or if a file of them is damaged."""
+    record = read_run(folder) if (Path(folder) / "run.json").exists() else {}
+    table, damaged = scan_rows(folder, record)
+    if damaged:
+        raise SparringError(f"{Path(folder) / damaged[0]}; the same command with the same --out makes it anew")
+    return table
+
+
+def scan_rows(folder: str | Path, record: Json) -> tuple[pa.Table, list[str]]:
+    """All whole rows of a run folder with record ``record`` (run.json), in a fixed order, and a line on each damaged file.
+
+    Raises SparringError if there are none at all.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("rows/*/*.parquet"))
     if not files:
         raise SparringError(f"{folder} holds no rows; is it a sparring run folder?")
-    return pa.concat_tables([pq.read_table(f, schema=SCHEMA) for f in files])
+    identity = hash_of(record["identity"]) if record else ""
+    tables, damaged = [SCHEMA.empty_table()], []
+    for file in files:
+        try:
+            table = read_block(folder, file, "checksum" in record, identity)[0]
+        except Damaged as why:
+            damaged.append(_line(folder, file, why))
+        else:
+            tables.append(table)
+    return pa.concat_tables(tables), damaged
 
 
-def read_pictures(folder: str | Path) -> list[tuple[dict[str, str], dict[str, Tensor]]]:
-    """(what it is, tensors clean / adversarial / defended) of every stored example."""
-    found = []
-    for file in sorted(Path(folder).glob("pictures/*.safetensors")):
-        with safe_open(file, "pt") as content:
-            found.append((content.metadata(), {k: content.get_tensor(k) for k in content.keys()}))  # noqa: SIM118
-    return found
-
-
-def read_run(folder: str | Path) -> dict[str, Any]:
-    """run.json of a run folder."""
-    file = Path(folder) / "run.json"
-    if not file.exists():
-        raise SparringError(f"{folder} holds no run.json; is it a sparring run folder?")
+def read_block(folder: Path, file: Path, sealed: bool, identity: str = "") -> tuple[pa.Table, Json]:
+    """The rows of one file and what it says of itself; raises Damaged."""
+    content = read_sealed(file, sealed)
+    if content is None:
+        raise Damaged("it is gone")
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise SparringError(f"{file} is damaged ({error}); delete it to start over") from None
+        table = pq.read_table(pa.BufferReader(content), schema=SCHEMA)
+        metadata = {
+            k.decode(): v.decode() for k, v in (pq.read_schema(pa.BufferReader(content)).metadata or {}).items()
+        }
+        return table.replace_schema_metadata(None), noted(metadata, folder, file, identity)
+    except Damaged:
+        raise
+    except Exception as error:  # whatever a reader says of bytes that are none of its format
+        raise Damaged(f"it is no table of rows ({_first(error)})") from None
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text file atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial(file).write_text(text)
-    partial(file).replace(file)
+def read_tensors(
+    folder: Path, file: Path, sealed: bool, identity: str = ""
+) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """The tensors of one safetensors file and its metadata, or None where there is none; raises Damaged."""
+    content = read_sealed(file, sealed)
+    if content is None:
+        return None
+    try:
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        noted(metadata, folder, file, identity)
+        return load(content), metadata
+    except Damaged:
+        raise
+    except Exception as error:
+        raise Damaged(f"it holds no tensors ({_first(error)})") from None
 
 
-def is_partial(file: Path) -> bool:
-    """Is it what a process left that was killed while it wrote?"""
-    return file.name.startswith(".") and file.suffix == ".partial"
+Pictures = list[tuple[dict[str, str], dict[str, Tensor]]]
 
 
-def partial(file: Path) -> Path:
-    """Where a process writes before it renames."""
-    return file.with_name(f".{file.name}.{os.getpid()}.partial")
+def scan_pictures(folder: str | Path, record: Json) -> tuple[Pictures, list[str]]:
+    """(what it is, tensors clean / adversarial / defended) of every whole stored example, and a line on each damaged file."""
+    pictures: Pictures = []
+    folder, damaged = Path(folder), []
+    for file in sorted(folder.glob("pictures/*.safetensors")):
+        try:
+            content = read_tensors(folder, file, "checksum" in record, hash_of(record["identity"]))
+            if content is None:
+                continue
+            tensors, about = content
+            if not {"clean", "adversarial", "defended"} <= set(tensors) or not set(PICTURED) <= set(about):
+                raise Damaged("it holds no example")
+        except Damaged as why:
+            damaged.append(_line(folder, file, why))
+        else:
+            pictures.append((about, tensors))
+    return pictures, damaged
+
+
+def read_run(folder: str | Path) -> Json:
+    """run.json of a run folder; raises SparringError if there is none or it is damaged."""
+    file = Path(folder) / "run.json"
+    try:
+        record = parse_run(file)
+    except Unreadable as why:
+        raise SparringError(f"{file} cannot be read ({why}); make it readable, or move it away") from None
+    except Damaged as why:
+        raise SparringError(f"{file} is damaged ({why}); the same command with the same --out writes it anew") from None
+    if record is None:
+        raise SparringError(f"{folder} holds no run.json; is it a sparring run folder?")
+    return record
+
+
+def parse_run(file: Path) -> Json | None:
+    """The content of a run.json, or None where there is none; raises Damaged."""
+    content = read_sealed(file, sealed=False)
+    if content is None:
+        return None
+    try:
+        record = json.loads(content)
+    except ValueError as error:
+        raise Damaged(_first(error)) from None
+    if not isinstance(record, dict):
+        raise Damaged("it holds no record")
+    whole = isinstance(record.get("identity"), dict) and isinstance(record.get("environment"), dict)
+    lacks = [k for k in NEEDED if k not in record] + [k for k in DECIDED if whole and k not in record["identity"]]
+    if lacks or not whole:
+        raise Damaged(f"it lacks {', '.join(lacks) or 'what was run'}")
+    if ("format" in record or "checksum" in record) and not seal_of(content):
+        raise Damaged("it has no checksum")
+    return record
+
+
+def _line(folder: Path, file: Path, why: Damaged) -> str:
+    return f"{file.relative_to(folder)} is {'unreadable' if isinstance(why, Unreadable) else 'damaged'}: {why}"
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

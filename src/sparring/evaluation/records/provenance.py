@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from sparring.core.columns import Json
 from sparring.core.spec import parse
 from sparring.version import __version__
 
@@ -45,26 +44,26 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
-def made_by(record: Mapping[str, Any]) -> str:
+def made_by(record: Json) -> str:
     """Which code made a run, in words, or "" where it is the code that asks."""
     if record["identity"].get("code") == code_hash():
         return ""
     return f"made by other code than this (sparring {record['environment']['sparring']}; this is {__version__})"
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Json:
     """Versions, machine, threads: what a reader needs to judge whether a number would come out again."""
-    found = {}
+    packages = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
             continue
     return {
         "sparring": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": found,
+        "packages": packages,
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
@@ -90,7 +89,7 @@ FIRST_EDITION = {
 }
 
 
-def threat_facts(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def threat_facts(record: Json) -> dict[str, Json]:
     """Facts of a run's threats by their text, see ``results.ThreatFacts``; older folders get those of their time."""
     if "threats" in record:
         return record["threats"]

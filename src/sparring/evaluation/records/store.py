@@ -1,24 +1,50 @@
-"""A run folder: ``run.json`` (provenance), ``points/`` (adversarial images), ``rows/`` (typed Parquet), written
-atomically.
+"""A run folder: ``run.json`` (provenance), ``points/`` (adversarial images), ``rows/`` (typed Parquet), each file written by one rename.
 
-A file that exists is complete; resume means skipping it. A folder that belongs to another configuration is refused.
+A file whose checksum is right is complete; resume means skipping it. One that is damaged is made anew. A folder that belongs to another
+configuration is refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from sparring.core.columns import Json
 from sparring.core.errors import SparringError
-from sparring.evaluation.records.files import SCHEMA, is_partial, partial, read_run, to_json, write_text
+from sparring.evaluation.records.files import (
+    NOTE,
+    SCHEMA,
+    hash_of,
+    note,
+    parse_run,
+    read_block,
+    read_tensors,
+    to_json,
+)
+from sparring.evaluation.records.folder import OURS
 from sparring.evaluation.records.provenance import environment, made_by
+from sparring.evaluation.records.seal import (
+    BLANK,
+    MARK,
+    RESUMES,
+    Damaged,
+    Unreadable,
+    explained,
+    is_partial,
+    seal,
+    seal_of,
+    write_whole,
+)
+
+LOST = "damaged"  # in the place of a checksum: equal to none
+FORMAT = 2  # of a folder: from 2 on every file holds its checksum
 
 
 class Store:
@@ -26,66 +52,163 @@ class Store:
     field.
     """
 
-    def __init__(self, folder: str | Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | Path, identity: Json) -> None:
         self.folder = Path(folder)
         self.identity = json.loads(to_json(identity))
+        self.hash = hash_of(self.identity)
+        self._seals: dict[Path, str] = {}  # of points that were read or written
+        self._made_of: dict[Path, dict[str, str]] = {}  # of rows that were read or written: the seals of their points
         file = self.folder / "run.json"
-        if self.folder.exists() and not self.folder.is_dir():
-            raise SparringError(f"output {self.folder} is a file; choose a folder")
-        if file.exists():
-            before = read_run(self.folder).get("identity", {})
-            changed = [k for k in {**before, **self.identity} if before.get(k) != self.identity.get(k)]
-            if changed == ["code"]:
-                raise SparringError(
-                    f"output folder {self.folder} was {made_by(read_run(self.folder))}: it can be reported, not resumed; choose another --out"
-                )
-            if changed == ["own_code"]:
-                raise SparringError(
-                    f"output folder {self.folder} was made before your own code (plug-in, class, function) changed: it can be reported, not resumed; choose another --out"
-                )
-            if changed:
-                raise SparringError(
-                    f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}); choose another --out"
-                )
-        elif self.folder.exists() and not all(is_partial(f) for f in self.folder.iterdir()):
+        try:
+            record = parse_run(file)
+        except Unreadable as why:
+            raise self._unreadable(file, why) from None
+        except Damaged as why:
+            self._adopt(f"{file} is damaged ({why})")
+            with explained(file):
+                file.replace(file.with_name("run.json.damaged"))
+            self._say(f"{file} is damaged ({why}) and is written anew; what was there is kept in run.json.damaged")
+            record = None
+        else:
+            if record is None and self.folder.exists():
+                self._adopt(f"output folder {folder} has no run.json")
+        if record:
+            self._same(record)
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _same(self, record: Json) -> None:
+        """Raises SparringError if the folder's record is that of another configuration."""
+        before = record.get("identity", {})
+        changed = [k for k in {**before, **self.identity} if before.get(k) != self.identity.get(k)]
+        if changed == ["code"]:
             raise SparringError(
-                f"output folder {self.folder} is not empty and is no sparring run; choose another --out"
+                f"output folder {self.folder} was {made_by(record)}: it can be reported, not resumed; choose another --out"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if changed == ["own_code"]:
+            raise SparringError(
+                f"output folder {self.folder} was made before your own code (plug-in, class, function) changed: it can be reported, not resumed; choose another --out"
+            )
+        if changed:
+            raise SparringError(
+                f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}); choose another --out"
+            )
+
+    def _adopt(self, fault: str) -> None:
+        """Raises SparringError unless all that a folder without a readable record holds is of this configuration, as its rows say."""
+        foreign = [f.name for f in self.folder.iterdir() if f.name not in OURS and not is_partial(f)]
+        if foreign:
+            raise SparringError(
+                f"{fault}, and {foreign[0]} is none of a sparring run's files; move it away, or choose another --out"
+            )
+        for file in sorted(self.folder.glob("rows/*/*.parquet")):
+            try:
+                said = read_block(self.folder, file, False)[1].get("identity")
+            except Damaged:
+                continue
+            if said != self.hash:
+                raise SparringError(f"{fault}, and its rows are of another configuration; choose another --out")
 
     def write_run(self, **content: Any) -> None:
         """Write run.json: identity, environment and ``content``."""
         record = {"identity": self.identity, "environment": environment(), **content}
-        write_text(self.folder / "run.json", to_json(record, indent=2) + "\n")
+        text = to_json({**record, "format": FORMAT, "checksum": BLANK}, indent=2) + "\n"
+        self._write(self.folder / "run.json", text.encode())
 
     def points(self, run: str, block: str) -> dict[str, Tensor] | None:
-        """The stored points of a block, or None."""
-        file = self.folder / "points" / run / f"{block}.safetensors"
-        return load_file(file) if file.exists() else None
+        """The stored points of a block, or None where there are none or they are damaged."""
+        content = self._tensors(self._points(run, block))
+        return content and content[0]
 
     def put_points(self, run: str, block: str, tensors: dict[str, Tensor]) -> None:
-        file = self.folder / "points" / run / f"{block}.safetensors"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial(file))
-        partial(file).replace(file)
+        """Store the points of a block."""
+        file = self._points(run, block)
+        self._seals[file] = self._save(file, tensors, {NOTE: note(self.folder, file)})
 
-    def put_pictures(self, cell: str, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-        """Example images of a cell with a text record of what they are."""
-        file = self.folder / "pictures" / f"{cell}.safetensors"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial(file), metadata=about)
-        partial(file).replace(file)
+    def has_pictures(self, cell: str, run: str, block: str) -> bool:
+        """Is there a whole file of examples of a cell, made of the points that are stored now?"""
+        content = self._tensors(self._pictures(cell))
+        seal = self._seal(self._points(run, block))
+        return content is not None and seal in ("", json.loads(content[1][NOTE])["points"][run])
+
+    def put_pictures(self, cell: str, tensors: dict[str, Tensor], about: dict[str, str], run: str, block: str) -> None:
+        """Example images of a cell with a text record of what they are, made of a run's stored points of a block."""
+        file, points = self._pictures(cell), {run: self._seal(self._points(run, block))}
+        self._save(file, tensors, {**about, NOTE: note(self.folder, file, identity=self.hash, points=points)})
 
     def has_rows(self, cell: str, block: str) -> bool:
-        return self._rows(cell, block).exists()
-
-    def put_rows(self, cell: str, block: str, columns: dict[str, Any]) -> None:
+        """Are there whole rows of a block, judged on the points that are stored now? Points that are gone are not needed, damaged ones
+        are made anew with all that was made of them.
+        """
         file = self._rows(cell, block)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if file not in self._made_of:
+            try:
+                self._made_of[file] = read_block(self.folder, file, True, self.hash)[1]["points"]
+            except Unreadable as why:
+                raise self._unreadable(file, why) from None
+            except Damaged as why:
+                if file.exists():
+                    self._say(f"{file} is damaged ({why}) and is made anew")
+                return False
+        stored = {run: self._seal(self._points(run, block)) for run in self._made_of[file]}
+        return all(stored[run] in ("", seal) for run, seal in self._made_of[file].items())
+
+    def put_rows(self, cell: str, block: str, columns: Json, runs: tuple[str, ...] = ()) -> None:
+        """Store the rows of a block, judged on the stored points of ``runs``."""
+        file = self._rows(cell, block)
         made_by = {**environment(), "code": self.identity.get("code")}  # stays with the block, whoever resumes the run
-        schema = SCHEMA.with_metadata({"made_by": json.dumps(made_by)})
-        pq.write_table(pa.table(columns, schema=schema), partial(file))
-        partial(file).replace(file)
+        points = {run: self._seal(self._points(run, block)) for run in runs}
+        facts = note(self.folder, file, identity=self.hash, points=points)
+        schema = SCHEMA.with_metadata({"made_by": json.dumps(made_by), NOTE: facts})
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns, schema=schema), buffer)
+        self._write(file, seal(buffer.getvalue().to_pybytes()), sealed=True)
+        self._made_of[file] = points
+
+    def _tensors(self, file: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        try:
+            return read_tensors(self.folder, file, True, self.hash)
+        except Unreadable as why:
+            raise self._unreadable(file, why) from None
+        except Damaged as why:
+            self._say(f"{file} is damaged ({why}) and is made anew")
+            with explained(file):
+                file.unlink()
+            self._seals[file] = LOST
+            return None
+
+    def _save(self, file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+        content = seal(save({k: v.contiguous() for k, v in tensors.items()}, metadata=metadata))
+        self._write(file, content, sealed=True)
+        return seal_of(content)
+
+    def _write(self, file: Path, content: bytes, sealed: bool = False) -> None:
+        if not self.folder.is_dir():
+            raise SparringError(
+                f"cannot write {file}: {self.folder} vanished while it was being written; bring it back, {RESUMES}"
+            )
+        write_whole(file, content if sealed else seal(content))
+
+    def _seal(self, file: Path) -> str:
+        """The checksum of stored points, "" where there are none, or LOST where they are damaged."""
+        if file not in self._seals:
+            content = self._tensors(file)
+            if content is not None:
+                self._seals[file] = json.loads(content[1][NOTE])["checksum"].removeprefix(MARK)
+        return self._seals.setdefault(file, "")
+
+    def _unreadable(self, file: Path, why: Unreadable) -> SparringError:
+        return SparringError(f"{file} cannot be read: {why}; make it readable or move it away, {RESUMES}")
+
+    @staticmethod
+    def _say(text: str) -> None:
+        warnings.warn(text, stacklevel=4)
+
+    def _points(self, run: str, block: str) -> Path:
+        return self.folder / "points" / run / f"{block}.safetensors"
+
+    def _pictures(self, cell: str) -> Path:
+        return self.folder / "pictures" / f"{cell}.safetensors"
 
     def _rows(self, cell: str, block: str) -> Path:
         return self.folder / "rows" / cell / f"{block}.parquet"

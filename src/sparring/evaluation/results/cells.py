@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from sparring.core.columns import Json
 from sparring.evaluation.results.stats import rate_interval
 from sparring.evaluation.results.table import CLEAN, RowTable, plain
 
@@ -38,7 +38,7 @@ class CellResult:
     median_norm: float
     judge_draws: int
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """Plain values; infinities and nan as strings or null."""
         return {k: plain(v) for k, v in asdict(self).items()}
 
@@ -46,8 +46,8 @@ class CellResult:
 def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
     """(defense, threat, attack, norm, eps) of all attacked cells, in the order the user gave them."""
     keys = zip(*(rows[c] for c in ("defense", "threat", "attack", "norm", "eps")), strict=True)
-    found = [k for k in dict.fromkeys(keys) if k[1] != CLEAN]
-    return sorted(found, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
+    attacked = [k for k in dict.fromkeys(keys) if k[1] != CLEAN]
+    return sorted(attacked, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ def attacked_right(rows: RowTable, defense: str, threat: str, attack: str) -> np
 
 def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
     """A cell's number from its own points only."""
-    found = candidates(rows, defense, threat, attack)
-    mask, random = found.attacked, found.random
+    chosen = candidates(rows, defense, threat, attack)
+    mask, random = chosen.attacked, chosen.random
     at = int(np.flatnonzero(mask)[0])
     clean = rows.pick(rows.clean(defense))
-    picked = rows.pick(found.pool, found.averaged)
-    interval = rate_interval(picked.p, picked.first, random or found.averaged)
+    picked = rows.pick(chosen.pool, chosen.averaged)
+    interval = rate_interval(picked.p, picked.first, random or chosen.averaged)
     fooled = rows["source_fooled"][mask]
     reached = rows[rows["norm"][at]][mask & rows["source_fooled"]]
     distances = reached[reached > 0]  # an image that is wrong when clean is no distance away from an error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 
+from sparring.core.columns import Json
 from sparring.core.geometry import Norm, slack
 from sparring.core.spec import ball
 from sparring.evaluation.results.cells import cell_keys
@@ -42,7 +43,7 @@ class ClosedResult:
     undefended: float
     dominates: int
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         return {k: plain(v) for k, v in asdict(self).items()}
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sparring.core.columns import Json
+from sparring.core.errors import SparringError
 from sparring.evaluation.records.estimate import Estimate
-from sparring.evaluation.records.files import read_rows, read_run
+from sparring.evaluation.records.files import read_run, scan_pictures, scan_rows
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.provenance import made_by, threat_facts
 from sparring.evaluation.results.cells import CellResult, all_cells
@@ -23,7 +25,8 @@ from sparring.evaluation.results.table import RowTable
 class Evaluation:
     """What came out: results, findings and the folder they are kept in. ``prepared``: what was done to each network before it was
     attacked, by defense. ``missing``: what an interrupted run lacks, or ""; then the numbers are over the images that every cell has, and
-    there is no headline. ``made_by``: that other code made the rows, or "". ``plan``: of a dry run only."""
+    there is no headline. ``damaged``: a line on each file that is not what was written, which
+    no number counts. ``made_by``: that other code made the rows, or "". ``plan``: of a dry run only."""
 
     cells: list[CellResult]
     closed: list[ClosedResult]
@@ -34,6 +37,7 @@ class Evaluation:
     missing: str = ""
     made_by: str = ""
     plan: Estimate | None = None
+    damaged: tuple[str, ...] = ()
 
     @property
     def headlines(self) -> list[str]:
@@ -47,56 +51,86 @@ class Evaluation:
             headline(r, self.tier) for r in chosen if r.defense != "none" or all(o.defense == "none" for o in chosen)
         ]
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         return {
             "cells": [c.json() for c in self.cells],
             "closed": [c.json() for c in self.closed],
             "checks": [asdict(f) for f in self.findings],
             "prepared": self.prepared,
             "missing": self.missing,
+            "damaged": list(self.damaged),
             "made_by": self.made_by,
         }
 
 
 def load_evaluation(folder: str | Path) -> Evaluation:
-    """An ``Evaluation`` from a run folder: all numbers are computed anew from its rows, over the images that every cell has."""
+    """An ``Evaluation`` from a run folder: all numbers are computed anew from its rows, over the images that every cell has. Files that
+    are damaged are named and not counted. Raises SparringError if run.json is missing or damaged, or there are no rows.
+    """
     record = read_run(folder)
-    rows, missing = whole_rows(folder, record)
-    findings = [
-        Finding(**{**f, "value": float(f["value"]), "threshold": float(f["threshold"])}) for f in record["checks"]
-    ]
-    notes, tier = _notes(record), record["identity"]["tier"]
+    rows, missing, damaged = whole_rows(folder, record)
+    try:
+        findings = [
+            Finding(**{**f, "value": float(f["value"]), "threshold": float(f["threshold"])}) for f in record["checks"]
+        ]
+        notes, tier = _notes(record), record["identity"]["tier"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SparringError(f"{Path(folder) / 'run.json'} is damaged: {type(error).__name__} {error}") from None
     cells, closed = (all_cells(rows), all_closed(rows)) if rows.size else ([], [])
-    return Evaluation(cells, closed, findings, Path(folder), tier, notes, missing, made_by(record))
+    damaged += scan_pictures(folder, record)[1]
+    other = made_by(record)
+    return Evaluation(
+        cells, closed, findings, Path(folder), tier, notes, missing, made_by=other, damaged=tuple(damaged)
+    )
 
 
 def load_rows(folder: str | Path) -> RowTable:
-    """The judged rows of a run folder, over the images that every cell has: what metrics are asked of."""
-    return whole_rows(folder, read_run(folder))[0]
+    """The judged rows of a run folder, over the images that every cell has: what metrics are asked of. Warns if that is not all."""
+    rows, missing, _ = whole_rows(folder, read_run(folder))
+    if missing:
+        warnings.warn(f"{folder}: {missing}", stacklevel=2)
+    return rows
 
 
-def whole_rows(folder: str | Path, record: Mapping[str, Any]) -> tuple[RowTable, str]:
-    """The rows of a run folder with record ``record`` (run.json), over the images that every cell has, and what is missing, or ""."""
-    table, missing = whole_images(read_rows(folder), record)
+def whole_rows(folder: str | Path, record: Json) -> tuple[RowTable, str, list[str]]:
+    """The rows of a run folder with record ``record`` (run.json), over the images that every cell has; what is missing, or ""; and a
+    line on each damaged file of rows.
+    """
+    table, damaged = scan_rows(folder, record)
+    table, missing = whole_images(table, record)
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        missing = f"{damaged[0]}{more}; {missing or 'the same command with the same --out makes it anew'}"
     order = [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]]
-    return RowTable(table, order, threat_facts(record)), missing
+    return RowTable(table, order, threat_facts(record)), missing, damaged
 
 
-def _notes(record: dict[str, Any]) -> dict[str, str]:
+def _notes(record: Json) -> dict[str, str]:
     """What was prepared; older folders say it of the classifier alone."""
     return record["prepared"] if "prepared" in record else {"none": record["model_note"]}
 
 
-def whole_images(table: pa.Table, record: Mapping[str, Any]) -> tuple[pa.Table, str]:
+def whole_images(table: pa.Table, record: Json) -> tuple[pa.Table, str]:
     """The rows of those images that every cell has, and what is missing, in words, or "". An image without rows of some attack is
     neither robust nor broken: it does not count.
     """
     counts = table.group_by("image").aggregate([("run", "count")])
     # older folders do not say how many rows an image has: as many as there are different ones
     keys = ["defense", "threat", "attack", "view", "draw", "run"]
-    expected = record.get("rows_per_image") or table.group_by(keys).aggregate([]).num_rows
+    expected = record.get("rows_per_image") or table.group_by(keys).aggregate([]).num_rows + _cells_without_rows(
+        table, record
+    )
     whole = counts.filter(pc.field("run_count") >= expected)["image"]
     if len(whole) == record["images"] and record["complete"]:
         return table, ""
     missing = f"interrupted: {len(whole)} of {record['images']} images have been through every attack; the same command with the same --out resumes"
     return table.filter(pc.field("image").isin(pa.array(whole.to_pylist(), pa.string()))), missing
+
+
+def _cells_without_rows(table: pa.Table, record: Json) -> int:
+    """Cells of an older folder's record of which there is no row at all."""
+    identity, names = record["identity"], ("defense", "threat", "attack")
+    cells = set(itertools.product(*(identity[f"{name}s"] for name in names)))
+    skipped = {tuple(s[name] for name in names) for s in record["skipped"]} if "skipped" in record else cells
+    there = set(zip(*(table[name].to_pylist() for name in names), strict=True))
+    return len(cells - skipped - there)

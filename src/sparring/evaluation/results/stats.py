@@ -26,16 +26,16 @@ def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     """Two-sided Wilson interval of k of n: the error bar of tables. n = 0 gives [0,1]."""
     if n == 0:
         return Interval(0.0, 1.0, "wilson")
-    found = stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
-    return Interval(float(found.low), float(found.high), "wilson")
+    interval = stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
+    return Interval(float(interval.low), float(interval.high), "wilson")
 
 
 def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     """Two-sided exact interval of k of n."""
     if n == 0:
         return Interval(0.0, 1.0, "clopper-pearson")
-    found = stats.binomtest(k, n).proportion_ci(confidence, method="exact")
-    return Interval(float(found.low), float(found.high), "clopper-pearson")
+    interval = stats.binomtest(k, n).proportion_ci(confidence, method="exact")
+    return Interval(float(interval.low), float(interval.high), "clopper-pearson")
 
 
 def upper_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:

@@ -6,13 +6,14 @@ A row is one judged candidate of one image. The clean image is always a candidat
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 
 CLEAN = "clean"
@@ -31,7 +32,7 @@ class ThreatFacts:
     shows: str = ""
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> ThreatFacts:
+    def of(cls, facts: Json) -> ThreatFacts:
         return cls(**{**facts, "dominated": frozenset(facts["dominated"])})
 
 
@@ -59,7 +60,7 @@ class RowTable:
     of a threat; one without facts dominates nothing.
     """
 
-    def __init__(self, table: pa.Table, order: Sequence[str] = (), threats: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, table: pa.Table, order: Sequence[str] = (), threats: Json | None = None) -> None:
         self.threats = {text: ThreatFacts.of(facts) for text, facts in (threats or {}).items()}
         self.rank = {text: i for i, text in enumerate(order)}
         self.columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,11 +16,12 @@ from sparring.core.columns import OUTCOME, STOPS
 from sparring.core.geometry import NORMS, distance, within
 from sparring.core.noise import Noise
 from sparring.core.system import System
-from sparring.core.victim import Access
+from sparring.core.victim import Access, Goal
 from sparring.evaluation.plan.grid import Cell, Plan, Run
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.table import CLEAN
 from sparring.evaluation.run.lattice import lattice_points, truncate
+from sparring.evaluation.run.pace import Pace, Progress
 from sparring.subject import Subject
 
 PICTURES = 6
@@ -34,43 +34,56 @@ class Ring:
 
     def __init__(
         self,
-        made: Subject,
+        subject: Subject,
         plan: Plan,
         store: Store,
         slots: int,
         block: int,
-        progress: Callable[[int, int, str], None] | None,
+        progress: Progress | None,
     ) -> None:
-        self.made, self.plan, self.store, self.slots, self.progress = made, plan, store, slots, progress
-        count = len(made.images)
+        self.subject, self.plan, self.store, self.slots = subject, plan, store, slots
+        count = len(subject.images)
         self.blocks = [slice(i, min(i + block, count)) for i in range(0, count, block)]
-        # progress is counted in network calls, so that the ETA is honest about expensive runs
-        self.weight = {r.id: max(1, sum(plan.cost_of(r))) for r in plan.runs.values()}
-        judged = sum(plan.judge.cost(c.seat.judge) * 2 * len(c.runs) for c in plan.cells)
-        self.total = int(count * (sum(self.weight.values()) + judged))
-        self.spent = 0
+        worst = {r.id: max(1.0, sum(plan.cost_of(r))) for r in plan.runs.values()}
+        early = {r.id: r.stop == "success" and r.attack.method.goal is not Goal.MINIMAL for r in plan.runs.values()}
+        judged = sum(self._judge_cost(c, count) * len(c.runs) for c in plan.cells)
+        alike = {r.id: (str(r.attack), early[r.id]) for r in plan.runs.values()}
+        self.pace = Pace(count, worst, early, judged, progress, alike)
         self.sources: dict[tuple[str, int], Tensor] = {}  # is a source right on the clean images of a block
-        self.device = next((p.device for p in made.prepared.model.parameters()), torch.device("cpu"))
+        self.device = next((p.device for p in subject.prepared.model.parameters()), torch.device("cpu"))
 
-    def run(self) -> None:
+    def go(self) -> None:
+        """Attack and judge what is not on disk."""
         for rows in self.blocks:
-            for defended in self.made.systems:
-                self._judge_clean(defended, rows)
-            for cell in self.plan.cells:
-                self._judge_cell(cell, rows)
-            self.sources.clear()
-        self._pictures()
+            self._block(rows)
+        if self._pictures():
+            self._block(self.blocks[0])
 
-    def _pictures(self) -> None:
+    def _block(self, rows: slice) -> None:
+        for defended in self.subject.systems:
+            self._judge_clean(defended, rows)
+        # rows of points that had to be made again are judged again where these differ: a run's rows are all of the points beside them
+        while sum(self._judge_cell(cell, rows) for cell in self.plan.cells):
+            pass
+        self.sources.clear()
+
+    def _pictures(self) -> bool:
         """A few clean / adversarial / defended images per cell with a finite ball, for the report (which runs
-        nothing).
+        nothing). Were points subject for it?
         """
-        rows = slice(0, min(PICTURES, len(self.made.images), self.blocks[0].stop))
+        block, attacked = self.subject.images.block_id(self.blocks[0]), False
+        rows = slice(0, min(PICTURES, len(self.subject.images), self.blocks[0].stop))
         x, _, keys = self._batch(rows)
         for cell in self.plan.cells:
-            points = self.store.points(cell.runs[0].id, self.made.images.block_id(self.blocks[0]))
-            if cell.seat.averaged or points is None:
+            run = cell.runs[0].id
+            name = self._cell_id(
+                cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
+            )
+            if cell.seat.averaged or self.store.has_pictures(name, run, block):
                 continue
+            points = self.store.points(run, block)
+            if points is None:
+                points, attacked = self._attack(cell.runs[0], self.blocks[0], str(cell.attack)), True
             adversarial = points["x"][rows].to(self.device)
             defended = adversarial
             with torch.no_grad():
@@ -87,31 +100,29 @@ class Ring:
                 "threat": str(cell.threat),
                 "attack": str(cell.attack),
                 "run": cell.runs[0].id,
-                "images": json.dumps(self.made.images.ids[rows]),
+                "images": json.dumps(self.subject.images.ids[rows]),
             }
-            name = self._cell_id(
-                cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
-            )
-            self.store.put_pictures(name, content, about)
+            self.store.put_pictures(name, content, about, run, block)
+        return attacked
 
-    def _say(self, amount: float, text: str) -> None:
-        self.spent += int(amount)
-        if self.progress:
-            self.progress(min(self.spent, self.total), self.total, text)
+    def _judge_cost(self, cell: Cell, images: int) -> float:
+        """The judge's calls for so many points of one of a cell's runs."""
+        return images * 2 * self.plan.judge.cost(cell.seat.judge)
 
     def _batch(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         return (
-            self.made.images.x[rows].to(self.device),
-            self.made.images.y[rows].to(self.device),
-            self.made.keys[rows].to(self.device),
+            self.subject.images.x[rows].to(self.device),
+            self.subject.images.y[rows].to(self.device),
+            self.subject.keys[rows].to(self.device),
         )
 
     def _attack(self, run: Run, rows: slice, text: str) -> dict[str, Tensor]:
-        block = self.made.images.block_id(rows)
-        found = self.store.points(run.id, block)
-        count, weight = rows.stop - rows.start, self.weight[run.id]
-        if found is not None:
-            return found
+        block = self.subject.images.block_id(rows)
+        stored = self.store.points(run.id, block)
+        count = rows.stop - rows.start
+        if stored is not None:
+            self.pace.on_disk(run.id, rows)
+            return stored
         x, y, keys = self._batch(rows)
         skip = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         if run.white:  # a deterministic white seat: what is wrong when clean needs no attack
@@ -122,15 +133,14 @@ class Ring:
         def advance(settled: int) -> None:
             nonlocal done
             done += settled
-            self._say(settled * weight, text)
+            self.pace.settled(run.id, settled, text)
 
         live = ~skip
         start = self._attack(run.warm, rows, text)["x"].to(x.device)[live] if run.warm else None
         batch = Batch(x[live], y[live], keys[live], start=start).capped(run.queries)
         options = RunOptions(run.stop, self.slots, run.seed, run.view.reparam, advance)
         outcome = run.attack.on(run.view.victim, batch, options)
-        self._say((count - done) * weight, text)
-        # an image that is wrong when clean is its own adversarial point, found at once and for nothing
+        # an image that is wrong when clean is its own adversarial point, stored at once and for nothing
         wrong = {
             "success": skip,
             "job": 0 * y,
@@ -142,7 +152,7 @@ class Ring:
         full = dict(whole.items())
         for k, v in outcome.items():
             full[k][live] = v
-        if self.made.images.lattice:
+        if self.subject.images.lattice:
             # a refined point may be pooled into any ball that holds its float point: it must not be further away
             bounded = run.attack.budget < float("inf")
             eps = torch.full_like(outcome.distance, run.attack.budget) if bounded else outcome.distance
@@ -153,31 +163,39 @@ class Ring:
             full["forwards"][live] += forwards
             full["backwards"][live] += backwards
         full = {k: v.cpu() for k, v in full.items()}
+        calls, survivors = full["forwards"].sum() + full["backwards"].sum(), (~full["success"]).sum()
         self.store.put_points(run.id, block, full)
+        self.pace.finished(run.id, rows, count - done, float(calls), int(survivors), text)
         return full
 
-    def _judge_cell(self, cell: Cell, rows: slice) -> None:
+    def _judge_cell(self, cell: Cell, rows: slice) -> bool:
+        """Make a block's rows of a cell, unless they are there; were they made?"""
         name = self._cell_id(
             cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
         )
         text = f"{cell.defense} | {cell.threat} | {cell.attack}"
-        block = self.made.images.block_id(rows)
+        block, cost = self.subject.images.block_id(rows), self._judge_cost(cell, rows.stop - rows.start)
         if self.store.has_rows(name, block):
-            self._say(0, text)
-            return
+            for run in cell.runs:
+                self.pace.on_disk(run.id, rows)
+                self.pace.judge((name, run.id, rows.start), cost, text, made=False)
+            return False
+        self.pace.say(text)
         tables = []
         for run in cell.runs:
             points = self._attack(run, rows, text)
             tables.append(self._rows_of(cell, run, points, rows))
-            self._say((rows.stop - rows.start) * 2 * self.plan.judge.cost(cell.seat.judge), text)
+            self.pace.judge((name, run.id, rows.start), cost, text)
         if cell.seat.judged_elsewhere:
             tables.append(self._clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))
-        self.store.put_rows(name, block, {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]})
+        columns = {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]}
+        self.store.put_rows(name, block, columns, tuple(r.id for r in cell.runs))
+        return True
 
     def _judge_clean(self, name: str, rows: slice) -> None:
-        system = self.made.systems[name].system()
+        system = self.subject.systems[name].system()
         cell = self._cell_id(name, CLEAN, "none", system, [])
-        block = self.made.images.block_id(rows)
+        block = self.subject.images.block_id(rows)
         if not self.store.has_rows(cell, block):
             self.store.put_rows(cell, block, self._clean_rows(name, system, rows))
 
@@ -244,7 +262,7 @@ class Ring:
         x = points["x"].to(self.device)
         judge, count = self.plan.judge, len(x)
         score = judge.score(system, x, y, keys)
-        lattice = self.made.images.lattice
+        lattice = self.subject.images.lattice
         if lattice and fixed["run"] != CLEAN:
             stored = points["x_8bit"].to(x.device).to(x.dtype) / 255
             labels = judge.labels(system, stored, keys)
@@ -260,7 +278,7 @@ class Ring:
         inside = within(delta, torch.full((count,), fixed["eps"], dtype=torch.float64, device=x.device), fixed["norm"])
         box = (x.flatten(1).amin(1) >= -1e-7) & (x.flatten(1).amax(1) <= 1 + 1e-7)
         columns = {
-            "image": list(self.made.images.ids[rows]),
+            "image": list(self.subject.images.ids[rows]),
             "y": y,
             "random": [system.random] * count,
             "source_fooled": points["success"],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from sparring.attacks.attack import attack as make_attack
 from sparring.attacks.engine import Batch, RunOptions
@@ -23,9 +24,10 @@ from sparring.core.geometry import NORMS, distance
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.budgets import with_budgets
 from sparring.evaluation.plan.tiers import DRAWS
+from sparring.evaluation.records.seal import explained
 from sparring.evaluation.run.lattice import truncate
 from sparring.subject import Subject
-from sparring.threats import Options, threat
+from sparring.threats import Options, Seat, threat
 
 
 def make_images(
@@ -53,12 +55,16 @@ def make_images(
             f"--format {image_format}: adversarial images are stored losslessly, as png; jpeg would change them"
         )
     folder = Path(out)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise SparringError(f"output folder {folder} is not empty; choose another --out")
-    made = Subject.of(model, data, [defense], limit=limit, skip_bad=skip_bad)
-    method = with_budgets([make_attack(attack)], (), made.images.x.shape[1:])[0]
-    seat = threat("adaptive").seat(made.systems[defense], options=Options(DRAWS["quick"]))
-    view, x, y = seat.views[0], made.images.x, made.images.y
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise SparringError(f"output {folder} is a file; choose a folder")
+    if progress:
+        progress(0, 1, "loading the model and the images")
+    subject = Subject.of(model, data, [defense], limit=limit, skip_bad=skip_bad)
+    method = with_budgets([make_attack(attack)], (), subject.images.x.shape[1:])[0]
+    seat = threat("adaptive").seat(subject.systems[defense], options=Options(DRAWS["quick"]))
+    view, x, y = seat.views[0], subject.images.x, subject.images.y
     done = 0
 
     def advance(settled: int) -> None:
@@ -67,12 +73,28 @@ def make_images(
         if progress:
             progress(done, len(x), str(method))
 
-    outcome = method.on(view.victim, Batch(x, y, made.keys), RunOptions(seat.stop, slots, seed, view.reparam, advance))
+    outcome = method.on(
+        view.victim, Batch(x, y, subject.keys), RunOptions(seat.stop, slots, seed, view.reparam, advance)
+    )
     partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        with explained(folder):
+            return _saved(
+                partial, folder, subject, seat, outcome.x, {"defense": defense, "attack": str(method), "seed": seed}
+            )
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _saved(
+    partial: Path, folder: Path, subject: Subject, seat: Seat, points: torch.Tensor, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the points to ``partial``, reload and judge what is there, and rename it to ``folder``; the summary."""
+    x, y, seed = subject.images.x, subject.images.y, about["seed"]
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({"x": outcome.x.contiguous(), "y": y}, partial / "images.safetensors")
-    quantised = truncate(outcome.x, x) if made.images.lattice else outcome.x
+    (partial / "images.safetensors").write_bytes(save({"x": points.contiguous(), "y": y}))
+    quantised = truncate(points, x) if subject.images.lattice else points
     for i, image in enumerate(quantised):
         array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(partial / f"{i:05d}.png")
@@ -80,9 +102,9 @@ def make_images(
     reloaded = load_file(partial / "images.safetensors")["x"]
     from_png = torch.stack([_read(partial / f"{i:05d}.png") for i in range(len(x))])
     judge = Judge(seed=seed)
-    clean, tensor, png = (judge.score(seat.judge, z, y, made.keys) for z in (x, reloaded, from_png))
+    clean, tensor, png = (judge.score(seat.judge, z, y, subject.keys) for z in (x, reloaded, from_png))
     images = []
-    for i, name in enumerate(made.images.ids):
+    for i, name in enumerate(subject.images.ids):
         norms = {n: float(distance((reloaded[i : i + 1] - x[i : i + 1]).double(), n)[0]) for n in NORMS}  # type: ignore[arg-type]
         images.append(
             {
@@ -97,10 +119,8 @@ def make_images(
             }
         )
     summary = {
-        "model": made.model.name,
-        "defense": defense,
-        "attack": str(method),
-        "seed": seed,
+        "model": subject.model.name,
+        **about,
         "n": len(x),
         "clean_accuracy": float(clean.first.double().mean()),
         "accuracy": float(tensor.first.double().mean()),

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from sparring.evaluation.records.files import read_pictures
-from sparring.evaluation.results.load import load_rows
+from sparring.evaluation.records.files import scan_pictures
+from sparring.evaluation.results.load import whole_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.report.content import Evaluated, Item, Section, Shot, Strip, Text, section
 from sparring.report.figures import perturbation, picture
@@ -21,11 +21,11 @@ IMAGES = 4
 @section("pictures", 50)
 def pictures(run: Evaluated) -> Section | None:
     """A few cells per defended system and threat, weakest threat first: clean, attacked, behind the defense, the difference."""
-    rows = load_rows(run.folder)
+    rows = whole_rows(run.folder, run.record)[0]
     identity, names = run.record["identity"], run.record["class_names"]
     order = {t: i for i, t in enumerate([*identity["defenses"], *identity["threats"], *identity["attacks"]])}
     places = ("defense", "threat", "attack")
-    stored = sorted(read_pictures(run.folder), key=lambda p: [order.get(p[0][k], 99) for k in places])
+    stored = sorted(scan_pictures(run.folder, run.record)[0], key=lambda p: [order.get(p[0][k], 99) for k in places])
     strips: dict[tuple[str, str], list[Item]] = {}
     for about, content in stored:
         strip = strips.setdefault((about["defense"], about["threat"]), [])

@@ -6,10 +6,11 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.registry import METRICS
 from sparring.evaluation.results.cells import candidates, cell_keys
@@ -119,7 +120,7 @@ class MetricResult:
     images: int
     percent: bool
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """Plain values."""
         return {k: plain(v) for k, v in asdict(self).items()}
 

@@ -1,0 +1,147 @@
+"""A run folder has one process at work in it, and belongs to nobody else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+from sparring.core.errors import SparringError
+from sparring.evaluation.records.seal import explained, is_partial
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
+
+LOCK, OWNER = ".lock", ".owner"
+OURS = {"run.json", "run.json.damaged", "rows", "points", "pictures", LOCK, OWNER}
+UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}  # what a file system without locks answers
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[Path]:
+    """The folder, created if need be, with this process alone at work in it until the end, and without what killed ones left half-written.
+
+    A folder that was created here and stays empty is removed again. Raises SparringError if it cannot be created or written, holds other things
+    than a run, or another process works in it.
+    """
+    created = [p for p in (folder, *folder.parents) if not os.path.lexists(p)]
+    with explained(folder):
+        if folder.is_dir():
+            _admit(folder)
+        elif os.path.lexists(folder):
+            raise SparringError(f"output {folder} is a file; choose a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder):
+            for file in [f for f in folder.rglob(".*.partial") if is_partial(f) and f.is_file()]:
+                with suppress(OSError):
+                    file.unlink()
+            yield folder
+    finally:
+        for place in created:
+            with suppress(OSError):
+                place.rmdir()
+
+
+def _admit(folder: Path) -> None:
+    """Raises SparringError if the folder holds what no run puts there, and no record of a run."""
+    foreign = [f.name for f in folder.iterdir() if f.name not in OURS and not is_partial(f)]
+    if foreign and not (folder / "run.json").exists():
+        raise SparringError(f"output folder {folder} is not empty and is no sparring run; choose another --out")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock. The system lets go of it when a process dies, however it dies."""
+    file, owner = folder / LOCK, folder / OWNER
+    with explained(file):
+        handle = _flock(file)
+        if handle is None:
+            _by_name(owner)
+    try:
+        yield
+    finally:
+        # removed while it is held: who opened it before finds that it is another file than the one that is there
+        for held in (file,) if handle is not None else (owner, file):
+            with suppress(OSError):
+                held.unlink()
+        if handle is not None:
+            os.close(handle)
+
+
+def _flock(file: Path) -> int | None:
+    """An open file with the system's lock on it, or None where the system has none."""
+    while fcntl is not None:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(file) and os.path.samestat(os.fstat(handle), os.stat(file)):
+                with suppress(OSError):  # a full disk is told of when it matters
+                    os.ftruncate(handle, 0)
+                    os.write(handle, _me().encode())
+                return handle
+            os.close(handle)  # its owner removed it in between
+        except OSError as error:
+            os.close(handle)
+            if error.errno in UNSUPPORTED:
+                return None
+            if isinstance(error, BlockingIOError):
+                raise _taken(file, "") from None
+            raise
+    return None
+
+
+def _by_name(file: Path) -> None:
+    """Take the lock by making the file. One of a dead process of this machine is taken over, one of another machine never is."""
+    for _ in range(2):
+        try:
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            pid, _, host = _owner(file)
+            if host != socket.gethostname() or not pid.isdigit() or _alive(int(pid)):
+                break
+            stale = file.with_name(f".{OWNER}.{os.getpid()}.partial")
+            with suppress(FileNotFoundError):
+                file.replace(stale)  # only one of several heirs gets it
+                stale.unlink()
+        else:
+            os.write(handle, _me().encode())
+            os.close(handle)
+            return
+    raise _taken(file, f" (if no such process runs, delete {file})")
+
+
+def _me() -> str:
+    return f"{os.getpid()} {socket.gethostname()}"
+
+
+def _owner(file: Path) -> tuple[str, str, str]:
+    try:
+        return file.read_text().strip().partition(" ")
+    except OSError:
+        return "", "", ""
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _taken(file: Path, hint: str) -> SparringError:
+    pid, _, host = _owner(file)
+    who = f"process {pid} on {host}" if host else "another process"
+    return SparringError(
+        f"output folder {file.parent} is in use by {who}; wait until it ends, or choose another --out{hint}"
+    )
