@@ -69,7 +69,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, thing: str, max_byte
         shape, _, dtype = read_header(member)
         if dtype.hasobject:
             raise SparringError(
-                f"{thing} holds pickled objects, which are never unpickled; save it as an array of numbers"
+                f"{thing} holds pickled objects, so this is not a plain npz file; nothing is ever unpickled: save it as an array of numbers"
             )
         values = math.prod(shape)
         check_bytes(thing, values, MAX_BYTES if max_bytes is None else max_bytes)

@@ -62,7 +62,7 @@ def folder(
                 raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
             picture = read_picture(file, name, channels, max_pixels)
         except SparringError as error:
-            bad[name] = str(error)
+            bad[name] = str(error).removeprefix(name).lstrip(": ")
             continue
         values += picture.size
         check_bytes(place, values, max_bytes)
@@ -70,8 +70,9 @@ def folder(
         y.append(number)
         ids.append(name)
     if bad and (not skip_bad or not pictures):
+        name, fault = next(iter(bad.items()))
         raise SparringError(
-            f"{place}: {len(bad)} unreadable image(s), the first: {next(iter(bad.values()))}; or pass --skip-bad"
+            f"{place}: {len(bad)} unreadable image(s), the first is {name}: {fault}; or pass --skip-bad"
         )
     if bad:
         warnings.warn(f"{place}: {len(bad)} of {len(files)} images left out: {some(list(bad))}", stacklevel=2)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparring.core.errors import SparringError
 from sparring.data.boundary import whole
 from sparring.data.labels import as_labels
-from sparring.data.pixels import as_pixels, check_scale
+from sparring.data.pixels import as_pixels, check_pixels, check_scale
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,9 @@ class ImageSet:
         """Some of the images, ids kept."""
         picked = torch.as_tensor(list(index))
         ids = [self.ids[i] for i in index]
-        part = self._of(self.x[picked], self.y[picked], ids, self.name, self.classes, self.left_out)
+        part = self._of(
+            check_pixels(self.x[picked], self.name), self.y[picked], ids, self.name, self.classes, self.left_out
+        )
         return replace(part, lattice=self.lattice)
 
     def draw(self, limit: int | None = None, seed: int | None = None, keep: Sequence[int] | None = None) -> ImageSet:

@@ -38,10 +38,10 @@ def _load(given: object, limit: int | None, seed: int | None, skip_bad: bool) ->
     if isinstance(given, ImageSet):
         return given.draw(limit, seed)
     if isinstance(given, tuple):
-        if len(given) != 2:
-            raise SparringError(f"data is a tuple of {len(given)}; give a pair (images, labels)")
-        x, y = given
-        return ImageSet.of(x, y).draw(limit, seed)
+        pair: tuple[object, ...] = given
+        if len(pair) != 2:
+            raise SparringError(f"data is a tuple of {len(pair)}; give a pair (images, labels)")
+        return ImageSet.of(*pair).draw(limit, seed)
     if not isinstance(given, str | Path):
         raise SparringError(f"data is {_called(given)}; {FORMS}")
     spec = _spec(given)
@@ -67,6 +67,7 @@ def _built(spec: Spec) -> ImageSet:
 
 def _called(given: object) -> str:
     """What a thing that is no data is, and how it becomes data where that is known."""
+    kind = type(given).__name__
     if given is None:
         return "missing"
     if isinstance(given, torch.utils.data.DataLoader):
@@ -74,8 +75,8 @@ def _called(given: object) -> str:
             "a DataLoader; collect its batches: (torch.cat([x for x, _ in loader]), torch.cat([y for _, y in loader]))"
         )
     if isinstance(given, Tensor | np.ndarray):
-        return f"images of type {type(given).__name__} without labels"
-    return f"of type {type(given).__name__}"
+        return f"images of type {kind} without labels"
+    return f"of type {kind}"
 
 
 def _spec(given: str | Path) -> Spec:
