@@ -15,7 +15,7 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown, size, some
 from sparring.data.images import ImageSet
-from sparring.data.pictures import Channels, read_picture, stacked
+from sparring.data.pictures import check_channels, read_picture, stacked
 
 FILES = {"jpeg", "offset", "y"}
 ARRAYS = {"x", "y"}
@@ -25,13 +25,14 @@ FIX = "save it again with np.savez(FILE, x=..., y=...)"
 
 
 @DATA("npz")
-def npz(path: str, channels: Channels = None, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None) -> ImageSet:
+def npz(path: str, channels: int | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None) -> ImageSet:
     """An .npz file with ``x`` (N,C,H,W) or (N,H,W,C), uint8 or float in [0,1], and ``y`` (N,). Or ``jpeg`` (bytes of files one after
     another), ``offset`` (N+1,) and ``y``. Other arrays are left alone. Never unpickled.
 
     max_bytes: what the pixels may take as float32; without it 8 GiB, and no array of over 64 MiB may have packed to less than a 200th.
     channels=3: gray is repeated three times; max_pixels: the bound of one picture (both for ``jpeg``).
     """
+    check_channels(channels)
     file, place = Path(path), f"data file {shown(path)}"
     with one_line(place, "cannot be opened", "check its permissions"):
         if not file.is_file():

@@ -15,7 +15,7 @@ from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown, some
 from sparring.data.images import ImageSet
 from sparring.data.labels import class_names, folder_labels
-from sparring.data.pictures import SUFFIXES, Channels, read_picture, stacked
+from sparring.data.pictures import SUFFIXES, check_channels, read_picture, stacked
 
 SPLITS = {"train", "val", "valid", "validation", "test", "training", "testing", "eval", "dev"}
 FOREIGN = {".heic", ".heif", ".avif", ".gif", ".jxl", ".npy", ".npz"}
@@ -25,7 +25,7 @@ FOREIGN = {".heic", ".heif", ".avif", ".gif", ".jxl", ".npy", ".npz"}
 def folder(
     path: str,
     labels: str = "",
-    channels: Channels = None,
+    channels: int | None = None,
     skip_bad: bool = False,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
@@ -39,6 +39,7 @@ def folder(
     channels=3: gray is repeated three times. max_pixels, max_bytes: bounds of one picture and of all as float32.
     """
     root, place = Path(path), shown(path)
+    check_channels(channels)
     with one_line(place, "cannot be listed", "check its permissions and links"):
         if not root.is_dir():
             fault = "is a file, not a folder" if root.exists() else "does not exist"

@@ -16,7 +16,7 @@ from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown
 from sparring.data.images import ImageSet
 from sparring.data.labels import package_folder
-from sparring.data.pictures import Channels, read_picture, stacked, to_array
+from sparring.data.pictures import check_channels, read_picture, stacked, to_array, with_channels
 
 PLAIN = ("1", "L", "RGB")  # modes of the images that data sets hold
 
@@ -27,12 +27,13 @@ def torchvision_data(
     root: str = "data",
     split: str = "test",
     download: bool = False,
-    channels: Channels = None,
+    channels: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> ImageSet:
     """A torchvision classification dataset by class name, e.g. torchvision:CIFAR10,root=DIR or torchvision:SVHN,split=train. split: train or
     test, or what the dataset calls its splits (ImageNet: val). download=true fetches it. All images must have one size; channels=3 repeats gray.
     """
+    check_channels(channels)
     thing = f"torchvision:{name}"
     datasets = need("torchvision.datasets", "models")
     kind = vars(datasets).get(name)
@@ -55,9 +56,7 @@ def torchvision_data(
             image, label = dataset[i]
             if not isinstance(image, Image.Image) or image.mode not in PLAIN:
                 raise SparringError(f"{thing} holds no gray or RGB pictures with one label each; save it as FILE.npz")
-            pictures.append(to_array(image, f"image {i}"))
-        if channels == 3 and pictures[-1].shape[2] == 1:
-            pictures[-1] = np.repeat(pictures[-1], 3, axis=2)
+            pictures.append(with_channels(to_array(image, f"image {i}"), f"image {i}", channels))
         if pictures[-1].shape != pictures[0].shape:
             stacked(pictures, [f"image {j}" for j in range(i + 1)], thing)  # says which is odd, before all are read
         check_bytes(thing, count * pictures[0].size, max_bytes)

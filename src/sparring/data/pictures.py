@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,7 +15,6 @@ from PIL import Image, ImageOps
 from sparring.core.errors import SparringError
 from sparring.data.boundary import check_count, one_line
 
-Channels = Literal[1, 3] | None
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 REPAIR = "repair or remove it"
 FLATTEN = "flatten it onto the background that is meant"
@@ -25,7 +24,7 @@ DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 COLOR = {"RGB", "RGBA", "RGBX", "P"}
 
 
-def read_picture(file: Path | IO[bytes], name: str, channels: Channels, max_pixels: int) -> np.ndarray:
+def read_picture(file: Path | IO[bytes], name: str, channels: int | None, max_pixels: int) -> np.ndarray:
     """(H,W,C) of a picture, uint8 or float32 in [0,1]; ``name`` is what errors call it.
 
     Gray and RGB of 8 bits as they are; gray of 16 bits by 65535; gray of float in [0,1]; 1 bit as black and white; a palette as its
@@ -34,6 +33,17 @@ def read_picture(file: Path | IO[bytes], name: str, channels: Channels, max_pixe
     """
     with _opened(file, name, max_pixels) as image:
         array = to_array(image, name)
+    return with_channels(array, name, channels)
+
+
+def check_channels(channels: int | None) -> None:
+    """Refuse a number of channels that no picture has, before any is read."""
+    if channels not in (None, 1, 3):
+        raise SparringError(f"channels={channels} is not 1 or 3; leave it out to take pictures as they are")
+
+
+def with_channels(array: np.ndarray, name: str, channels: int | None) -> np.ndarray:
+    """The picture as it is, or gray repeated to ``channels`` = 3; color is never made gray."""
     if array.shape[2] == 1 and channels == 3:
         return np.repeat(array, 3, axis=2)
     if channels is not None and array.shape[2] != channels:
