@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_one_hard_class_is_no_other_labelling():
     assert better_labels(np.full(50, 4), np.full(50, 3), 10) is None
 
 
-def ask(predicted: int | torch.Tensor, **changes: object) -> Finding:
+def ask(predicted: int | torch.Tensor, **changes: Any) -> Finding:
     seen = context()
     y = (seen.y + predicted) % 4
     return CHECKS["P8"].run(context(y=y, all_y=y, **changes))[0]

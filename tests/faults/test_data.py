@@ -587,13 +587,14 @@ def test_a_limit_is_said_once(tmp_path):
 
 
 def test_ids_and_class_names_belong_to_the_images():
-    for bad, says in (
+    bad: list[tuple[dict[str, Any], str]] = [
         ({"ids": ["a"]}, "one id per image"),
         ({"ids": "aabb"}, "not unique"),
         ({"classes": ["a"]}, "has no name"),
-    ):
+    ]
+    for fields, says in bad:
         with pytest.raises(SparringError, match=says):
-            ImageSet.of(X, Y, **bad)
+            ImageSet.of(X, Y, **fields)
 
 
 def test_torchvision_sets_with_split_are_read_without_a_network(tmp_path):
@@ -624,7 +625,7 @@ def _bytes_of(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["npz", "npz stored", "png", "jpeg", "tiff", "bmp", "webp"])
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 7)), max_size=4), cut=st.floats(0, 1), tear=st.booleans()
 )

@@ -16,7 +16,7 @@ from sparring.core.spec import PYTHON, Spec, build, entry_of, parse, signature
 from sparring.data.boundary import one_line, shown, whole
 from sparring.data.images import ImageSet
 
-Images = str | Path | ImageSet | tuple[Tensor, Tensor]  # what ``load_data`` takes
+Images = str | Path | ImageSet | tuple[object, object]  # what ``load_data`` takes
 FORMS = "give a spec text, a path (folder or FILE.npz), an ImageSet, or a pair (images, labels) of tensors or arrays"
 
 
@@ -38,10 +38,10 @@ def _load(given: object, limit: int | None, seed: int | None, skip_bad: bool) ->
     if isinstance(given, ImageSet):
         return given.draw(limit, seed)
     if isinstance(given, tuple):
-        pair: tuple[object, ...] = given
+        pair = list[object](given)
         if len(pair) != 2:
             raise SparringError(f"data is a tuple of {len(pair)}; give a pair (images, labels)")
-        return ImageSet.of(*pair).draw(limit, seed)
+        return ImageSet.of(pair[0], pair[1]).draw(limit, seed)
     if not isinstance(given, str | Path):
         raise SparringError(f"data is {_called(given)}; {FORMS}")
     spec = _spec(given)
