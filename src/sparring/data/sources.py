@@ -34,14 +34,15 @@ def load_data(
     return _load(data, limit, seed, skip_bad)
 
 
-def _load(given: object, limit: int | None, seed: int | None, skip_bad: bool) -> ImageSet:
+def _load(
+    given: str | Path | ImageSet | tuple[object, ...] | None, limit: int | None, seed: int | None, skip_bad: bool
+) -> ImageSet:
     if isinstance(given, ImageSet):
         return given.draw(limit, seed)
     if isinstance(given, tuple):
-        pair = list[object](given)
-        if len(pair) != 2:
-            raise SparringError(f"data is a tuple of {len(pair)}; give a pair (images, labels)")
-        return ImageSet.of(pair[0], pair[1]).draw(limit, seed)
+        if len(given) != 2:
+            raise SparringError(f"data is a tuple of {len(given)}; give a pair (images, labels)")
+        return ImageSet.of(*given).draw(limit, seed)
     if not isinstance(given, str | Path):
         raise SparringError(f"data is {_called(given)}; {FORMS}")
     spec = _spec(given)
