@@ -107,7 +107,7 @@ OTHER: list[tuple[str, dict[str, Any]]] = [
     ("block", {"block": 5}),
     ("tier", {"tier": "standard"}),
     ("sources", {"sources": [linear_net(seed=9)]}),
-    ("data", {"data": (images(12, seed=5), torch.arange(12) % 4)}),
+    ("data", {"data": (images(12, seed=5), linear_net(scale=0.1)(images(12, seed=5)).argmax(1))}),
     ("weights", {"model": linear_net(seed=1, scale=0.1)}),
 ]
 

@@ -24,7 +24,8 @@ CHECK_BUDGET = 32 * 3072 * 8  # input elements of the preflight subset: large im
 class Context:
     """The set-up in question, before any attack: the user's model as given, what is evaluated, a few images.
 
-    x (n,C,H,W), y (n,); ``all_x``/``all_y`` the whole set (clean accuracy); ``network`` the prepared copy.
+    x (n,C,H,W), y (n,); ``all_x``/``all_y`` the whole set (clean accuracy); ``network`` the prepared copy;
+    ``left_out`` the images that were skipped because they cannot be read.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class Context:
     expected_clean: float | None = None
     all_x: Tensor | None = None
     all_y: Tensor | None = None
+    left_out: Sequence[str] = ()
     seed: int = 0
 
     @classmethod
@@ -58,6 +60,7 @@ class Context:
             expected_clean=expected_clean,
             all_x=images.x,
             all_y=images.y,
+            left_out=images.left_out,
             seed=seed,
         )
 

