@@ -17,8 +17,11 @@ from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Context, run_checks
 from sparring.core.code import code_of
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Count
+from sparring.core.spec import convert
+from sparring.defenses.base import defense, name_of
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.budgets import with_budgets
+from sparring.evaluation.plan.budgets import refuse_large, with_budgets
 from sparring.evaluation.plan.cost import time_per_call
 from sparring.evaluation.plan.grid import Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
@@ -30,7 +33,7 @@ from sparring.evaluation.results.load import Evaluation, load_evaluation
 from sparring.evaluation.run.ring import Ring
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
-from sparring.threats import Options
+from sparring.threats import Options, threat
 
 
 def evaluate(
@@ -50,7 +53,7 @@ def evaluate(
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
-    block): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
+    block, large_eps): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
     rows. progress(done, total, text) counts network calls.
 
     Raises SparringError for bad input, a failed fatal check, or an output folder of another configuration.
@@ -61,26 +64,26 @@ def evaluate(
         spec = model
     else:
         spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
-    if slots < 1:
-        raise SparringError(f"slots={slots} must be at least 1")
+    slots = convert("evaluate", "slots", Count, slots)
     tier, seed = spec.tier, spec.seed
+    threats = list(dict.fromkeys(str(threat(t)) for t in spec.threats))
+    attacks = [attack(a) for a in (spec.attacks or default_attacks(tier, threats))]
+    refuse_large(attacks, spec.eps, spec.large_eps)
     made = Subject.of(
         spec.model,
         spec.data,
-        spec.defenses,
+        _once(spec.defenses),
         sources=spec.sources,
         limit=spec.limit,
         skip_bad=spec.skip_bad,
         device=device,
     )
-    chosen = with_budgets(
-        [attack(a) for a in (spec.attacks or default_attacks(tier, spec.threats))], spec.eps, made.images.x.shape[1:]
-    )
+    chosen = with_budgets(attacks, spec.eps, made.images.x.shape[1:])
     judge = Judge(*JUDGES[tier], seed=seed)
     options = Options(spec.draws or DRAWS[tier], spec.amp)
     plan = make_plan(
         made.systems,
-        spec.threats,
+        threats,
         chosen,
         others=made.others,
         options=options,
@@ -106,7 +109,7 @@ def evaluate(
         "weights": weights_hash(made.model),
         "data": made.images.hash,
         "defenses": list(made.systems),
-        "threats": list(spec.threats),
+        "threats": threats,
         "attacks": [str(a) for a in chosen],
         "sources": [o.id for o in made.others],
         "tier": tier,
@@ -128,6 +131,19 @@ def evaluate(
         )
         result = load_evaluation(store.folder)
     return result if out else replace(result, folder=None)
+
+
+def _once(defenses: Sequence[Any]) -> list[Any]:
+    """The same defense given twice, whatever its spelling, counts once."""
+    distinct: dict[str, Any] = {}
+    for given in defenses:
+        name = str(defense(given)) if isinstance(given, str) else name_of(given)
+        before = distinct.setdefault(name, given)
+        if not isinstance(given, str) and not isinstance(before, str) and before is not given and before != given:
+            raise SparringError(
+                f"two different defenses are called {name}; give each a class or function of its own name"
+            )
+    return list(distinct.values())
 
 
 def _facts(made: Subject, plan: Plan, findings: list[Finding]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Count, Step
 from sparring.core.registry import TASKS
 from sparring.core.spec import option
 from sparring.defenses.learned import build_network
@@ -46,10 +47,11 @@ class S2SNetTraining(Training):
 
     target: str = option("", help="the classifier that tunes the decoder; without it: the plain autoencoder")
     start: str | None = option(None, help="autoencoder weights to begin at; default: trained first, as OUT-autoencoder")
-    tuning_epochs: int | None = option(None, help="epochs of the decoder's stage; default: --epochs, or the scale's")
-    tuning_lr: float | None = option(None, help="rate of the decoder's stage; default: --lr, or the scale's")
+    tuning_epochs: Count | None = option(None, help="epochs of the decoder's stage; default: --epochs, or the scale's")
+    tuning_lr: Step | None = option(None, help="rate of the decoder's stage; default: --lr, or the scale's")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.target and (self.start, self.tuning_epochs, self.tuning_lr) != (None, None, None):
             raise SparringError(
                 "s2snet: start, tuning_epochs and tuning_lr are of the decoder's stage; it needs target"

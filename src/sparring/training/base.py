@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Count, Rate, Seed, Step
 from sparring.core.registry import TASKS
-from sparring.core.spec import Fields, check_fields, option, signature
+from sparring.core.spec import Fields, check_fields, check_ranges, option, registered_name, signature
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
 from sparring.models.weights import Card, read_card
@@ -24,12 +25,15 @@ class Schedule:
     """Which of a task's scales is run, and what is changed of it; None: the scale's own value."""
 
     scale: str = option("small", help="small: 2 cores, minutes; paper: the paper's network and schedule")
-    epochs: int | None = option(None, help="default: the scale's")
-    batch: int | None = option(None, help="default: the scale's")
-    lr: float | None = option(None, help="learning rate; default: the scale's")
-    ema: float | None = option(None, help="decay of a moving average of the weights; 0: off")
+    epochs: Count | None = option(None, help="default: the scale's")
+    batch: Count | None = option(None, help="default: the scale's")
+    lr: Step | None = option(None, help="learning rate; default: the scale's")
+    ema: Rate | None = option(None, help="decay of a moving average of the weights; 0: off")
     precision: Literal["no", "bf16", "fp16"] = option("no", help="Accelerate's mixed precision")
-    seed: int = option(0, help="seed of all randomness")
+    seed: Seed = option(0, help="seed of all randomness")
+
+    def __post_init__(self) -> None:
+        check_ranges("schedule", self)
 
     def config(self, scales: Scales, **given: float | None) -> LoopConfig:
         """The loop's settings: the scale's, then what is not None here, then what is not None in ``given``. Raises SparringError for
@@ -86,6 +90,10 @@ class Training:
 
     scales: ClassVar[Scales]
     example: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Its options are within their ranges. A task with a check of its own calls this one first."""
+        check_ranges(registered_name(type(self)) or type(self).__name__, self)
 
     def train(self, spec: TrainingSpec) -> Trained:
         """Train on the images of ``spec`` and write its ``out``. Resumes what was interrupted."""

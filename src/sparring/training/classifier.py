@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Rate
 from sparring.core.registry import TASKS
 from sparring.core.spec import Spec, option, parse
 from sparring.data.images import ImageSet
@@ -144,7 +145,7 @@ class ClassifierTraining(Training):
     model: str = option("small_cnn", help="small_cnn, cifar_resnet20, ace_resnet:depth=8,lam=10, timm:NAME, ...")
     attack: str = option("", help="adversarial training: spec of the attack, pgd:eps=0.1,steps=7")
     augment: bool = option(False, help="random crops and flips; on in every scale but small")
-    smoothing: float = option(0.0, help="label smoothing: share of the other classes")
+    smoothing: Rate = option(0.0, help="label smoothing: share of the other classes")
 
     def train(self, spec: TrainingSpec) -> Trained:
         trained = train_classifier(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Gt, Le
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import TASKS
@@ -36,11 +38,14 @@ class HGDTraining(Training):
     source: tuple[str, ...] = option((), help="instead of attacked: make the pairs online from these classifiers")
     tap: Tap = option("logits", help="what guides it: pixel (PGD), feature (FGD), logits (LGD), label (CGD)")
     feature: str = option("", help="module of the target whose output is tap=feature; default: its last feature map")
-    width: float | None = option(None, help="width factor of the DUNET; default: .25 small, 1 paper")
-    levels: int | None = option(None, help="5, or 4 for 32x32 images; default: by the images")
+    width: Annotated[float, Gt(0), Le(8)] | None = option(
+        None, help="width factor of the DUNET; default: .25 small, 1 paper"
+    )
+    levels: Literal[4, 5] | None = option(None, help="5, or 4 for 32x32 images; default: by the images")
     dae: bool = option(False, help="the paper's DAE: no laterals, no shortcut")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.attacked is None) == (not self.source):
             raise SparringError(
                 "hgd: give --attacked FOLDER (from: sparring train attacked) or --source MODEL, one of the two"
