@@ -19,7 +19,7 @@ from sparring.core.code import code_of
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count
 from sparring.core.spec import convert
-from sparring.defenses.base import defense, name_of
+from sparring.defenses.base import DefenseLike, defense, name_of
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.budgets import refuse_large, with_budgets
 from sparring.evaluation.plan.cost import time_per_call
@@ -133,9 +133,9 @@ def evaluate(
     return result if out else replace(result, folder=None)
 
 
-def _once(defenses: Sequence[Any]) -> list[Any]:
+def _once(defenses: Sequence[DefenseLike]) -> list[DefenseLike]:
     """The same defense given twice, whatever its spelling, counts once."""
-    distinct: dict[str, Any] = {}
+    distinct: dict[str, DefenseLike] = {}
     for given in defenses:
         name = str(defense(given)) if isinstance(given, str) else name_of(given)
         before = distinct.setdefault(name, given)

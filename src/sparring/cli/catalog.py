@@ -17,6 +17,7 @@ from sparring.core.registry import REGISTRIES, suggest
 from sparring.core.spec import Fields, describe, helps, show, signature
 from sparring.evaluation.results.metrics.base import Metric
 from sparring.report.content import SectionKind
+from sparring.report.terminal import literal
 from sparring.threats.base import ThreatKind
 
 Entry = dict[str, Any]  # what is told of a registered thing, as plain values
@@ -100,5 +101,5 @@ def catalog_table(kind: str, entries: list[Entry]) -> Table:
         what = e.get("title") or e["doc"].split("\n\n")[0].replace("\n", " ")
         more = [", ".join(e[x]) if isinstance(e[x], list) else str(e[x]) for x in extra]
         fields = [] if kind == "checks" else [", ".join(map(_field, e["fields"])) or "-"]
-        table.add_row(e["name"], *more, *fields, what)
+        table.add_row(*map(literal, (e["name"], *more, *fields, what)))
     return table

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from sparring.cli.output import many
 from sparring.core.errors import SparringError
-from sparring.core.ranges import Count, Seed, Share, range_of
+from sparring.core.ranges import Count, Seed, Share, leaves, range_of
 from sparring.core.registry import REGISTRIES
 from sparring.core.spec import Fields, check_fields, describe, show, signature
 
@@ -58,7 +58,7 @@ def options(fields: Fields, helps: Mapping[str, str]) -> list[inspect.Parameter]
 
 
 def _metavar(annotation: object, several: bool) -> str:
-    kinds = [kind for kind in describe(annotation).split(" | ") if kind != "none"]
+    kinds = [describe(leaf) for leaf, _ in leaves(annotation) if leaf is not type(None)]
     return f"{kinds[0]},..." if several else "|".join(kinds)
 
 
@@ -93,9 +93,9 @@ def numbers(owner: str, **texts: str | None) -> Values:
 class OneLine(TyperGroup):
     """Commands whose misuse is one line, as every other mistake: click's own error takes three."""
 
-    def make_context(self, *args: Any, **extra: Any) -> Command:
+    def make_context(self, info_name: str | None, args: list[str], parent: Command = None, **extra: object) -> Command:
         with one_line():
-            return super().make_context(*args, **extra)
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Command) -> object:
         with one_line():
@@ -111,9 +111,9 @@ def one_line() -> Generator[None, None, None]:
         names = [kind.__name__ for kind in type(error).__mro__]
         if "UsageError" not in names or "NoArgsIsHelpError" in names:
             raise
-        context = vars(error).get("ctx")
-        where = f"; see {context.command_path} --help" if context else ""
-        raise SparringError(f"{error.format_message().rstrip('.')}{where}") from None  # type: ignore[attr-defined]
+        usage: Command = error
+        where = f"; see {usage.ctx.command_path} --help" if usage.ctx else ""
+        raise SparringError(f"{usage.format_message().rstrip('.')}{where}") from None
 
 
 class Entries(TyperGroup):

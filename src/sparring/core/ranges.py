@@ -90,9 +90,9 @@ def leaves(annotation: object, limits: tuple[object, ...] = ()) -> Iterator[tupl
 
 def takes(annotation: object, kind: type) -> bool:
     """Is ``kind`` one of the alternatives, or a listed value of that type?"""
-    found = [leaf for leaf, _ in leaves(annotation)]
-    listed = [value for leaf in found if get_origin(leaf) is Literal for value in get_args(leaf)]
-    return any(leaf is kind for leaf in found) or any(type(value) is kind for value in listed)
+    alternatives = [leaf for leaf, _ in leaves(annotation)]
+    listed = [value for leaf in alternatives if get_origin(leaf) is Literal for value in get_args(leaf)]
+    return any(leaf is kind for leaf in alternatives) or any(type(value) is kind for value in listed)
 
 
 def takes_numbers(annotation: object) -> bool:
@@ -141,7 +141,7 @@ def _words(whole: bool, limits: tuple[object, ...]) -> str:
 
 
 def _show(limit: object) -> str:
-    return str(limit) if isinstance(limit, int) else f"{limit:g}"
+    return str(limit) if isinstance(limit, int) else f"{limit:g}".replace("e+0", "e")
 
 
 def plain(value: object) -> object:

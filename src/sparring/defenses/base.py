@@ -247,9 +247,9 @@ def defense(text: DefenseLike) -> Defense:
         raise SparringError(
             f"{text!r} is no defense: give a spec text, a config with install(), a module or a function"
         )
-    parts = [build(DEFENSES, p) for p in split(text, "+")]
-    if not parts:
+    if not text.strip():
         raise SparringError("empty defense spec; write none, or NAME:field=value joined by +")
+    parts = [build(DEFENSES, p) for p in split(text, "+")]
     readouts = [i for i, p in enumerate(parts) if isinstance(p, ReadoutDefense)]
     if len(readouts) > 1 or (readouts and readouts[0] != len(parts) - 1):
         raise SparringError(f"{text}: a readout (vote, mean-prob, mean-logit) comes once and last")
