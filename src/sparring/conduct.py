@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sparring.attacks.attack import Attack, attack
@@ -65,6 +66,8 @@ def evaluate(
     else:
         spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
     slots = convert("evaluate", "slots", Count, slots)
+    if device is not None:
+        _check_device(device)
     tier, seed = spec.tier, spec.seed
     threats = list(dict.fromkeys(str(threat(t)) for t in spec.threats))
     attacks = [attack(a) for a in (spec.attacks or default_attacks(tier, threats))]
@@ -131,6 +134,15 @@ def evaluate(
         )
         result = load_evaluation(store.folder)
     return result if out else replace(result, folder=None)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SparringError(
+            f"device={device} cannot be used ({str(error).splitlines()[0]}); write cpu, cuda or cuda:1"
+        ) from None
 
 
 def _once(defenses: Sequence[DefenseLike]) -> list[DefenseLike]:

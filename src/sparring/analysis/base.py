@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from sparring.analysis.panel import Panel, plain
 from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
-from sparring.core.ranges import Seed
+from sparring.core.ranges import Limit, Seed
 from sparring.core.registry import ANALYSES
-from sparring.core.spec import check_fields, check_ranges, option, signature
+from sparring.core.spec import check_fields, check_ranges, convert, option, signature
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
 from sparring.subject import Subject
@@ -108,6 +108,7 @@ def analyze(
     else:
         asked = replace(name, **options)
     label = asked.spec_name
+    limit = convert(label, "limit", Limit, limit)
     models = [model] if isinstance(model, str | nn.Module) else list(model)
     if not models:
         raise SparringError(f"{label}: no model is given")

@@ -17,9 +17,9 @@ from sparring.attacks.method import Method
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
 from sparring.core.noise import Noise, image_keys
-from sparring.core.ranges import Count, Natural, NonNegative
+from sparring.core.ranges import Count, Limit, Natural, NonNegative
 from sparring.core.registry import ATTACKS
-from sparring.core.spec import PYTHON, build, check_fields, check_ranges, parse, show, signature, spec_text
+from sparring.core.spec import PYTHON, build, check_fields, check_ranges, check_value, parse, show, signature, spec_text
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 
@@ -173,6 +173,7 @@ class Attack(ABC):
             raise SparringError(
                 f"x must be pixels in [0,1], got {x.min():.3g}..{x.max():.3g}; move mean/std into the model"
             )
+        check_value(self.name, "queries", Limit, queries)
         if len(y) != len(x):
             raise SparringError(f"{len(x)} images but {len(y)} labels")
         if isinstance(model, nn.Module) and any(m.training for m in model.modules()):

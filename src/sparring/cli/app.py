@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from sparring.cli.analyze import analyze
-from sparring.cli.kinds import OneLine, numbers
-from sparring.cli.output import Bar, emit, many, print_evaluation
+from sparring.cli.kinds import OneLine, listed, numbers
+from sparring.cli.output import Bar, emit, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
 from sparring.core.registry import load_plugin
@@ -118,7 +118,8 @@ def evaluate(
     ] = False,
     large_eps: LargeEps = False,
     config: Annotated[
-        Path | None, typer.Option(help="FILE.toml or .json of an EvaluationSpec; options given beside it win")
+        Path | None,
+        typer.Option(help="FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
     ] = None,
     save_config: Annotated[Path | None, typer.Option("--save-config", help="write the configuration here")] = None,
     json_out: Json = False,
@@ -132,11 +133,11 @@ def evaluate(
     fields = {
         "model": model,
         "data": data,
-        "defense": many(defense),
-        "threat": many(threat),
-        "attack": many(attack),
-        "eps": many(eps),
-        "source": many(source),
+        "defense": listed("defense", defense),
+        "threat": listed("threat", threat),
+        "attack": listed("attack", attack),
+        "eps": listed("eps", eps),
+        "source": listed("source", source),
         "tier": tier,
         "seed": seed,
         "limit": limit,
@@ -189,9 +190,9 @@ def doctor(
     from sparring.subject import Subject
 
     typed = numbers("doctor", limit=limit, seed=seed, expect_clean=expect_clean)
-    attacks = [make_attack(a) for a in many(attack) or ["pgd", "apgd"]]
+    attacks = [make_attack(a) for a in listed("attack", attack) or ["pgd", "apgd"]]
     refuse_large(attacks, (), large_eps)
-    made = Subject.of(model, data, many(defense), limit=typed["limit"], skip_bad=skip_bad)
+    made = Subject.of(model, data, listed("defense", defense), limit=typed["limit"], skip_bad=skip_bad)
     budgeted = with_budgets(attacks, (), made.images.x.shape[1:])
     findings = run_checks(Context.of(made, budgeted, "quick", typed["expect_clean"], typed["seed"]))
     emit([vars(f) for f in findings], draw_table(findings_table(findings)), json_out)
@@ -260,7 +261,9 @@ def report(
     from sparring.report.terminal import draw_table
 
     if metric:
-        measured = [result for run in runs for name in many(metric) for result in measure(load_rows(run), name)]
+        measured = [
+            result for run in runs for name in listed("metric", metric) for result in measure(load_rows(run), name)
+        ]
         emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
         return
     found = [load_evaluation(r) for r in runs]

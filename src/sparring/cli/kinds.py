@@ -65,7 +65,7 @@ def _metavar(annotation: object, several: bool) -> str:
 def given(fields: Fields, values: Mapping[str, object]) -> Values:
     """Of a command's values those of ``fields`` that the user gave; lists split at commas."""
     chosen = {k: values[k] for k in fields if values[k] is not None}
-    return {k: many(v) if isinstance(v, list) else v for k, v in chosen.items()}
+    return {k: listed(k.replace("_", "-"), v) if isinstance(v, list) else v for k, v in chosen.items()}
 
 
 def command(
@@ -82,6 +82,14 @@ def command(
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name, help=inspect.cleandoc(doc), epilog=f"Example: sparring {example}")(call)
     return typer.main.get_command(app)
+
+
+def listed(option: str, values: list[str] | None) -> list[str]:
+    """The specs of a repeatable option that takes a comma-separated list. Raises SparringError, by the option's name, for an empty one."""
+    try:
+        return many(values)
+    except SparringError as error:
+        raise SparringError(f"--{option}: {error}") from None
 
 
 def numbers(owner: str, **texts: str | None) -> Values:

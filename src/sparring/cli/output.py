@@ -166,7 +166,8 @@ def _print_plan(plan: Estimate, as_json: bool) -> None:
     for c in plan.cells:
         out.print(
             literal(
-                f"{c.defense} | {c.threat} | {c.attack} | {ball(c.norm, c.eps)}: {len(c.runs)} run(s), at most {c.forwards} forwards and {c.backwards} backwards per image"
+                f"{c.defense} | {c.threat} | {c.attack} | {ball(c.norm, c.eps)}: {len(c.runs)} run(s), "
+                f"at most {c.forwards} forwards and {c.backwards} backwards per image"
             ),
             highlight=False,
         )

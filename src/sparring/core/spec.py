@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache
@@ -155,7 +155,7 @@ def convert(owner: str, field: str, annotation: Any, text: object) -> Any:
     except ValidationError as error:
         raise SparringError(_fault(owner, field, annotation, text, error, why)) from None
     if isinstance(value, str) and isinstance(result, int | float) and not isinstance(result, bool):
-        raise SparringError(f"{owner}: {field}={text} is not valid: {why} (takes {describe(annotation)})")
+        raise SparringError(f"{owner}: {field}={text} is not valid: {why} ({_takes(annotation)})")
     return result
 
 
@@ -170,10 +170,12 @@ def _fault(owner: str, field: str, annotation: object, value: object, error: Val
     if any(f["type"] in LIMITS for f in faults):
         return f"{owner}: {field}={value} is out of range: {field} must be {range_of(annotation)}"
     reason = why or faults[0]["msg"][:1].lower() + faults[0]["msg"][1:]
+    return f"{owner}: {field}={value} is not valid: {reason} ({_takes(annotation)})"
+
+
+def _takes(annotation: object) -> str:
     words = range_of(annotation)
-    return (
-        f"{owner}: {field}={value} is not valid: {reason} (takes {describe(annotation)}{f', {words}' if words else ''})"
-    )
+    return f"takes {describe(annotation)}{f', {words}' if words else ''}"
 
 
 def values_of(config: object) -> dict[str, object]:
@@ -194,10 +196,17 @@ def registered_name(kind: type) -> str:
 
 @cache
 def _annotations(kind: type) -> Mapping[str, object]:
+    """field -> annotation; without those that name types which only a function or a type checker knows."""
     try:
         return get_type_hints(kind, include_extras=True)
-    except (NameError, TypeError):  # a class that names types which only its function knew
-        return {}
+    except (NameError, TypeError):
+        known: dict[str, object] = {}
+        for base in reversed(kind.__mro__):
+            for name, annotation in inspect.get_annotations(base).items():
+                alone = type(name, (), {"__annotations__": {name: annotation}, "__module__": base.__module__})
+                with suppress(NameError, TypeError):
+                    known |= get_type_hints(alone, include_extras=True)
+        return known
 
 
 def check_ranges(owner: str, config: object) -> None:

@@ -32,7 +32,7 @@ from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
-from sparring.training.base import Scales, Trained, Training, TrainingSpec
+from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.loop import Progress
 
 SHARD = 512
@@ -236,7 +236,7 @@ class AttackedImages(Training):
     def train(self, spec: TrainingSpec) -> Trained:
         if spec.log:
             raise SparringError("attacked: nothing is trained, there is no curve to log; leave log out")
-        sources = [load_model(s) for s in self.source]
+        sources = [fitting(load_model(s), spec.images) for s in self.source]
         config = AttackedConfig(self.low, self.high, spec.schedule.seed)
         pairs = make_attacked(spec.images, sources, spec.out, config, spec.progress)
         card = {"members": list(pairs.members), "pairs": len(pairs)}

@@ -15,7 +15,7 @@ from sparring.defenses.learned import build_network
 from sparring.models.load import load_model
 from sparring.models.unet import SegNet
 from sparring.models.weights import load_weights, read_card
-from sparring.training.base import Scales, Trained, Training, TrainingSpec
+from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.frontends import Reconstruction, StructureToSignal
 from sparring.training.loop import LoopConfig
 
@@ -72,7 +72,7 @@ class S2SNetTraining(Training):
             net = build_network(network)
             load_weights(net, first)
             card = {"network": network, "start": first.name}
-            spec.fit(StructureToSignal(images, load_model(self.target), net, card), tuning)
+            spec.fit(StructureToSignal(images, fitting(load_model(self.target), images), net, card), tuning)
         return Trained.of(out, f"s2snet:weights={out}")
 
 

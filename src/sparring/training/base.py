@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
+
 from sparring.core.errors import SparringError
-from sparring.core.ranges import Count, Rate, Seed, Step
+from sparring.core.ranges import Count, Limit, Rate, Seed, Step
 from sparring.core.registry import TASKS
-from sparring.core.spec import Fields, check_fields, check_ranges, option, registered_name, signature
+from sparring.core.spec import Fields, check_fields, check_ranges, convert, option, registered_name, signature
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
+from sparring.models.classifier import Classifier
 from sparring.models.weights import Card, read_card
 from sparring.training.loop import LoopConfig, Progress, Task, scaled
 from sparring.training.loop import train as run_loop
@@ -100,6 +103,22 @@ class Training:
         raise NotImplementedError
 
 
+def fitting(model: Classifier, images: ImageSet) -> Classifier:
+    """The same model once it has taken two of the images. Raises SparringError where it takes others."""
+    shape = tuple(images.x.shape[1:])
+    if model.size is not None and shape[1:] != (model.size, model.size):
+        raise SparringError(
+            f"{images.name}: images are {shape[1]}x{shape[2]}, {model.name} takes {model.size}x{model.size}; resize them first"
+        )
+    try:
+        with torch.no_grad():
+            model(images.x[:2])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise SparringError(f"{model.name} cannot take images of shape {shape}: {reason}") from None
+    return model
+
+
 def schedule_fields(entry: type[Training]) -> Fields:
     """The fields of ``Schedule`` that a task has, as ``signature`` gives them."""
     known = signature(Schedule)
@@ -123,6 +142,7 @@ def train(
     Raises SparringError for unknown options, values out of range, and an ``out`` that exists.
     """
     entry = TASKS[name]
+    limit = convert(name, "limit", Limit, limit)
     schedule_names = schedule_fields(entry)
     given = check_fields(name, options, {**signature(entry), **schedule_names})
     schedule = Schedule(**{k: given.pop(k) for k in schedule_names if k in given})

@@ -14,7 +14,7 @@ from sparring.core.spec import option
 from sparring.defenses.learned import build_network
 from sparring.models.load import load_model
 from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet
-from sparring.training.base import Scales, Trained, Training, TrainingSpec
+from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.frontends import Denoising, Tap
 from sparring.training.loop import LoopConfig
 
@@ -63,8 +63,10 @@ class HGDTraining(Training):
         if self.attacked is not None:
             pairs = AttackedSet(self.attacked, images)
         else:
-            pairs = OnlineSet(images, [load_model(m) for m in self.source], AttackedConfig(seed=schedule.seed))
+            pairs = OnlineSet(
+                images, [fitting(load_model(m), images) for m in self.source], AttackedConfig(seed=schedule.seed)
+            )
         net, card = build_network(network), {"network": network}
-        task = Denoising(pairs, load_model(self.target), net, self.tap, card, self.feature)
+        task = Denoising(pairs, fitting(load_model(self.target), images), net, self.tap, card, self.feature)
         spec.fit(task, schedule.config(self.scales))
         return Trained.of(spec.out, f"hgd:weights={spec.out}")

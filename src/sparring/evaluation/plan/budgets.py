@@ -45,6 +45,10 @@ def _fits_the_box(attack: Attack, shape: Sequence[int]) -> None:
     eps, norm = attack.budget, attack.norm
     if math.isinf(eps):
         return
+    if eps == 0:
+        raise SparringError(
+            f"{attack.name}: eps=0 is a ball without room; write 8/255 as text ($((8/255)) of a shell is 0)"
+        )
     check_value(attack.name, "eps", Positive, eps)
     channels, height, width = shape
     values = channels * height * width

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from sparring.core.errors import SparringError
-from sparring.core.ranges import Count, Draws, Positive, Seed, Share, adapter
+from sparring.core.ranges import Count, Draws, Limit, Positive, Seed, Share, adapter
 from sparring.core.registry import suggest
 from sparring.core.spec import PYTHON, convert, signature, split
 from sparring.defenses.base import name_of
@@ -45,7 +45,7 @@ class EvaluationSpec:
     sources: Sequence[Any] = ()
     tier: str = "quick"
     seed: Seed = 0
-    limit: Count | None = None
+    limit: Limit = None
     draws: Draws | None = None
     expect_clean: Share | None = None
     amp: bool = False
@@ -61,8 +61,9 @@ class EvaluationSpec:
         for name in SETTINGS:
             object.__setattr__(self, name, convert("evaluate", name, known[name][0], vars(self)[name]))
         for name in ("model", "data"):
-            if isinstance(vars(self)[name], str) and not vars(self)[name].strip():
-                raise SparringError(f"evaluate: {name} is an empty text; name a {name.replace('data', 'data set')}")
+            if vars(self)[name] is None or (isinstance(vars(self)[name], str) and not vars(self)[name].strip()):
+                is_what = "None" if vars(self)[name] is None else "an empty text"
+                raise SparringError(f"evaluate: {name} is {is_what}; name a {name.replace('data', 'data set')}")
         if self.tier not in TIERS:
             raise SparringError(f"tier={self.tier} is not one of {', '.join(TIERS)}")
 
