@@ -102,16 +102,16 @@ class OneLine(TyperGroup):
     """Commands whose misuse is one line, as every other mistake: click's own error takes three."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Command = None, **extra: object) -> Command:
-        with one_line():
+        with as_one_line():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Command) -> object:
-        with one_line():
+        with as_one_line():
             return super().invoke(ctx)
 
 
 @contextmanager
-def one_line() -> Generator[None, None, None]:
+def as_one_line() -> Generator[None, None, None]:
     """Turn click's UsageError into a SparringError; the help that a bare command prints stays."""
     try:
         yield
