@@ -13,7 +13,7 @@ SCOPE = {
 sections = [
     "# Checks",
     "",
-    "Run before every evaluation and by `sparring doctor`. Made from the docstrings by `python docs/make_checks.py`.",
+    "Those with P are run before every evaluation and by `sparring doctor`, those with R on the rows of a run once it is whole. Made from the docstrings by `python docs/make_checks.py`.",
     "",
 ]
 for name in sorted(CHECKS, key=lambda n: (n[0], int(n[1:]))):

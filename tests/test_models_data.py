@@ -182,10 +182,12 @@ def test_lite0_is_right_on_most_embedded_photos():
 
 def test_timm_and_torchvision_models_load_with_their_own_mean():
     pytest.importorskip("timm", reason="extra models is not installed")
-    model = sparring.load_model("timm:resnet18,classes=7")
+    model = sparring.load_model("timm:resnet18,classes=7,weights=random")
     assert model.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 7)
-    assert sparring.load_model("torchvision:squeezenet1_1,classes=3")(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    assert sparring.load_model("torchvision:squeezenet1_1,classes=3,weights=random")(
+        torch.rand(1, 3, 64, 64)
+    ).shape == (1, 3)
     with pytest.raises(SparringError, match="timm has no model"):
         sparring.load_model("timm:resnetty")
     with pytest.raises(SparringError, match="torchvision has no classifier"):

@@ -16,6 +16,7 @@ from torch import nn
 
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Context, run_checks
+from sparring.checks.rows import run_row_checks
 from sparring.core.code import code_of
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count
@@ -30,7 +31,7 @@ from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.provenance import code_hash
 from sparring.evaluation.records.store import Store
-from sparring.evaluation.results.load import Evaluation, load_evaluation
+from sparring.evaluation.results.load import Evaluation, load_evaluation, load_rows
 from sparring.evaluation.run.ring import Ring
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
@@ -98,7 +99,8 @@ def evaluate(
     if dry_run:
         estimate = plan.estimate(time_per_call(made.prepared.model, made.images.x), len(made.images))
         return Evaluation([], [], [], None, tier, made.notes, plan=estimate)
-    findings = run_checks(Context.of(made, chosen, tier, spec.expect_clean, seed))
+    run_attacks = list(dict.fromkeys(c.attack for c in plan.cells))
+    findings = run_checks(Context.of(made, run_attacks, tier, spec.expect_clean, seed))
     stopped = [f for f in findings if f.stops]
     if stopped:
         more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""
@@ -129,6 +131,7 @@ def evaluate(
         facts = _facts(made, plan, findings)
         store.write_run(**facts, passed=spec.passed(), complete=False)
         ring.run()
+        facts["checks"] += [asdict(f) for f in run_row_checks(load_rows(store.folder))]
         store.write_run(
             **facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots
         )

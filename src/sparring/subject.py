@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.code import code_of, code_of_network
-from sparring.core.errors import SparringError
+from sparring.core.errors import SparringError, one_line
 from sparring.core.noise import Noise, image_keys
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
 from sparring.defenses.base import Composition, Defended, DefenseLike, defense, name_of
 from sparring.models.classifier import Classifier, weights_hash
-from sparring.models.load import load_model
+from sparring.models.load import load_model, require_trained
 from sparring.models.prepare import Prepared, prepare
 
 EXAMPLES = 4  # images that a network is tried and prepared on
@@ -60,7 +60,7 @@ class Subject:
         """
         images = load_data(data, limit=limit, skip_bad=skip_bad)
         example = images.x[:EXAMPLES]
-        classifier = load_model(model)
+        classifier = require_trained(load_model(model))
         classes = fit(classifier, images)
         prepared = prepare(classifier, example)
         base = _placed(Defended(prepared.model, id=_identity(classifier)), device)
@@ -77,7 +77,7 @@ class Subject:
             systems[name] = _placed(system, device)
             notes |= {name: note} if note else {}
         others: list[Defended] = []
-        for other in map(load_model, sources):
+        for other in (require_trained(load_model(s)) for s in sources):
             fit(other, images)
             own_code.append(code_of_network(other))
             others.append(_placed(Defended(prepare(other, example).model, id=_identity(other)), device))
@@ -102,6 +102,14 @@ def fit(classifier: Classifier, images: ImageSet) -> int:
         raise SparringError(
             f"{classifier.name} must return logits (B,K) with K >= 2, got {shape} for {len(example)} images"
         )
+    if not logits.is_floating_point():
+        raise SparringError(
+            f"{classifier.name} must return floating-point logits, got {logits.dtype}: labels or codes have no gradient"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise SparringError(
+            f"{classifier.name} returns logits that are not finite on the first images: damaged weights, or a wrong input range"
+        )
     classes, low, high = logits.shape[1], int(images.y.min()), int(images.y.max())
     if low < 0 or high >= classes:
         label = high if high >= classes else low
@@ -114,9 +122,9 @@ def _tried(network: nn.Module, example: Tensor, name: str) -> object:
     try:
         with torch.no_grad():
             return network(example)
-    except RuntimeError as error:
-        shape, reason = tuple(example.shape[1:]), str(error).splitlines()[0]
-        raise SparringError(f"{name} cannot take images of shape {shape}: {reason}") from None
+    except Exception as error:
+        shape = tuple(example.shape[1:])
+        raise SparringError(f"{name} cannot take images of shape {shape}: {one_line(error)}") from None
 
 
 def _prepared(system: Defended, base: Defended, example: Tensor) -> tuple[Defended, str]:
@@ -140,7 +148,11 @@ def _identity(classifier: Classifier) -> str:
 
 
 def _placed(system: Defended, device: str | None) -> Defended:
-    """The same system, its network and stages moved to ``device``."""
+    """The same system, its network and stages moved to ``device``. Raises SparringError where there is no such device."""
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SparringError(f"device {device} is not there ({one_line(error)}); cpu always is") from None
     for part in (system.network, *system.stages) if device else ():
         part.to(device)
     return system

@@ -120,10 +120,17 @@ def test_a_low_frequency_perturbation_is_low_inside_the_box():
 
 def test_the_commands(tmp_path):
     x = (np.random.default_rng(0).random((8, 3, 32, 32)) * 255).astype(np.uint8)
-    model = "resnet10"
+    model = "resnet10:weights=random"
     y = sparring.load_model(model)(torch.from_numpy(x).float() / 255).argmax(1).numpy()
     np.savez(tmp_path / "d.npz", x=x, y=y)
-    common = ["analyze", "patches", model, "defective:model=resnet10,keep=1", "--data", str(tmp_path / "d.npz")]
+    common = [
+        "analyze",
+        "patches",
+        model,
+        "defective:model=resnet10,keep=1,weights=random",
+        "--data",
+        str(tmp_path / "d.npz"),
+    ]
     made = CliRunner().invoke(app, [*common, "--png", str(tmp_path / "p.png"), "--json"])
     assert made.exit_code == 0, made.output
     counts = json.loads(made.stdout)["data"][model]

@@ -410,7 +410,7 @@ def test_analyze_prints_and_draws(place):
     found = data(run(place, "analyze", "layers", *common, "--defense", "cd:values=4"))
     assert found["adversarial"]["input"] > 0
     assert set(found) == {"adversarial", "random noise", "adversarial behind cd:values=4"}
-    found = data(run(place, "analyze", "noise", *common, "--defense", "hgd", "--png", "n.png"))
+    found = data(run(place, "analyze", "noise", *common, "--defense", "hgd:weights=random", "--png", "n.png"))
     assert found["n"] == 6 * 3 * 8 * 8
     run(place, "analyze", "labels", MODEL, "--data", "data.npz", "--png", "l.png", "--points", "5")
     heat = ("analyze", "heatmap", MODEL, "--data", "data.npz", "--json")

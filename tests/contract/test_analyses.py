@@ -31,7 +31,11 @@ class TestAnalyses(AnalysisContract):
         fields = signature(entry)
         options = {k: v for k, v in VALUES.items() if k in fields}
         if entry.needs_defense:
-            options["defense"] = ("hgd",) if isinstance(fields["defense"][0], type(tuple[str, ...])) else "hgd"
+            options["defense"] = (
+                ("hgd:weights=random",)
+                if isinstance(fields["defense"][0], type(tuple[str, ...]))
+                else "hgd:weights=random"
+            )
         if entry.extra:
             pytest.importorskip("torchmetrics", reason=f"extra {entry.extra} is not installed")
         return options

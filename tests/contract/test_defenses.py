@@ -15,7 +15,8 @@ from sparring.testing.networks import conv_net, keyed_noise
 SPECS = {
     "none": ["none"], "fc": ["fc:rate=0.5"], "cd": ["cd:values=8", "cd:bits=3"], "svd": ["svd:rate=0.5"], "gauss": ["gauss:std=0.1", "gauss:eps=0.1"],
     "uniform": ["uniform:std=0.1"], "laplace": ["laplace:eps=0.1,clip=true"], "vote": ["gauss:std=0.1+vote:samples=3"],
-    "hgd": ["hgd", "hgd:strength=2"], "s2snet": ["s2snet"], "ace": ["ace:lam=0.5"], "sign": ["sign:std=0.1"],
+    "hgd": ["hgd:weights=random", "hgd:weights=random,strength=2"],
+    "s2snet": ["s2snet:weights=random"], "ace": ["ace:weights=random,lam=0.5"], "sign": ["sign:std=0.1"],
     "hgd-ensemble": [],  # needs a file: tests/defenses/test_learned.py
     # need trained networks: tests/defenses/test_defective.py
     "defective": [], "spatial-dropout": [], "dropblock": [], "band-limited": [], "label-smoothing": [],

@@ -49,18 +49,18 @@ def test_the_class_normalised_backward_of_a_shift_goes_through_the_shift(side, b
 
 
 def test_hgd_steers_by_what_it_adds():
-    exact = pulled("hgd", "exact", X, V)
-    assert torch.allclose(pulled("hgd", "steer", X, V), exact - V, atol=1e-5)
+    exact = pulled("hgd:weights=random", "exact", X, V)
+    assert torch.allclose(pulled("hgd:weights=random", "steer", X, V), exact - V, atol=1e-5)
 
 
 def test_the_strength_of_hgd_scales_the_noise_it_removes():
-    once, twice = (install(f"hgd:strength={s}").stages[0](X, noise(2)) for s in (1, 2))
+    once, twice = (install(f"hgd:weights=random,strength={s}").stages[0](X, noise(2)) for s in (1, 2))
     assert float((once - X).detach().abs().max()) > 1e-4
     assert torch.allclose(twice - X, 2 * (once - X), atol=1e-5)
 
 
 def test_ace_mixes_its_network_with_the_image():
-    none, half, full = (install(f"ace:lam={lam}").stages[0](X, noise(2)) for lam in (0, 0.5, 1))
+    none, half, full = (install(f"ace:weights=random,lam={lam}").stages[0](X, noise(2)) for lam in (0, 0.5, 1))
     assert torch.allclose(none, X)
     assert not torch.allclose(full, X, atol=1e-3)
     assert torch.allclose(half, (full + X) / 2, atol=1e-5)
@@ -68,14 +68,14 @@ def test_ace_mixes_its_network_with_the_image():
 
 @pytest.mark.slow
 def test_s2snet_is_attacked_with_soft_switches_and_on_its_range():
-    system = install("s2snet")
+    system = install("s2snet:weights=random")
     network = system.stages[0].network
     leaf = X.clone().requires_grad_(True)
     (soft,) = torch.autograd.grad(network(leaf, temperature=0.1), leaf, V)  # type: ignore[operator]
-    assert torch.allclose(pulled("s2snet", "soft", X, V), soft, atol=1e-6)
-    exact = pulled("s2snet", "exact", X, V)
+    assert torch.allclose(pulled("s2snet:weights=random", "soft", X, V), soft, atol=1e-6)
+    exact = pulled("s2snet:weights=random", "exact", X, V)
     assert not torch.allclose(soft, exact, rtol=1e-2)
-    assert torch.allclose(pulled("s2snet", "mixed", X, V), 0.5 * unit(exact) + 0.5 * unit(V), atol=1e-5)
+    assert torch.allclose(pulled("s2snet:weights=random", "mixed", X, V), 0.5 * unit(exact) + 0.5 * unit(V), atol=1e-5)
     names = [v.name for v in system.variants()]
     assert names == ["default", *(f"s2snet={b}" for b in ("exact", "identity", "soft", "smoothed", "range"))]
 

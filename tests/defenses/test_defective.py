@@ -260,7 +260,7 @@ def trained_pair(tmp_path, model: str, **options) -> str:
 def test_every_retrained_defense_replaces_the_classifier(name, model, options, tmp_path):
     weights = trained_pair(tmp_path, model, **options)
     x, y = torch.rand(4, 3, 32, 32), torch.arange(4)
-    made = Subject.of("resnet10", (x, y), [f"{name}:weights={weights}"])
+    made = Subject.of("resnet10:weights=random", (x, y), [f"{name}:weights={weights}"])
     system, plain = made.systems[f"{name}:weights={weights}"], made.systems["none"]
     noise = Noise.of(0, "test", image_keys(made.images.ids))
     alone = load_model(f"trained:{weights}")
@@ -380,9 +380,9 @@ def test_label_smoothing_is_the_cross_entropy_to_smoothed_labels():
 def test_a_decision_attack_can_begin_at_transferred_points(tmp_path):
     """PROTOCOL 4.2, D6: with almost no queries left a warm start keeps what transfer found, a cold one has nothing."""
     x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    target = load_model("resnet10")
+    target = load_model("resnet10:weights=random")
     y = target(x).argmax(1)
-    close = load_model("resnet10:width=16")
+    close = load_model("resnet10:width=16,weights=random")
     for p in close.parameters():  # a near copy: what fools it fools the target
         p.data = p.data * (1 + 1e-4 * torch.randn(p.shape, generator=torch.Generator().manual_seed(2)))
     found = sparring.evaluate(

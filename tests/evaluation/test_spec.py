@@ -85,7 +85,7 @@ def test_the_command_line_writes_and_reads_it(tmp_path):
     file, runner = tmp_path / "run.toml", CliRunner()
     words = [
         "evaluate",
-        "small_cnn",
+        "small_cnn:weights=random",
         "--data",
         "mnist5k",
         "--limit",

@@ -49,7 +49,7 @@ def test_an_installed_package_is_evaluated_and_drawn(installed, tmp_path):
     page, out = tmp_path / "page.html", tmp_path / "run"
     words = (
         "evaluate",
-        "toy_net",
+        "toy_net:weights=random",
         "--data",
         "toy_data",
         "--defense",
@@ -69,7 +69,7 @@ def test_an_installed_package_is_evaluated_and_drawn(installed, tmp_path):
 
 def test_an_installed_package_is_asked_and_trained(installed, tmp_path):
     """Options of an analysis and of a task become options of their commands; what is trained can be evaluated."""
-    words = ("toy_net", "--data", "toy_data", "--scale", "2")
+    words = ("toy_net:weights=random", "--data", "toy_data", "--scale", "2")
     panel = json.loads(cli(installed, "analyze", "toy-light", *words, "--json"))
     assert panel["provenance"]["options"]["scale"] == 2.0
     assert all(0.8 < light < 1.2 for light in panel["data"].values()), "twice the mean of even noise"

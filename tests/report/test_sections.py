@@ -10,7 +10,7 @@ import sparring
 from sparring.checks.controls import images, linear_net
 from sparring.core.registry import SECTIONS
 from sparring.evaluation.records.files import read_run
-from sparring.report.content import Run, Section, Table, Text, section, sections_of
+from sparring.report.content import Evaluated, Section, Table, Text, section, sections_of
 from sparring.report.page import write_report
 
 
@@ -23,8 +23,8 @@ def folder(tmp_path_factory):
     return out
 
 
-def run_of(folder) -> Run:
-    return Run(str(folder), read_run(folder), sparring.load_evaluation(folder))
+def run_of(folder) -> Evaluated:
+    return Evaluated(str(folder), read_run(folder), sparring.load_evaluation(folder))
 
 
 def test_all_of_a_page_is_plain_data(folder):
@@ -59,7 +59,7 @@ def test_a_new_section_is_one_function(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(SECTIONS, "_entries", dict(SECTIONS._entries))
 
     @section("toy", 15)
-    def toy(run: Run) -> Section:
+    def toy(run: Evaluated) -> Section:
         """A toy."""
         return Section("Toys", (Text(f"<b>{run.record['images']}</b> toys"),))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -105,19 +106,45 @@ class Check:
         return self.ask.__doc__ or ""
 
     def run(self, context: Context) -> list[Finding]:
-        return [
-            Finding(
-                self.id,
-                a.subject,
-                a.ok,
-                a.severity or self.severity,
-                self.scope,
-                float(a.value),
-                float(a.threshold),
-                a.message,
-            )
-            for a in self.ask(context)
-        ]
+        """What it says of a set-up."""
+        return findings_of(self, self.ask(context))
+
+
+class Declared(Protocol):
+    """What every kind of check declares."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def scope(self) -> Scope: ...
+    @property
+    def severity(self) -> Severity: ...
+
+
+def findings_of(check: Declared, answers: Sequence[Answer]) -> list[Finding]:
+    """A check's answers as findings; scope and severity are the check's unless an answer has its own."""
+    return [
+        Finding(
+            check.id,
+            a.subject,
+            a.ok,
+            a.severity or check.severity,
+            check.scope,
+            float(a.value),
+            float(a.threshold),
+            a.message,
+        )
+        for a in answers
+    ]
+
+
+Kind = TypeVar("Kind")
+
+
+def in_order(kind: type[Kind]) -> list[Kind]:
+    """All enrolled checks of a kind, in order of letter and number."""
+    chosen = [(name, c) for name, c in CHECKS.items() if isinstance(c, kind)]
+    return [c for _, c in sorted(chosen, key=lambda pair: (pair[0][0], int(pair[0][1:])))]
 
 
 def check(
@@ -141,5 +168,4 @@ def check(
 
 def run_checks(context: Context, only: Sequence[str] | None = None) -> list[Finding]:
     """Findings of all enrolled preflight checks (or of ``only`` these ids), in order of number."""
-    chosen = sorted((c for i, c in CHECKS.items() if only is None or i in only), key=lambda c: (c.id[0], int(c.id[1:])))
-    return [finding for c in chosen for finding in c.run(context)]
+    return [finding for c in in_order(Check) if only is None or c.id in only for finding in c.run(context)]

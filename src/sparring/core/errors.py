@@ -20,3 +20,9 @@ class SparringError(ValueError):
 
 class AccessError(SparringError):
     """An attack asked its victim for more than the threat model grants."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception of somebody else's code says, in one line: its kind and the first line of its text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

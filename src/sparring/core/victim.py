@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparring.core.errors import AccessError
+from sparring.core.errors import AccessError, SparringError
 from sparring.core.noise import Noise
 from sparring.core.system import Combine, Readout, System, log_mean_prob
 
@@ -100,6 +100,10 @@ class Victim:
                 z = self._draw(leaf, noise)
             z = z.float()
             logits = self._combined(z)
+            if not logits.requires_grad:
+                raise SparringError(
+                    "the network's logits have no gradient (no_grad, detach, argmax, integers): a gradient attack cannot run on it"
+                )
             each = [objective(z[:, j], rows) for j in range(z.shape[1])] if self.combine == "loss" else []
             loss = torch.stack(each, 1).mean(1) if each else objective(logits, rows)
             (grad,) = torch.autograd.grad(loss.sum(), leaf)

@@ -15,7 +15,7 @@ from sparring.core.spec import named_by, spec_text
 from sparring.defenses.base import Defended, joined
 from sparring.defenses.learned import load_network
 from sparring.models.classifier import weights_hash
-from sparring.models.load import load_model
+from sparring.models.load import load_model, require_trained
 from sparring.models.trained import MeanLogits
 
 
@@ -55,7 +55,7 @@ class HGDEnsemble:
         models: dict[str, nn.Module] = {}
         for member in members:
             for spec in member["models"]:
-                models.setdefault(spec, load_model(spec).requires_grad_(False))
+                models.setdefault(spec, require_trained(load_model(spec)).requires_grad_(False))
         network = MeanLogits(
             [
                 Member([load_network(d, "dunet") for d in m.get("denoisers", [])], [models[s] for s in m["models"]])

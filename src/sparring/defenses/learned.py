@@ -1,7 +1,7 @@
 """Defenses that put a trained image-to-image network in front of the classifier: HGD, S2SNet, ACE's plug-in.
 
-The weights file (``sparring train``) has a JSON card beside it that says which network it fills; without ``weights`` the
-network is untrained (seed 0), which is of use in tests only.
+The weights file (``sparring train``) has a JSON card beside it that says which network it fills; ``weights=random`` is the
+untrained network (seed 0), which is of use in tests only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sparring.core.system import Reparametrisation
 from sparring.defenses.base import Backward, InputDefense, Stage, Surrogate
 from sparring.defenses.surrogates import Blocks, Idle, Mixed, PerClass, Residual, Smoothed, Through
 from sparring.models.unet import DUNET, CagedUNet, SegNet
-from sparring.models.weights import load_weights, read_card, seeded
+from sparring.models.weights import RANDOM, load_weights, read_card, seeded
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"dunet": DUNET, "segnet": SegNet, "caged_unet": CagedUNet}
 
@@ -38,9 +38,9 @@ def build_network(config: Mapping[str, object]) -> nn.Module:
         return NETWORKS[kind](**options).eval().requires_grad_(False)
 
 
-def load_network(weights: str | None, kind: str) -> nn.Module:
+def load_network(weights: str, kind: str) -> nn.Module:
     """The trained network of a weights file; its card must say it is of this ``kind``."""
-    if weights is None:
+    if weights == RANDOM:
         return build_network({"kind": kind})
     config = read_card(weights).get("network", {})
     if config.get("kind") != kind:
@@ -90,7 +90,7 @@ class HGD(InputDefense):
     denoiser steered to write the perturbation (H3).
     """
 
-    weights: str | None = None
+    weights: str
     strength: Annotated[float, Ge(0), Le(10)] = 1.0
 
     def stage(self) -> Stage:
@@ -117,7 +117,7 @@ class S2SNet(InputDefense):
     the autoencoder's range (S6).
     """
 
-    weights: str | None = None
+    weights: str
 
     def stage(self) -> Stage:
         network = load_network(self.weights, "segnet")
@@ -164,7 +164,7 @@ class ACE(InputDefense):
     jointly trained version is the model ``ace_resnet``. ``lam`` in [0,1].
     """
 
-    weights: str | None = None
+    weights: str
     lam: Share = 0.99
 
     def stage(self) -> Stage:

@@ -14,7 +14,7 @@ from sparring.core.registry import MODELS
 from sparring.models.cifar import MEAN, STD, CifarResNet
 from sparring.models.classifier import Classifier
 from sparring.models.unet import Caged
-from sparring.models.weights import load_weights, seeded
+from sparring.models.weights import fill, seeded
 
 
 class AceNet(nn.Module):
@@ -59,6 +59,5 @@ def ace_resnet(
         )
     with seeded(0):
         network = AceNet(Classifier(CifarResNet(depth, classes), MEAN, STD), lam, 3, middle)
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return Classifier(network.eval(), name=f"ace_resnet:depth={depth},lam={lam:g}", channels=3, size=32)

@@ -13,6 +13,7 @@ from sparring.core.registry import MODELS, suggest
 from sparring.core.spec import PYTHON, Spec, parse, signature
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
+from sparring.models.weights import RANDOM
 
 Make = Callable[[int, tuple[int, ...]], nn.Module]
 
@@ -22,8 +23,13 @@ def base_model(model: str, classes: int) -> Classifier:
     spec = parse(model.replace(";", ","))
     if spec.name == PYTHON:  # it knows its own classes
         return load_model(str(spec))
-    own = {"classes": str(classes)} if "classes" in signature(MODELS[spec.name]) else {}
-    return load_model(str(Spec(spec.name, {**spec.values, **own})))
+    takes = signature(MODELS[spec.name])
+    values = dict(spec.values)
+    if "classes" in takes:
+        values["classes"] = str(classes)
+    if "weights" in takes:
+        values.setdefault("weights", RANDOM)  # the outer spec's weights fill all of it
+    return load_model(str(Spec(spec.name, values)))
 
 
 def output_shapes(network: nn.Module, channels: int, size: int) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparring.core.ranges import Classes
 from sparring.core.registry import MODELS
 from sparring.models.classifier import Classifier
-from sparring.models.weights import load_weights, seeded
+from sparring.models.weights import fill, seeded
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -72,8 +72,7 @@ def cifar_resnet(depth: int, weights: str | None = None, classes: Classes = 10) 
     """A CIFAR ResNet with mean/std inside. ``weights``: safetensors or tensor-only .pt file; None: random, seed 0."""
     with seeded(0):
         network = CifarResNet(depth, classes)
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return Classifier(network.eval(), MEAN, STD, name=f"cifar_resnet{depth}", size=32)
 
 

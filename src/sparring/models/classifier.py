@@ -15,7 +15,8 @@ from sparring.core.errors import SparringError
 class Classifier(nn.Module):
     """Images in [0,1] (B,C,H,W) -> logits (B,K). ``mean``/``std`` per channel are subtracted and divided inside.
 
-    ``channels`` and ``size`` say which images it takes (None: any); ``name`` is how it was asked for.
+    ``channels`` and ``size`` say which images it takes (None: any); ``name`` is how it was asked for; ``untrained``: its weights were
+    drawn and nobody asked for that.
     """
 
     mean: Tensor
@@ -36,6 +37,7 @@ class Classifier(nn.Module):
             raise SparringError(
                 f"mean and std must have one value per channel and std must be positive, got {mean} and {std}"
             )
+        self.untrained = False
         self.network, self.name, self.channels, self.size = network, name, channels, size
         if len(mean) > 1:
             self.channels = len(mean)

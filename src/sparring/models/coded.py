@@ -15,7 +15,7 @@ from sparring.core.ranges import Classes, Rate
 from sparring.core.registry import MODELS
 from sparring.models.attach import base_model
 from sparring.models.classifier import Classifier
-from sparring.models.weights import load_weights, seeded
+from sparring.models.weights import fill, seeded
 
 
 class Quantizer(nn.Module):
@@ -67,8 +67,7 @@ def thermometer(
     parent, _, own = name.rpartition(".")
     setattr(base.network.get_submodule(parent), own, wide)
     network = nn.Sequential(Quantizer(levels), Thermometer(levels), base.network)
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return Classifier(network.eval(), name=f"thermometer:model={model}", channels=channels, size=base.size)
 
 
@@ -113,8 +112,7 @@ def band_limited(model: str, rate: Rate = 0.5, weights: str | None = None, class
     for name, layer in layers:
         parent, _, own = name.rpartition(".")
         setattr(network.get_submodule(parent), own, BandLimited(layer, rate))
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return base.eval()
 
 
@@ -141,8 +139,7 @@ def low_precision(
     ``weights``: of the float32 network ``model``, rounded after loading; no training of its own.
     """
     base = base_model(model, classes)
-    if weights:
-        load_weights(base.network, weights)
+    fill(base.network, weights)
     network = LowPrecision(base.network, getattr(torch, dtype))
     mean, std = base.mean.flatten().tolist(), base.std.flatten().tolist()
     name = f"low_precision:model={model},dtype={dtype}"

@@ -15,7 +15,7 @@ from sparring.core.ranges import Classes, Natural, Part, Seed
 from sparring.core.registry import MODELS
 from sparring.models.attach import attach, base_model, by_resolution, output_shapes, select
 from sparring.models.classifier import Classifier
-from sparring.models.weights import load_weights
+from sparring.models.weights import fill
 
 Law = Literal["exact", "bernoulli"]
 
@@ -109,8 +109,7 @@ def defective(
         return Mask(lambda seed: draw_mask(shape, keep, seed, number, law, shared, channels), mask_seed, fresh, inplace)
 
     attach(network, names, mask, shapes)
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     for layer in network.modules():
         if fresh and isinstance(layer, Mask):
             layer.reset()

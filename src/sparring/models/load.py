@@ -5,16 +5,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.resources import files
 
 from torch import nn
 
-from sparring.core.errors import SparringError
+from sparring.core.errors import SparringError, one_line
 from sparring.core.extras import need
 from sparring.core.registry import MODELS
-from sparring.core.spec import PYTHON, build, check_fields, entry_of, parse
+from sparring.core.spec import PYTHON, build, check_fields, entry_of, parse, signature
 from sparring.models.classifier import Classifier
 from sparring.models.small import SmallCNN
-from sparring.models.weights import load_weights, seeded
+from sparring.models.weights import PRETRAINED, RANDOM, fill, load_weights, seeded
+
+
+def require_trained(model: Classifier) -> Classifier:
+    """The same model; raises SparringError where its weights were drawn and nobody asked for that."""
+    if model.untrained:
+        raise SparringError(
+            f"{model.name} names no weights and would be untrained; give weights=FILE, or write weights=random if that is what you want"
+        )
+    return model
+
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -24,7 +36,8 @@ def load_model(
 ) -> Classifier:
     """A ``Classifier`` from spec text or from your own module (images in [0,1]; or give the mean/std it expects).
 
-    Raises SparringError if a module of it is in train mode, or for an unknown spec.
+    Raises SparringError if a module of it is in train mode, or for an unknown spec. A model of ours whose spec names no weights is
+    ``untrained``: to be trained, not to be evaluated.
     """
     if isinstance(model, str):
         spec = parse(model)
@@ -33,10 +46,20 @@ def load_model(
             given = check_fields(PYTHON, options.values, {"weights": (str | None, None)})
             loaded = _own(factory, spec.values[""], given.get("weights"))
         else:
+            takes = signature(MODELS[spec.name])
+            given = spec.values.get("weights")
+            optional = "weights" in takes and takes["weights"][1] is None
+            if optional and given == RANDOM:  # what such a model is without weights
+                spec = replace(spec, values={k: v for k, v in spec.values.items() if k != "weights"})
             loaded = build(MODELS, spec)
+            loaded.untrained = optional and given is None
         loaded.name = model
     elif isinstance(model, Classifier):
         loaded = model
+    elif not isinstance(model, nn.Module):
+        raise SparringError(
+            f"a model is a spec text or an nn.Module, got {type(model).__name__}; wrap a function in a module whose forward calls it"
+        )
     else:
         loaded = Classifier(model, mean or (0.0,), std or (1.0,), name=type(model).__name__)
     training = [name or "the model" for name, m in loaded.named_modules() if m.training]
@@ -46,39 +69,55 @@ def load_model(
 
 
 @MODELS("timm")
-def timm_model(name: str, weights: str | None = None, pretrained: bool = False, classes: int = 1000) -> Classifier:
-    """A timm model with its own mean/std. weights=FILE, or pretrained=true to download through timm."""
+def timm_model(name: str, weights: str = PRETRAINED, classes: int | None = None) -> Classifier:
+    """A timm model with its own mean/std. weights: pretrained (fetched through timm), FILE, or random. classes: default the model's own."""
     timm = need("timm", "models")
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:3]
         raise SparringError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
-    with seeded(0):
-        network = timm.create_model(name, pretrained=pretrained, num_classes=classes).eval()
-    if weights:
-        load_weights(network, weights)
-    config = network.pretrained_cfg
-    return Classifier(network, config["mean"], config["std"], name=f"timm:{name}", size=config["input_size"][-1])
+    text = f"timm:{name}"
+    options = _options(text, weights, "num_classes", classes)
+    network = _fetched(text, lambda: timm.create_model(name, pretrained=weights == PRETRAINED, **options))
+    if weights != PRETRAINED:
+        fill(network, weights)
+    config = vars(network)["pretrained_cfg"]
+    return Classifier(network, config["mean"], config["std"], name=text, size=config["input_size"][-1])
 
 
 @MODELS("torchvision")
-def torchvision_model(
-    name: str, weights: str | None = None, pretrained: bool = False, classes: int = 1000
-) -> Classifier:
-    """A torchvision classifier with ImageNet mean/std. weights=FILE, or pretrained=true to download through
-    torchvision.
+def torchvision_model(name: str, weights: str = PRETRAINED, classes: int | None = None) -> Classifier:
+    """A torchvision classifier with ImageNet mean/std. weights: pretrained (fetched through torchvision), FILE, or random. classes: default
+    1000.
     """
     models = need("torchvision.models", "models")
     if name not in models.list_models(module=models):
         raise SparringError(f"torchvision has no classifier {name!r}; see torchvision.models.list_models()")
-    with seeded(0):
-        network = models.get_model(
-            name,
-            weights="DEFAULT" if pretrained else None,
-            **({} if pretrained else {"num_classes": classes}),
-        ).eval()
-    if weights:
-        load_weights(network, weights)
-    return Classifier(network, *IMAGENET, name=f"torchvision:{name}")
+    text = f"torchvision:{name}"
+    options = _options(text, weights, "num_classes", classes)
+    given = "DEFAULT" if weights == PRETRAINED else None
+    network = _fetched(text, lambda: models.get_model(name, weights=given, **options))
+    if weights != PRETRAINED:
+        fill(network, weights)
+    return Classifier(network, *IMAGENET, name=text)
+
+
+def _options(text: str, weights: str, field: str, classes: int | None) -> dict[str, int]:
+    if weights == PRETRAINED and classes is not None:
+        raise SparringError(
+            f"{text}: pretrained weights have classes of their own, classes={classes} would put a random layer on top; give weights=FILE or random"
+        )
+    return {} if classes is None else {field: classes}
+
+
+def _fetched(text: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """A network that another library builds, seeded; whatever it raises (no connection, no weights, a field it lacks) is one line."""
+    try:
+        with seeded(0):
+            return make().eval()
+    except Exception as error:
+        raise SparringError(
+            f"{text} cannot be made ({one_line(error)}); without its pretrained weights give weights=FILE, or weights=random for an untrained network"
+        ) from None
 
 
 @MODELS("lite0")
@@ -97,16 +136,29 @@ def small_cnn(weights: str | None = None, classes: int = 10, channels: int = 1) 
     """The small CNN that ``sparring train classifier`` trains. weights=FILE."""
     with seeded(0):
         network = SmallCNN(channels, classes).eval()
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return Classifier(network, name="small_cnn", channels=channels)
+
+
+@MODELS("mnist_cnn")
+def mnist_cnn() -> Classifier:
+    """The small CNN with weights that are shipped, for trying things out: trained on 4,000 MNIST digits by ``sparring train classifier --data
+    mnist5k:split=train --seed 0`` (card and curve: ``models/shipped/mnist_cnn.json``), stored in float16; grey 28x28 images.
+    """
+    network = SmallCNN(1, 10).eval()
+    load_weights(network, str(files("sparring.models") / "shipped" / "mnist_cnn.safetensors"))
+    return Classifier(network, name="mnist_cnn", channels=1, size=28)
 
 
 def _own(factory: Callable[..., nn.Module], path: str, weights: str | None) -> Classifier:
     """The user's own code: factory() -> nn.Module (images in [0,1] -> logits)."""
-    network = factory()
+    try:
+        network = factory()
+    except Exception as error:
+        raise SparringError(
+            f"python:{path}: the factory raised {one_line(error)}; it is called without arguments and returns an nn.Module"
+        ) from None
     if not isinstance(network, nn.Module):
         raise SparringError(f"python:{path}: the factory returned {type(network).__name__}, not an nn.Module")
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return network if isinstance(network, Classifier) else Classifier(network, name=f"python:{path}")

@@ -14,7 +14,7 @@ from sparring.core.ranges import Classes, Count, Natural, NonNegative, Part, Rat
 from sparring.core.registry import MODELS
 from sparring.models.attach import attach, base_model, by_resolution, output_shapes, select
 from sparring.models.classifier import Classifier, private_copy
-from sparring.models.weights import load_weights
+from sparring.models.weights import fill
 
 
 class DropBlock(nn.Module):
@@ -122,8 +122,7 @@ def _made(
     else:
         names = by_resolution(shapes, base.network, "top")
     attach(base.network, names, lambda _n, _s: make(), shapes)
-    if weights:
-        load_weights(base.network, weights)
+    fill(base.network, weights)
     return base.eval()
 
 
@@ -176,6 +175,5 @@ def noisy(
     base, shapes = _shaped(model, size, classes)
     names = [n for n, m in base.network.named_modules() if isinstance(m, nn.Conv2d) and n in shapes]
     attach(base.network, names, lambda n, _s: NoiseLayer(inner if n else first), shapes, before=True)
-    if weights:
-        load_weights(base.network, weights)
+    fill(base.network, weights)
     return base.eval()

@@ -18,7 +18,7 @@ from sparring.core.errors import SparringError
 from sparring.core.ranges import Classes
 from sparring.core.registry import MODELS
 from sparring.models.classifier import Classifier
-from sparring.models.weights import load_weights, seeded
+from sparring.models.weights import fill, seeded
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
@@ -116,8 +116,7 @@ def cifar_classifier(make: Callable[[], nn.Module], name: str, weights: str | No
     """A network for 32x32 color images as a Classifier: random weights (seed 0), or those of a file."""
     with seeded(0):
         network = make()
-    if weights:
-        load_weights(network, weights)
+    fill(network, weights)
     return Classifier(network.eval(), MEAN, STD, name=name, size=32)
 
 

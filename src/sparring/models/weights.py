@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,26 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     module.load_state_dict(state, strict=False)
 
 
+PRETRAINED = "pretrained"  # as weights: those that the model's library has
+RANDOM = "random"  # as weights: the untrained network, which must be asked for by this word
+
+
+def fill(module: nn.Module, weights: str | None) -> None:
+    """Fill ``module`` from the file ``weights``; None or "random" leave it untrained. Raises SparringError for an empty text."""
+    if weights is not None and not weights.strip():
+        raise SparringError("weights= is empty (an unset shell variable?); give weights=FILE, or weights=random")
+    if weights not in (None, RANDOM):
+        load_weights(module, weights)
+
+
 def save_weights(module: nn.Module, path: Path, card: Mapping[str, object]) -> None:
     """Write ``path`` (.safetensors) and its JSON card beside it, each atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, partial)
+    umask = os.umask(0)
+    os.umask(umask)
+    partial.chmod(0o666 & ~umask)  # safetensors writes for the owner alone; a weights file is a file like its card
     partial.replace(path)
     text = path.with_suffix(".json.partial")
     text.write_text(json.dumps(card, indent=2) + "\n")

@@ -22,7 +22,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Entry:
     """One entry of a table. bar: (value, low, high) as shares in [0,1], drawn beside it on a page. flags: warnings under it."""
 
     text: str
@@ -38,7 +38,7 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[Entry, ...], ...]
     numbers: tuple[str, ...] = ()
     kind: Literal["table"] = "table"
 
@@ -96,7 +96,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Run:
+class Evaluated:
     """What a section is made from: a run folder's name, its record (run.json) and what came out."""
 
     folder: str
@@ -104,7 +104,7 @@ class Run:
     evaluation: Evaluation
 
 
-Maker = Callable[[Run], Section | None]
+Maker = Callable[[Evaluated], Section | None]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class SectionKind:
 
 
 def section(name: str, place: int) -> Callable[[Maker], Maker]:
-    """Decorator: enrol a function Run -> Section | None. The built-in ones stand at 10, 20, ... so that others fit between."""
+    """Decorator: enrol a function Evaluated -> Section | None. The built-in ones stand at 10, 20, ... so that others fit between."""
 
     def enrol(make: Maker) -> Maker:
         SECTIONS(name)(SectionKind(name, place, make))
@@ -129,12 +129,12 @@ def section(name: str, place: int) -> Callable[[Maker], Maker]:
     return enrol
 
 
-def sections_of(run: Run) -> list[Section]:
+def sections_of(run: Evaluated) -> list[Section]:
     """All registered sections that have something to say of a run, in order."""
     kinds = sorted((kind for _, kind in SECTIONS.items()), key=lambda k: (k.place, k.name))
     return [s for kind in kinds if (s := kind.make(run)) is not None]
 
 
-def row(*entries: str | Cell) -> tuple[Cell, ...]:
+def row(*entries: str | Entry) -> tuple[Entry, ...]:
     """A table's row; texts become plain cells."""
-    return tuple(e if isinstance(e, Cell) else Cell(e) for e in entries)
+    return tuple(e if isinstance(e, Entry) else Entry(e) for e in entries)

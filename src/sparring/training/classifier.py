@@ -19,7 +19,7 @@ from sparring.core.spec import Spec, option, parse
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
-from sparring.models.weights import seeded
+from sparring.models.weights import RANDOM, seeded
 from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.loop import LoopConfig, Progress, Task, train
 
@@ -105,7 +105,7 @@ def train_classifier(
     sizes = {"channels": images.x.shape[1]} if spec.name == "small_cnn" else {}
     fields = {**spec.values, "classes": str(int(images.y.max()) + 1), **{k: str(v) for k, v in sizes.items()}}
     text = str(Spec(spec.name, fields))
-    classifier = fitting(load_model(text), images)
+    classifier = fitting(load_model(str(Spec(spec.name, {**fields, "weights": RANDOM}))), images)
     with seeded(config.seed):
         for module in classifier.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):

@@ -98,7 +98,7 @@ class ToyLight(Analysis):
     """How bright the images are that the model calls by each label. Source: it is a toy."""
 
     pictures: ClassVar[bool] = False
-    example: ClassVar[str] = "toy-light toy_net --data toy_data"
+    example: ClassVar[str] = "toy-light toy_net:weights=random --data toy_data"
 
     scale: float = option(1.0, help="what one white pixel counts")
 

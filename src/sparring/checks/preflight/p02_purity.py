@@ -50,7 +50,9 @@ def purity(c: Context) -> list[Answer]:
     before = fingerprint(c.network)
     with torch.enable_grad():
         leaf = c.x[:4].clone().requires_grad_(True)
-        torch.autograd.grad(c.network(leaf).sum(), leaf, allow_unused=True)
+        logits = c.network(leaf)
+        if logits.requires_grad:  # whether it must is P10's question
+            torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
     changed = [k for k, v in fingerprint(c.network).items() if before.get(k) != v]
     message = f"{changed[0]} changed during inference" if changed else "nothing changes during inference"
     return [Answer(not changed, len(changed), 0, message)]

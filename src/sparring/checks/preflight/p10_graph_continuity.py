@@ -9,6 +9,7 @@ from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context
 from sparring.core.noise import Noise
 from sparring.core.system import apply_part
+from sparring.core.victim import Access
 from sparring.defenses.base import Backward
 
 SHARE = 0.01
@@ -36,7 +37,8 @@ def graph_continuity(c: Context) -> list[Answer]:
 
     Why: an attack through a dead stage fails, and its failure says nothing about robustness (shattered gradients).
 
-    What to do: declare backward = identity or a differentiable stand-in in the stage's Surrogate.
+    What to do: declare backward = identity or a differentiable stand-in in the stage's Surrogate. A network whose logits have no gradient at
+    all stops an evaluation that has gradient attacks.
     """
     answers: list[Answer] = []
     for defended in c.systems:
@@ -48,6 +50,9 @@ def graph_continuity(c: Context) -> list[Answer]:
                 if not points[-1].requires_grad:
                     points[-1].requires_grad_(True)
             z = system.network(points[-1])
+            if not z.requires_grad:
+                answers.append(_without_gradient(c, defended.name))
+                continue
             loss = z.logsumexp(1).sum() - z.gather(1, c.y[:, None]).sum()
             grads = torch.autograd.grad(loss, points, allow_unused=True)
         names = [*(p.name for p in system.parts), "classifier"]
@@ -65,6 +70,15 @@ def graph_continuity(c: Context) -> list[Answer]:
             message = f"gradient stops at stage {culprit} ({names[culprit]}) on {100 * dead[culprit]:.0f} % of images; declare backward = identity or a stand-in"
             answers.append(Answer(False, dead[culprit], SHARE, message, defended.name))
     return answers
+
+
+def _without_gradient(c: Context, subject: str) -> Answer:
+    gradients = any(a.method.needs >= Access.GRADIENT for a in c.attacks)
+    message = (
+        "the network's logits have no gradient (computed under no_grad, detached, by argmax, in integers or outside torch), so gradient attacks "
+        "are blind; make it differentiable, or evaluate it with --threat score,decision"
+    )
+    return Answer(False, 1.0, SHARE, message, subject, severity="FATAL" if gradients else None)
 
 
 def _dead(grad: Tensor) -> Tensor:

@@ -77,6 +77,13 @@ def candidates(rows: RowTable, defense: str, threat: str, attack: str) -> Candid
     return Candidates(mask, mask & rows["feasible"], clean, averaged, bool(rows["random"][at]))
 
 
+def attacked_right(rows: RowTable, defense: str, threat: str, attack: str) -> np.ndarray:
+    """Mask of a cell's attacked rows of images that its source has right when clean; all of them where older rows do not say."""
+    mask = rows.where(defense=defense, threat=threat, attack=attack)
+    known = rows["source_clean"]
+    return mask & known if known.dtype == bool else mask
+
+
 def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
     """A cell's number from its own points only."""
     found = candidates(rows, defense, threat, attack)
@@ -86,7 +93,8 @@ def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
     picked = rows.pick(found.pool, found.averaged)
     interval = rate_interval(picked.p, picked.first, random or found.averaged)
     fooled = rows["source_fooled"][mask]
-    distances = rows[rows["norm"][at]][mask & rows["source_fooled"]]
+    reached = rows[rows["norm"][at]][mask & rows["source_fooled"]]
+    distances = reached[reached > 0]  # an image that is wrong when clean is no distance away from an error
     return CellResult(
         defense=defense,
         threat=threat,

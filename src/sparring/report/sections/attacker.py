@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sparring.report.content import Run, Section, Table, row, section
+from sparring.report.content import Evaluated, Section, Table, row, section
 
 
 @section("attacker", 70)
-def attacker(run: Run) -> Section:
+def attacker(run: Evaluated) -> Section:
     """The backwards that each stage declares: what an adaptive attack may differentiate in its place."""
     rows = [
         row(name, s["stage"], ", ".join(s["variants"]), "yes" if s["random"] else "no", s["why"])

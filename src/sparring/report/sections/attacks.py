@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sparring.core.spec import ball
 from sparring.evaluation.results.cells import CellResult
-from sparring.report.content import Cell, Run, Section, Table, Text, row, section
+from sparring.report.content import Entry, Evaluated, Section, Table, Text, row, section
 from sparring.report.figures import percent
 
 COLUMNS = (
@@ -35,7 +35,7 @@ def cells_table(cells: Sequence[CellResult]) -> Table:
             c.attack,
             ball(c.norm, c.eps),
             percent(c.clean_accuracy),
-            Cell(percent(c.robust_accuracy), "strong"),
+            Entry(percent(c.robust_accuracy), "strong"),
             f"{percent(c.ci_low)}-{percent(c.ci_high)}",
             percent(c.robust_accuracy_8bit),
             percent(c.source_fooled),
@@ -50,7 +50,7 @@ def cells_table(cells: Sequence[CellResult]) -> Table:
 
 
 @section("attacks", 40)
-def attacks(run: Run) -> Section:
+def attacks(run: Evaluated) -> Section:
     """Own points only: for comparing attacks, not for reporting."""
     about = (
         "Own points only, accuracy over all images in percent. A minimum-norm attack stops at the nearest error, so small changes of its input "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sparring.report.content import Figure, Run, Section, section
+from sparring.report.content import Evaluated, Figure, Section, section
 from sparring.report.figures import eps_curves
 
 
 @section("curves", 30)
-def curves(run: Run) -> Section | None:
+def curves(run: Evaluated) -> Section | None:
     """One figure a norm, where at least two budgets were run."""
     drawn = [Figure(f"Accuracy against budget, {norm}", svg) for norm, svg in eps_curves(run.evaluation.closed)]
     return Section("Accuracy against budget", tuple(drawn)) if drawn else None

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparring.evaluation.records.files import read_pictures
 from sparring.evaluation.results.load import load_rows
 from sparring.evaluation.results.table import RowTable
-from sparring.report.content import Item, Run, Section, Shot, Strip, Text, section
+from sparring.report.content import Evaluated, Item, Section, Shot, Strip, Text, section
 from sparring.report.figures import perturbation, picture
 
 CELLS_PER_SEAT = 3
@@ -19,7 +19,7 @@ IMAGES = 4
 
 
 @section("pictures", 50)
-def pictures(run: Run) -> Section | None:
+def pictures(run: Evaluated) -> Section | None:
     """A few cells per defended system and threat, weakest threat first: clean, attacked, behind the defense, the difference."""
     rows = load_rows(run.folder)
     identity, names = run.record["identity"], run.record["class_names"]

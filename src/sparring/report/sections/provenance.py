@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from sparring.report.content import Fold, Run, Section, Text, section
+from sparring.report.content import Evaluated, Fold, Section, Text, section
 
 DECIDES = ("identity", "environment", "attacks_resolved", "seats", "skipped", "worst_case_cost_per_image")
 
 
 @section("provenance", 80)
-def provenance(run: Run) -> Section:
+def provenance(run: Evaluated) -> Section:
     """What was prepared, hashes, and everything that decides the numbers."""
     identity = run.record["identity"]
     notes = " ".join(f"Network of {defense}: {note}." for defense, note in run.evaluation.prepared.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparring.evaluation.records.finding import Finding
-from sparring.report.content import Item, Run, Section, Text, section
+from sparring.report.content import Evaluated, Item, Section, Text, section
 
 UNDERMINES = {
     "J": "This undermines the numbers themselves.",
@@ -12,7 +12,7 @@ UNDERMINES = {
 
 
 @section("summary", 10)
-def summary(run: Run) -> Section:
+def summary(run: Evaluated) -> Section:
     """One sentence per defense and ball; before it what is missing, after it every check that failed."""
     identity, evaluation = run.record["identity"], run.evaluation
     items: list[Item] = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sparring.core.spec import ball
 from sparring.evaluation.results.closed import ClosedResult
-from sparring.report.content import Cell, Run, Section, Table, Text, row, section
+from sparring.report.content import Entry, Evaluated, Section, Table, Text, row, section
 from sparring.report.figures import percent
 
 COLUMNS = (
@@ -32,11 +32,11 @@ def closed_table(results: Sequence[ClosedResult], flags: Mapping[str, Sequence[s
         said.add(r.defense)
         rows.append(
             row(
-                Cell(r.defense, flags=warned),
+                Entry(r.defense, flags=warned),
                 r.threat,
                 ball(r.norm, r.eps),
                 percent(r.clean_accuracy),
-                Cell(percent(r.robust_accuracy), "strong", (r.robust_accuracy, r.ci_low, r.ci_high)),
+                Entry(percent(r.robust_accuracy), "strong", (r.robust_accuracy, r.ci_low, r.ci_high)),
                 f"{percent(r.ci_low)}-{percent(r.ci_high)}",
                 percent(r.upper),
                 percent(r.robust_accuracy_8bit),
@@ -50,7 +50,7 @@ def closed_table(results: Sequence[ClosedResult], flags: Mapping[str, Sequence[s
 
 
 @section("worst_case", 20)
-def worst_case(run: Run) -> Section:
+def worst_case(run: Evaluated) -> Section:
     """Per threat and ball, accuracy against the worst of all points that the threat and those it dominates have made."""
     failed = [f for f in run.evaluation.findings if not f.ok and f.severity != "INFO"]
     flags = {

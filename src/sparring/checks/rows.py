@@ -1,0 +1,78 @@
+"""Checks that look at the rows of a run: how they are enrolled and asked, and rows for their fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from sparring.checks.base import Answer, findings_of, in_order
+from sparring.core.registry import CHECKS
+from sparring.evaluation.records.files import SCHEMA
+from sparring.evaluation.records.finding import Finding, Scope, Severity
+from sparring.evaluation.results.table import CLEAN, RowTable
+
+Ask = Callable[[RowTable], list[Answer]]
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """An enrolled check of rows. ``fires`` and ``silent`` build rows it must fire on and stay silent on."""
+
+    id: str
+    title: str
+    scope: Scope
+    severity: Severity
+    ask: Ask
+    fires: Callable[[], RowTable]
+    silent: Callable[[], RowTable]
+    doc: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__module__", self.ask.__module__)  # it is from where its function is
+        object.__setattr__(self, "doc", self.ask.__doc__ or "")
+
+    def run(self, rows: RowTable) -> list[Finding]:
+        """What it says of these rows."""
+        return findings_of(self, self.ask(rows))
+
+
+def row_check(
+    id: str,
+    title: str,
+    scope: Scope,
+    severity: Severity,
+    *,
+    fires: Callable[[], RowTable],
+    silent: Callable[[], RowTable],
+) -> Callable[[Ask], RowCheck]:
+    """Decorator: enrol a function RowTable -> list[Answer]. Its docstring says when it is raised, why, and what to do."""
+
+    def enrol(ask: Ask) -> RowCheck:
+        return CHECKS(id)(RowCheck(id, title, scope, severity, ask, fires, silent))
+
+    return enrol
+
+
+def run_row_checks(rows: RowTable) -> list[Finding]:
+    """Findings of all enrolled checks of rows, in order of number."""
+    return [finding for c in in_order(RowCheck) for finding in c.run(rows)]
+
+
+def toy_rows(count: int = 20, **changes: object) -> RowTable:
+    """Rows of ``count`` images, right when clean, each with one point of one attack that moved and won; ``changes`` of the attacked rows, a
+    column may be a list with an entry an image.
+    """
+    blank = {f.name: "" if f.type == pa.string() else False if f.type == pa.bool_() else 0 for f in SCHEMA}
+    same = {**blank, "defense": "none", "norm": "linf", "pooled": True, "feasible": True, "draws": 1, "lattice": True}
+    rows = []
+    for i in range(count):
+        mine = {k: v[i] if isinstance(v, list) else v for k, v in changes.items()}
+        about = {**same, "image": f"i{i:03d}", "source_clean": True, "size": 192, "clean_l2": 5.0}
+        rows.append(
+            {**about, "threat": CLEAN, "attack": "none", "run": CLEAN, "correct": True, "k": 1, "p_select": 1.0}
+        )
+        moved = {"eps": 0.1, "linf": 0.1, "l2": 0.5, "l1": 2.0, "l0": 9.0, "source_fooled": True, "margin": 1.0}
+        rows.append({**about, "threat": "adaptive", "attack": "a", "run": "r", "kind": "iterative", **moved, **mine})
+    return RowTable(pa.Table.from_pylist(rows, schema=SCHEMA))

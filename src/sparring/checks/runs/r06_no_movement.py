@@ -1,0 +1,40 @@
+"""R6 no movement."""
+
+from __future__ import annotations
+
+from sparring.checks.base import Answer
+from sparring.checks.rows import row_check, toy_rows
+from sparring.evaluation.results.cells import attacked_right, cell_keys
+from sparring.evaluation.results.table import RowTable
+
+SHARE = 0.1
+
+
+@row_check(
+    "R6",
+    "no movement",
+    "A",
+    "FAIL",
+    fires=lambda: toy_rows(linf=0.0, source_fooled=False, correct=True, k=1),
+    silent=toy_rows,
+)
+def no_movement(rows: RowTable) -> list[Answer]:
+    """Raised if: on more than 10 % of the images that its source has right, an attack returns the clean image itself, and so fools nobody.
+
+    Why: an attack that does not move tests nothing: its gradient is zero, its step too small for a quantizer, or it found no start.
+
+    What to do: look at the attack's gradients (P10) and its step size; for a defense that rounds, use one whose points move by more than a
+    level, or declare another backward.
+    """
+    answers = []
+    for defense, threat, attack, _, eps in cell_keys(rows):
+        mask = attacked_right(rows, defense, threat, attack)
+        if eps == 0 or not mask.any():
+            continue
+        still = mask & (rows["linf"] == 0) & ~rows["source_fooled"]
+        share, subject = float(still.sum() / mask.sum()), f"{defense} / {threat} / {attack}"
+        text = f"{int(still.sum())} of {int(mask.sum())} points are the clean image itself"
+        if share > SHARE:
+            text += ": the attack does not move there, so its failure says nothing of robustness"
+        answers.append(Answer(share <= SHARE, share, SHARE, text, subject))
+    return answers

@@ -1,0 +1,41 @@
+"""R7 unbounded attack that does not win."""
+
+from __future__ import annotations
+
+import math
+
+from sparring.checks.base import Answer
+from sparring.checks.rows import row_check, toy_rows
+from sparring.evaluation.results.cells import attacked_right, cell_keys
+from sparring.evaluation.results.table import RowTable
+
+SHARE = 0.1
+
+
+@row_check(
+    "R7",
+    "unbounded attack",
+    "A",
+    "FAIL",
+    fires=lambda: toy_rows(eps=math.inf, source_fooled=False, correct=True, k=1),
+    silent=lambda: toy_rows(eps=math.inf),
+)
+def unbounded(rows: RowTable) -> list[Answer]:
+    """Raised if: an attack without a ball does not fool its own source on more than 10 % of the images that the source has right.
+
+    Why: with no bound every image can be turned into one of another class, so what is left is the attack's failure, not robustness.
+
+    What to do: give it more steps or searches, a larger step or first constant; do not read its row as an accuracy.
+    """
+    answers = []
+    for defense, threat, attack, _, eps in cell_keys(rows):
+        mask = attacked_right(rows, defense, threat, attack)
+        if math.isfinite(eps) or not mask.any():
+            continue
+        lost = mask & ~rows["source_fooled"]
+        share, subject = float(lost.sum() / mask.sum()), f"{defense} / {threat} / {attack}"
+        text = f"without a bound it fools its source on all but {int(lost.sum())} of {int(mask.sum())} images"
+        if share > SHARE:
+            text += ": the rest is its own failure, not robustness"
+        answers.append(Answer(share <= SHARE, share, SHARE, text, subject))
+    return answers

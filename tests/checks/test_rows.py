@@ -1,0 +1,53 @@
+"""Checks of rows: what an attack that does nothing looks like, and what a legitimate failure does not look like."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+import sparring
+from sparring.checks.controls import images, linear_net
+from sparring.checks.rows import run_row_checks, toy_rows
+from sparring.evaluation.results.cells import own
+
+
+def fired(rows) -> set[str]:
+    return {f.check for f in run_row_checks(rows) if not f.ok}
+
+
+def test_an_attack_that_fails_in_earnest_is_no_fault():
+    lost = {"source_fooled": False, "margin": -1.0, "correct": True, "k": 1, "p_select": 1.0}
+    assert fired(toy_rows(**lost)) == set(), "it moved to the edge of its ball and lost"
+    assert fired(toy_rows(linf=0.0, **lost)) == {"R6"}
+    assert fired(toy_rows(eps=math.inf, **lost)) == {"R7"}
+    assert fired(toy_rows(eps=0.0, linf=0.0, **lost)) == set(), "at eps 0 nothing may move"
+
+
+def test_images_that_are_wrong_when_clean_do_not_count():
+    """Their points are the clean images, found at once: no fault of the attack, and no distance of zero in the median."""
+    wrong = [i < 8 for i in range(20)]
+    rows = toy_rows(linf=[0.0 if w else 0.1 for w in wrong], source_clean=[not w for w in wrong])
+    assert fired(rows) == set()
+    assert own(rows, "none", "adaptive", "a").median_norm == 0.1
+
+
+def test_one_in_ten_may_stand_still():
+    for still, says in ((2, set()), (3, {"R6"})):
+        lost = [i < still for i in range(20)]
+        rows = toy_rows(linf=[0.0 if s else 0.1 for s in lost], source_fooled=[not s for s in lost])
+        assert fired(rows) == says
+
+
+def test_a_step_too_small_for_a_quantizer_is_said():
+    """The demo's own row: C&W whose few steps of .0006 never cross a level of four bits read 70.0 of 70.0 in silence."""
+    x, net = images(8), linear_net(scale=0.05)
+    y = net(x).argmax(1).detach()
+    weak = sparring.evaluate(net, (x, y), ["cd:bits=4"], ["adaptive"], ["cw:steps=12,searches=1,c=1,lr=0.0006"])
+    said = [f for f in weak.findings if not f.ok and f.check == "R7"]
+    assert {f.subject.split(" / ")[0] for f in said} >= {"cd:bits=4"}
+    assert "its own failure" in said[0].message
+    strong = sparring.evaluate(net, (x, y), ["cd:bits=4"], ["adaptive"], ["cw:steps=60,searches=5,c=1"])
+    assert strong.cells[-1].robust_accuracy == 0, "with steps it crosses the quantizer"
+    assert not [f for f in strong.findings if not f.ok]
+    assert torch.isfinite(torch.tensor(strong.cells[-1].median_norm))
