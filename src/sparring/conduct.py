@@ -19,8 +19,11 @@ from sparring.checks.rows import run_row_checks
 from sparring.core.code import code_of
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Count
+from sparring.core.spec import convert
+from sparring.defenses.base import DefenseLike, defense, name_of
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.budgets import with_budgets
+from sparring.evaluation.plan.budgets import refuse_large, with_budgets
 from sparring.evaluation.plan.cost import time_per_call
 from sparring.evaluation.plan.grid import Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
@@ -34,7 +37,7 @@ from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
-from sparring.threats import Options
+from sparring.threats import Options, threat
 
 
 def evaluate(
@@ -54,7 +57,7 @@ def evaluate(
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
-    block): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
+    block, large_eps): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
     rows. progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
     Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
@@ -66,8 +69,7 @@ def evaluate(
         spec = model
     else:
         spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
-    if slots < 1:
-        raise SparringError(f"slots={slots} must be at least 1")
+    slots = convert("evaluate", "slots", Count, slots)
     if dry_run:
         return _evaluate(spec, None, slots, device, progress)
     with tempfile.TemporaryDirectory() if out is None else claimed(Path(out)) as folder:
@@ -81,25 +83,26 @@ def _evaluate(
     """The evaluation in a folder that is this process's own, or without one a dry run."""
     tier, seed = spec.tier, spec.seed
     say = (lambda text: progress(0, 1, text)) if progress else (lambda _: None)
+    threats = list(dict.fromkeys(str(threat(t)) for t in spec.threats))
+    attacks = [attack(a) for a in (spec.attacks or default_attacks(tier, threats))]
+    refuse_large(attacks, spec.eps, spec.large_eps)
     say("loading the model and the images")
     subject = Subject.of(
         spec.model,
         spec.data,
-        spec.defenses,
+        _once(spec.defenses),
         sources=spec.sources,
         limit=spec.limit,
         skip_bad=spec.skip_bad,
         device=device,
     )
-    chosen = with_budgets(
-        [attack(a) for a in (spec.attacks or default_attacks(tier, spec.threats))], spec.eps, subject.images.x.shape[1:]
-    )
+    chosen = with_budgets(attacks, spec.eps, subject.images.x.shape[1:])
     judge = Judge(*JUDGES[tier], seed=seed)
     options = Options(spec.draws or DRAWS[tier], spec.amp)
     say("planning")
     plan = make_plan(
         subject.systems,
-        spec.threats,
+        threats,
         chosen,
         others=subject.others,
         options=options,
@@ -129,7 +132,7 @@ def _evaluate(
         "weights": weights_hash(subject.model),
         "data": subject.images.hash,
         "defenses": list(subject.systems),
-        "threats": list(spec.threats),
+        "threats": threats,
         "attacks": [str(a) for a in chosen],
         "sources": [o.id for o in subject.others],
         "tier": tier,
@@ -148,6 +151,19 @@ def _evaluate(
     facts["checks"] += [asdict(f) for f in run_row_checks(load_rows(store.folder))]
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots)
     return load_evaluation(store.folder)
+
+
+def _once(defenses: Sequence[DefenseLike]) -> list[DefenseLike]:
+    """The same defense given twice, whatever its spelling, counts once."""
+    distinct: dict[str, DefenseLike] = {}
+    for given in defenses:
+        name = str(defense(given)) if isinstance(given, str) else name_of(given)
+        before = distinct.setdefault(name, given)
+        if not isinstance(given, str) and not isinstance(before, str) and before is not given and before != given:
+            raise SparringError(
+                f"two different defenses are called {name}; give each a class or function of its own name"
+            )
+    return list(distinct.values())
 
 
 def _facts(subject: Subject, plan: Plan, findings: list[Finding]) -> Json:

@@ -58,6 +58,8 @@ class Subject:
 
         Raises SparringError for anything that does not fit: the one place that says so.
         """
+        if device is not None:
+            _usable(device)
         images = load_data(data, limit=limit, skip_bad=skip_bad)
         example = images.x[:EXAMPLES]
         classifier = require_trained(load_model(model))
@@ -147,12 +149,16 @@ def _identity(classifier: Classifier) -> str:
     return weights_hash(classifier) + code_of_network(classifier)
 
 
-def _placed(system: Defended, device: str | None) -> Defended:
-    """The same system, its network and stages moved to ``device``. Raises SparringError where there is no such device."""
+def _usable(device: str) -> None:
+    """Raise SparringError where there is no such device."""
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SparringError(f"device {device} is not there ({one_line(error)}); cpu always is") from None
+
+
+def _placed(system: Defended, device: str | None) -> Defended:
+    """The same system, its network and stages moved to ``device``."""
     for part in (system.network, *system.stages) if device else ():
         part.to(device)
     return system

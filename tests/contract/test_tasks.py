@@ -66,7 +66,7 @@ def test_s2snet_stages_have_the_epochs_and_rates_they_are_given(tmp_path):
         ("classifier", {"epoch": 2}, "unknown field 'epoch'; did you mean epochs"),
         ("classifier", {"scale": "large"}, "scale=large is not one of small, fast, paper"),
         ("classifier", {"precision": "fp8"}, "precision=fp8 is not valid"),
-        ("classifier", {"epochs": 0}, "epochs and batch must be at least 1"),
+        ("classifier", {"epochs": 0}, "epochs must be at least 1"),
         ("attacked", {"source": [TARGET], "epochs": 2}, "unknown field 'epochs'"),
         ("attacked", {}, "field 'source' is required"),
         ("hgd", {"target": TARGET}, "one of the two"),

@@ -10,20 +10,14 @@ import torch
 import sparring
 from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
+from sparring.core.ranges import takes
 from sparring.core.registry import ATTACKS, DEFENSES
 from sparring.core.spec import signature
 from sparring.defenses.base import defense
 
-NUMBERS = {"float", "float | None"}
-
 
 def numeric(registry) -> list[tuple[str, str]]:
-    return [
-        (n, f)
-        for n, entry in registry.items()
-        for f, (kind, _) in signature(entry).items()
-        if kind in (float, float | None)
-    ]
+    return [(n, f) for n, entry in registry.items() for f, (kind, _) in signature(entry).items() if takes(kind, float)]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])

@@ -347,7 +347,7 @@ def test_a_ghost_transfer_averages_over_draws():
     victim = seat.views[0].victim
     assert (victim.draws, victim.random) == (3, True)
     assert seat.views[0].id != threat("transfer").seat(target, [source], Options()).views[0].id
-    with pytest.raises(SparringError, match=r"ghost=0 must be in \(0,1\]"):
+    with pytest.raises(SparringError, match=r"ghost must be in \(0,1\]"):
         threat("transfer:ghost=0").seat(target, [source], Options())
 
 

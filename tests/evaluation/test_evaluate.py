@@ -384,7 +384,7 @@ def test_every_image_counts_and_wrong_when_clean_is_not_robust(toy, tmp_path):
     model, (x, y) = toy
     y = y.clone()
     y[:5] = (y[:5] + 1) % CLASSES
-    result = sparring.evaluate(model, (x, y), **settings(tmp_path, attacks=["pgd:eps=0,steps=2"]))
+    result = sparring.evaluate(model, (x, y), **settings(tmp_path, attacks=["pgd:eps=1e-7,steps=2"]))
     for c in result.cells:
         assert c.n == 20
         assert c.clean_accuracy == c.robust_accuracy == 0.75

@@ -42,7 +42,7 @@ def test_it_goes_to_a_file_and_comes_back(tmp_path, suffix):
     [
         ('model = "small_cnn"\ndata = "mnist5k"\ntiers = "quick"', "unknown option 'tiers'; did you mean tier"),
         ('model = "small_cnn"\ndata = "mnist5k"\nseed = "x"', "seed = 'x'"),
-        ('model = "small_cnn"\ndata = "mnist5k"\neps = ["8/0"]', "not a number like 8/255"),
+        ('model = "small_cnn"\ndata = "mnist5k"\neps = ["8/0"]', "eps=8/0 is not valid: a fraction over 0"),
         ('model = "small_cnn"\ndata = "mnist5k"\ntier = "brisk"', "not one of quick, standard, thorough"),
         ('model = "small_cnn"', "data"),
         ("model = ", "cannot be read"),

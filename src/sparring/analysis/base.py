@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from sparring.analysis.panel import Panel, plain
 from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Limit, Seed
 from sparring.core.registry import ANALYSES
-from sparring.core.spec import check_fields, option, signature
+from sparring.core.spec import check_fields, check_ranges, convert, option, signature
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
 from sparring.subject import Subject
@@ -40,7 +41,11 @@ class Analysis:
     extra: ClassVar[str] = ""
     example: ClassVar[str]
 
-    seed: int = option(0, help="seed of all randomness")
+    seed: Seed = option(0, help="seed of all randomness")
+
+    def __post_init__(self) -> None:
+        """Its options are within their ranges. An analysis with a check of its own calls this one first."""
+        check_ranges(self.spec_name or type(self).__name__, self)
 
     @property
     def defenses(self) -> Sequence[str]:
@@ -103,6 +108,7 @@ def analyze(
     else:
         asked = replace(name, **options)
     label = asked.spec_name
+    limit = convert(label, "limit", Limit, limit)
     models = [model] if isinstance(model, str | nn.Module) else list(model)
     if not models:
         raise SparringError(f"{label}: no model is given")

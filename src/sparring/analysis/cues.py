@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from sparring.analysis.base import Comparison, analysis
 from sparring.analysis.panel import Panel, Sheet, Table
 from sparring.analysis.patches import Network, confidences, share_text
-from sparring.core.errors import SparringError
+from sparring.core.ranges import Count
 from sparring.core.spec import option
 from sparring.data.cues import cue_images
 from sparring.data.images import ImageSet
@@ -29,12 +30,8 @@ class ShapeOrTexture(Comparison):
     needs_data: ClassVar[bool] = False
     example: ClassVar[str] = "cues trained:plain.safetensors trained:defective.safetensors --png cues.png"
 
-    count: int = option(1000, help="number of images of each kind")
-    size: int = option(32, help="their side")
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.size < 16:
-            raise SparringError("cues: count must be at least 1, size at least 16")
+    count: Count = option(1000, help="number of images of each kind")
+    size: Annotated[int, Ge(16), Le(4096)] = option(32, help="their side")
 
     def images(self) -> ImageSet:
         return cue_images("test", self.count, self.size, self.seed)[0]

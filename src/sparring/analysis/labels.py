@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from sparring.analysis.base import Analysis, analysis
@@ -13,6 +14,7 @@ from sparring.analysis.gradients import class_loss
 from sparring.analysis.overlap import bait_pixels
 from sparring.analysis.panel import Map, Panel
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Natural, Positive
 from sparring.core.spec import option
 from sparring.subject import Subject
 
@@ -24,13 +26,9 @@ class Labels(Analysis):
 
     example: ClassVar[str] = "labels MODEL --data test.npz --image 3 --reach 20 --png labels.png"
 
-    image: int = option(0, help="number of the image in the set")
-    reach: float = option(10.0, help="how far to go along each axis, l2")
-    points: int = option(41, help="points along each axis")
-
-    def __post_init__(self) -> None:
-        if self.image < 0 or self.points < 1 or not 0 < self.reach < float("inf"):
-            raise SparringError("labels: image must be at least 0, points at least 1, reach positive and finite")
+    image: Natural = option(0, help="number of the image in the set")
+    reach: Positive = option(10.0, help="how far to go along each axis, l2")
+    points: Annotated[int, Ge(1), Le(10**4)] = option(41, help="points along each axis")
 
     def run(self, subject: Subject) -> Panel:
         images, network = subject.images, subject.prepared.model
@@ -48,7 +46,14 @@ class Labels(Analysis):
         return Panel(title, {"kept": kept, "labels": labels.tolist()}, maps=[picture], text=[text])
 
 
-def label_map(network: nn.Module, x: Tensor, grad: Tensor, mask: Tensor, reach: float, points: int = 41) -> Tensor:
+def label_map(
+    network: nn.Module,
+    x: Tensor,
+    grad: Tensor,
+    mask: Tensor,
+    reach: Positive,
+    points: Annotated[int, Ge(1), Le(10**4)] = 41,
+) -> Tensor:
     """(points,points) labels of x + i e_off + j e_on for i (rows), j (columns) in [-reach, reach] (ACE, Fig. 4 and 8).
 
     x (1,C,H,W); e_on and e_off: ``grad`` on and off the pixels in ``mask`` (H,W), each at l2 length 1. Not clipped, as there.

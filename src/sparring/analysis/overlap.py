@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from sparring.analysis.base import Analysis, analysis
 from sparring.analysis.panel import Map, Panel
 from sparring.core.errors import SparringError
+from sparring.core.ranges import NonNegative, Part
 from sparring.core.spec import option
 from sparring.data.images import ImageSet
 from sparring.models.classifier import private_copy
@@ -28,14 +30,10 @@ class Overlap(Analysis):
     needs_data: ClassVar[bool] = False
     example: ClassVar[str] = "overlap ace_resnet:depth=20,lam=10 --png overlap.png"
 
-    size: int = option(32, help="height and width of the image")
-    channels: int = option(3, help="its channels")
-    share: float = option(0.3, help="p of G(p): which share of pixels counts as most tied")
-    gain: float | None = option(None, help="of ACE's two layers together; default: the literal all-ones rule")
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.channels not in (1, 3) or not 0 < self.share <= 1:
-            raise SparringError("overlap: size must be at least 1, channels 1 or 3, share in (0,1]")
+    size: Annotated[int, Ge(1), Le(4096)] = option(32, help="height and width of the image")
+    channels: Literal[1, 3] = option(3, help="its channels")
+    share: Part = option(0.3, help="p of G(p): which share of pixels counts as most tied")
+    gain: NonNegative | None = option(None, help="of ACE's two layers together; default: the literal all-ones rule")
 
     def images(self) -> ImageSet:
         return ImageSet.of(torch.ones(1, self.channels, self.size, self.size), [0], name="ones")

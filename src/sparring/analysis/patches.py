@@ -14,6 +14,7 @@ from sparring.analysis.base import Comparison, analysis
 from sparring.analysis.panel import Panel, Sheet, Table
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
+from sparring.core.ranges import Count, Share
 from sparring.core.spec import option
 from sparring.data.sources import load_data
 from sparring.subject import Subject
@@ -33,15 +34,16 @@ class Patches(Comparison):
         "patches trained:plain.safetensors trained:defective.safetensors --data test.npz --png patches.png"
     )
 
-    sides: tuple[int, ...] = option((2, 4, 8), help="k of the k x k patches, joined by commas")
-    confidence: float = option(0.0, help="least softmax probability on the whole image (paper's code: .99)")
+    sides: tuple[Count, ...] = option((2, 4, 8), help="k of the k x k patches, joined by commas")
+    confidence: Share = option(0.0, help="least softmax probability on the whole image (paper's code: .99)")
     stylized: str = option(
         "", help="folder of restyled images whose names are the ids of the data (class folders included)"
     )
 
     def __post_init__(self) -> None:
-        if not self.sides or min(self.sides) < 1 or not 0 <= self.confidence <= 1:
-            raise SparringError("patches: sides are whole numbers such as 2,4,8, confidence is in [0,1]")
+        super().__post_init__()
+        if not self.sides:
+            raise SparringError("patches: sides is empty; give whole numbers such as 2,4,8")
 
     def compare(self, subjects: Sequence[Subject]) -> Panel:
         images, models = subjects[0].images, {s.model.name: s.model for s in subjects}

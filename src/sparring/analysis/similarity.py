@@ -34,6 +34,7 @@ class Similarity(Analysis):
     defense: tuple[str, ...] = option(help="defenses of one learned stage, comma-separated or repeated")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.defense:
             raise SparringError("similarity: defense names no defense; give one of a learned stage, such as hgd")
 

@@ -11,9 +11,9 @@ import torch
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import ascent_direction, per_row
 from sparring.core.losses import LossName
+from sparring.core.ranges import Count, Inner
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -33,14 +33,10 @@ class APGD(Method):
     """
 
     norms = ("linf", "l2", "l1")
-    steps: int = 100
+    steps: Count = 100
     loss: LossName = "ce"
-    rho: float = 0.75
+    rho: Inner = 0.75
     start: Literal["clean", "random"] = "random"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 < self.rho < 1:
-            raise SparringError(f"steps must be at least 1 and rho in (0,1), got steps={self.steps}, rho={self.rho}")
 
     @property
     def starts_at(self) -> str:

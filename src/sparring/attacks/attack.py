@@ -17,13 +17,14 @@ from sparring.attacks.method import Method
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
 from sparring.core.noise import Noise, image_keys
+from sparring.core.ranges import Count, Limit, Natural, NonNegative
 from sparring.core.registry import ATTACKS
-from sparring.core.spec import PYTHON, build, check_fields, check_finite, parse, show, signature, spec_text
+from sparring.core.spec import PYTHON, build, check_fields, check_ranges, check_value, parse, show, signature, spec_text
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 
 LIBRARIES = ("foolbox", "torchattacks")  # whose attacks a spec may name: attacks/peer.py
-TargetChoice = Literal["random", "next", "least"] | int
+TargetChoice = Literal["random", "next", "least"] | Natural
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Setting:
     """
 
     norm: Norm | None = None
-    eps: float | None = None
-    restarts: int = 1
-    targets: int = 0
+    eps: NonNegative | None = None
+    restarts: Count = 1
+    targets: Natural = 0
     target: TargetChoice | None = None
 
 
@@ -59,8 +60,8 @@ class Attack(ABC):
     """Settings that this kind has no use for; giving one is an error."""
 
     def __post_init__(self) -> None:
-        check_finite(self.name, self.method)
-        check_finite(self.name, self.setting)
+        check_ranges(self.name, self.method)
+        check_ranges(self.name, self.setting)
         setting, blank = self.setting, Setting()
         for field in self.unused:
             if vars(setting)[field] != vars(blank)[field]:
@@ -69,8 +70,6 @@ class Attack(ABC):
             raise SparringError(
                 f"{self.name}: norm={self.norm} is not supported (takes {', '.join(self.method.norms)})"
             )
-        if (setting.eps or 0) < 0 or setting.restarts < 1 or setting.targets < 0:
-            raise SparringError(f"{self.name}: eps and targets must not be negative and restarts must be at least 1")
         if setting.target is not None and setting.targets:
             raise SparringError(
                 f"{self.name}: target= (a targeted goal) and targets= (a multi-target untargeted attack) exclude each other"
@@ -174,6 +173,7 @@ class Attack(ABC):
             raise SparringError(
                 f"x must be pixels in [0,1], got {x.min():.3g}..{x.max():.3g}; move mean/std into the model"
             )
+        check_value(self.name, "queries", Limit, queries)
         if len(y) != len(x):
             raise SparringError(f"{len(x)} images but {len(y)} labels")
         if isinstance(model, nn.Module) and any(m.training for m in model.modules()):

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row
 from sparring.core.noise import signs
+from sparring.core.ranges import Count, Inner, Rate, Step
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
@@ -35,13 +35,9 @@ class Walk(Method):
     goal = Goal.MINIMAL
     norms = ("l2",)
     settled = True
-    queries: int = 5000
-    tries: int = 100
-    tolerance: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if min(self.queries, self.tries) < 1 or not 0 <= self.tolerance < 1:
-            raise SparringError("queries and tries must be at least 1, tolerance in [0,1)")
+    queries: Count = 5000
+    tries: Count = 100
+    tolerance: Rate = 1e-3
 
     @property
     def iterations(self) -> int:
@@ -123,9 +119,9 @@ class Boundary(Walk):
     start is bisected towards the image first; both steps adapt after every query, to 1/2 and 1/4 success.
     """
 
-    orthogonal: float = 0.25
-    source: float = 0.25
-    rate: float = 0.15
+    orthogonal: Step = 0.25
+    source: Step = 0.25
+    rate: Inner = 0.15
 
     def init(self, q: Query) -> Rows:
         s = super().init(q)
@@ -171,9 +167,9 @@ class HopSkipJump(Walk):
     """
 
     norms = ("l2", "linf")
-    tolerance: float = 0.0
-    samples: int = 100
-    chunk: int = 20
+    tolerance: Rate = 0.0
+    samples: Count = 100
+    chunk: Count = 20
 
     def init(self, q: Query) -> Rows:
         s = super().init(q)

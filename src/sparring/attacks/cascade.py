@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from sparring.attacks.attack import Attack, attack
 from sparring.attacks.engine import Batch, Outcome, RunOptions
 from sparring.attacks.method import Method
-from sparring.core.errors import SparringError
 from sparring.core.geometry import within
+from sparring.core.ranges import Count
 from sparring.core.registry import ATTACKS
 from sparring.core.victim import Victim
 
@@ -107,12 +108,8 @@ class AutoAttack(Cascade):
     """
 
     version: Literal["standard", "rand"] = "standard"
-    steps: int = 100
-    queries: int = 5000
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.queries < 2:
-            raise SparringError("steps must be at least 1, queries at least 2")
+    steps: Count = 100
+    queries: Annotated[int, Ge(2), Le(10**9)] = 5000
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn import functional
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
 from sparring.core.noise import Noise
+from sparring.core.ranges import Count, NonNegative, Positive
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
@@ -30,11 +31,7 @@ class Corruption(Method):
     goal = Goal.MINIMAL
     norms = ("l2", "linf", "l1", "l0")
     settled = True
-    steps: int = 100
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise SparringError(f"steps={self.steps} must be at least 1")
+    steps: Count = 100
 
     def corrupt(self, q: Query, strength: Tensor) -> Tensor:
         """Images (B,C,H,W) at ``strength`` (B,) in (0,1]; may leave the box."""
@@ -85,7 +82,7 @@ class GrowingNoise(Corruption):
     """
 
     law: Literal["gaussian", "uniform"] = "gaussian"
-    largest: float = 1.0
+    largest: Positive = 1.0
 
     def corrupt(self, q: Query, strength: Tensor) -> Tensor:
         shape, source = q.clean.shape[1:], self.fixed(q)
@@ -118,7 +115,7 @@ class SinglePixel(Corruption):
     """
 
     norms = ("l0", "l2")
-    steps: int = 1000
+    steps: Count = 1000
 
     def corrupt(self, q: Query, strength: Tensor) -> Tensor:
         size = q.clean.shape[2] * q.clean.shape[3]
@@ -154,15 +151,11 @@ class Spatial(Corruption):
     first. Differs from the paper: bilinear sampling on black; the search ends at the first success.
     """
 
-    steps: int = 0
-    degrees: float = 30.0
-    pixels: float = 3.0
-    angles: int = 31
-    shifts: int = 5
-
-    def __post_init__(self) -> None:
-        if min(self.angles, self.shifts) < 1 or min(self.degrees, self.pixels) < 0 or self.steps:
-            raise SparringError("angles and shifts must be at least 1, degrees and pixels not negative; steps follow")
+    steps: Annotated[int, Ge(0), Le(0)] = 0
+    degrees: Annotated[float, Ge(0), Le(180)] = 30.0
+    pixels: NonNegative = 3.0
+    angles: Count = 31
+    shifts: Count = 5
 
     @property
     def iterations(self) -> int:

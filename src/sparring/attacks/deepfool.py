@@ -12,8 +12,8 @@ from torch.nn.functional import one_hot
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm, distance, per_row
+from sparring.core.ranges import Count, NonNegative
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Goal
@@ -79,13 +79,9 @@ class DeepFool(Method):
 
     goal = Goal.MINIMAL
     norms = ("l2", "linf")
-    steps: int = 50
-    classes: int = 5
-    overshoot: float = 0.02
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.classes) < 1 or self.overshoot < 0:
-            raise SparringError("steps and classes must be at least 1, overshoot not negative")
+    steps: Count = 50
+    classes: Count = 5
+    overshoot: NonNegative = 0.02
 
     @property
     def iterations(self) -> int:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sparring.attacks.minimum_norm import Bisection
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
+from sparring.core.ranges import Count, NonNegative, Step
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -27,16 +27,11 @@ class EAD(Bisection):
     """
 
     norms: ClassVar = ("l1",)
-    steps: int = 1000
-    lr: float = 0.01
+    steps: Count = 1000
+    lr: Step = 0.01
     start: Literal["clean", "nearest"] = "nearest"
-    beta: float = 0.01
-    kappa: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.lr <= 0 or min(self.beta, self.kappa) < 0:
-            raise SparringError("lr must be positive, beta and kappa not negative")
+    beta: NonNegative = 0.01
+    kappa: NonNegative = 0.0
 
     @property
     def confidence(self) -> float:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 
 from sparring.attacks.deepfool import nearest_boundary, rivals
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row, to_hyperplane
+from sparring.core.ranges import Count, Part, Rate
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Goal
@@ -30,16 +31,12 @@ class FAB(Method):
 
     goal = Goal.MINIMAL
     norms = ("linf", "l2", "l1")
-    steps: int = 100
-    classes: int = 9
-    alpha: float = 0.1
-    eta: float = 1.05
-    beta: float = 0.9
+    steps: Count = 100
+    classes: Count = 9
+    alpha: Rate = 0.1
+    eta: Annotated[float, Ge(1), Le(10)] = 1.05
+    beta: Part = 0.9
     start: Literal["clean", "random"] = "clean"
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.classes) < 1 or not 0 <= self.alpha < 1 or not 0 < self.beta <= 1 or self.eta < 1:
-            raise SparringError("steps and classes must be at least 1, alpha in [0,1), beta in (0,1], eta at least 1")
 
     @property
     def starts_at(self) -> str:

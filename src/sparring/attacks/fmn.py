@@ -11,8 +11,8 @@ from torch import Tensor
 from sparring.attacks.deepfool import DUAL
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import Ball, Norm, ascent_direction, distance, per_row
+from sparring.core.ranges import Count, Inner, NonNegative
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Goal
@@ -35,13 +35,9 @@ class FMN(Method):
 
     goal = Goal.MINIMAL
     norms = ("linf", "l2", "l1", "l0")
-    steps: int = 100
-    step: float = 0.0
-    gamma: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.step < 0 or not 0 < self.gamma < 1:
-            raise SparringError("steps must be at least 1, step not negative, gamma in (0,1)")
+    steps: Count = 100
+    step: NonNegative = 0.0
+    gamma: Inner = 0.05
 
     def init(self, q: Query) -> Rows:
         far = torch.full_like(q.ball.eps, torch.inf)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -12,6 +14,7 @@ from sparring.attacks.method import Method
 from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
+from sparring.core.ranges import Natural, Part
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Goal
@@ -31,13 +34,14 @@ class JSMA(Method):
 
     goal = Goal.MINIMAL
     norms = ("l0",)
-    steps: int = 0
-    theta: float = 1.0
-    gamma: float = 0.1
+    steps: Natural = 0
+    theta: Annotated[float, Ge(-1), Le(1)] = 1.0
+    gamma: Part = 0.1
 
     def __post_init__(self) -> None:
-        if self.theta == 0 or not 0 < self.gamma <= 1 or self.steps < 0:
-            raise SparringError("theta must not be 0, gamma in (0,1], steps not negative (0: until gamma is used up)")
+        super().__post_init__()
+        if self.theta == 0:
+            raise SparringError("theta=0 changes nothing; theta must be in [-1,1] and not 0")
 
     @property
     def iterations(self) -> int:

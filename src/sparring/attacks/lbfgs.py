@@ -12,6 +12,7 @@ from sparring.attacks.minimum_norm import Bisection
 from sparring.attacks.query import Query
 from sparring.core.geometry import per_row
 from sparring.core.losses import LossName
+from sparring.core.ranges import Count, Positive
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -35,9 +36,9 @@ class LBFGS(Bisection):
     """
 
     norms: ClassVar = ("l2",)
-    steps: int = 50
-    searches: int = 8
-    c: float = 0.1
+    steps: Count = 50
+    searches: Count = 8
+    c: Positive = 0.1
     loss: LossName = "margin"
 
     def fresh(self, x: Tensor) -> Rows:

@@ -12,6 +12,7 @@ from sparring.attacks.method import Method
 from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
+from sparring.core.ranges import Count, Positive
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal
@@ -31,16 +32,17 @@ class LocalSearch(Method):
     goal = Goal.MINIMAL
     norms = ("l0",)
     settled = True
-    steps: int = 150
-    probe: float = 10.0
-    shift: float = 1.5
-    pixels: int = 5
-    radius: int = 5
-    width: int = 128
+    steps: Count = 150
+    probe: Positive = 10.0
+    shift: Positive = 1.5
+    pixels: Count = 5
+    radius: Count = 5
+    width: Count = 128
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.pixels, self.radius) < 1 or self.width < self.pixels:
-            raise SparringError("steps, pixels and radius must be at least 1, width at least pixels")
+        super().__post_init__()
+        if self.width < self.pixels:
+            raise SparringError(f"width={self.width} must be at least pixels={self.pixels}")
 
     @property
     def asks(self) -> int:

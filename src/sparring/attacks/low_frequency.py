@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sparring.attacks.pgd import Ascent
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.optim import momentum
+from sparring.core.ranges import Count, NonNegative
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -28,15 +28,10 @@ class LowFrequency(Ascent):
     """
 
     norms: ClassVar = ("linf", "l2")
-    steps: int = 10
+    steps: Count = 10
     start: Literal["clean", "random"] = "clean"
-    decay: float = 1.0
-    block: int = 8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.block < 1:
-            raise SparringError(f"block={self.block} must be at least 1")
+    decay: NonNegative = 1.0
+    block: Count = 8
 
     def init(self, q: Query) -> Rows:
         free = super().init(q).x

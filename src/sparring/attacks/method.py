@@ -12,6 +12,7 @@ from torch import Tensor
 from sparring.attacks.query import Query
 from sparring.core.geometry import Norm
 from sparring.core.rows import Rows
+from sparring.core.spec import check_ranges, registered_name
 from sparring.core.victim import Access, Goal
 
 Kind = Literal["iterative", "single step", "query", "transfer", "blind"]
@@ -39,6 +40,11 @@ class Method:
 
     steps: int = 0
     """Iterations of one job; most attacks make it a field."""
+
+    def __post_init__(self) -> None:
+        """Its fields are within their ranges. A method with a check of its own calls this one first."""
+        if is_dataclass(self):
+            check_ranges(registered_name(type(self)) or type(self).__name__, self)
 
     @property
     def kind(self) -> Kind:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import ascent_direction, distance, per_row
 from sparring.core.optim import adam, adam_state
+from sparring.core.ranges import Count, Inner, NonNegative, Part, Positive, Step
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Goal
@@ -36,15 +36,11 @@ class Bisection(Method):
 
     goal = Goal.MINIMAL
     norms = ("l2",)
-    steps: int = 1000
-    searches: int = 9
-    c: float = 0.01
+    steps: Count = 1000
+    searches: Count = 9
+    c: Positive = 0.01
     start: Literal["clean", "nearest"] = "clean"
-    patience: float = 0.25
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.searches) < 1 or self.c <= 0 or not 0 < self.patience <= 1:
-            raise SparringError("steps and searches must be at least 1, c positive, patience in (0,1]")
+    patience: Part = 0.25
 
     @property
     def iterations(self) -> int:
@@ -110,13 +106,8 @@ class CW(Bisection):
     that ends it (their code: a tenth, of the batch). Differs from the paper: that abort is per image.
     """
 
-    lr: float = 0.01
-    kappa: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.lr <= 0 or self.kappa < 0:
-            raise SparringError("lr must be positive, kappa not negative")
+    lr: Step = 0.01
+    kappa: NonNegative = 0.0
 
     @property
     def confidence(self) -> float:
@@ -152,13 +143,9 @@ class DDN(Method):
 
     goal = Goal.MINIMAL
     norms = ("l2",)
-    steps: int = 100
-    gamma: float = 0.05
-    radius: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 < self.gamma < 1 or self.radius < 0:
-            raise SparringError("steps must be at least 1, gamma in (0,1), radius not negative")
+    steps: Count = 100
+    gamma: Inner = 0.05
+    radius: NonNegative = 0.0
 
     def init(self, q: Query) -> Rows:
         return Rows(x=q.clean, radius=torch.full_like(q.ball.eps, self.radius), reached=torch.zeros_like(q.t).bool())

@@ -10,8 +10,8 @@ import torch
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
+from sparring.core.ranges import NonNegative, Share
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access
@@ -31,12 +31,8 @@ class NoiseAttack(Method):
     needs = Access.NONE
     norms = ("linf", "l2", "l1", "l0")
     law: Literal["uniform", "gaussian", "laplace", "sign"] = "uniform"
-    std: float | None = None
-    winsorize: float = 0.0
-
-    def __post_init__(self) -> None:
-        if (self.std is not None and self.std < 0) or self.winsorize < 0:
-            raise SparringError("std and winsorize must not be negative")
+    std: Share | None = None
+    winsorize: NonNegative = 0.0
 
     @property
     def boundless(self) -> bool:

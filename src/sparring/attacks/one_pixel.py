@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import per_row
+from sparring.core.ranges import Count
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access
@@ -30,14 +32,10 @@ class OnePixel(Method):
     needs = Access.SCORES
     norms = ("l0",)
     settled = True
-    steps: int = 100
-    population: int = 400
-    pixels: int = 1
-    factor: float = 0.5
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.pixels) < 1 or self.population < 4:
-            raise SparringError("steps and pixels must be at least 1, population at least 4")
+    steps: Count = 100
+    population: Annotated[int, Ge(4), Le(10**6)] = 400
+    pixels: Count = 1
+    factor: Annotated[float, Gt(0), Le(2)] = 0.5
 
     @property
     def own_eps(self) -> int:

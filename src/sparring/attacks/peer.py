@@ -21,8 +21,9 @@ from sparring.core.extras import need
 from sparring.core.geometry import NORMS, Norm, distance, within
 from sparring.core.losses import success_margin
 from sparring.core.noise import Noise, word
+from sparring.core.ranges import NonNegative, number
 from sparring.core.registry import suggest
-from sparring.core.spec import Spec, convert, number, show
+from sparring.core.spec import Spec, convert, show
 from sparring.core.victim import Goal, Victim
 
 Option = bool | int | float | str | None
@@ -149,7 +150,7 @@ def peer_attack(spec: Spec) -> PeerAttack:
         if key == "norm":
             norm = convert(spec.name, key, Norm, text)
         elif key == "eps":
-            eps = convert(spec.name, key, float, text)
+            eps = convert(spec.name, key, NonNegative, text)
         elif key not in known:
             raise SparringError(f"{spec.name}: unknown field {key!r}{suggest(key, known)}")
         else:
@@ -165,4 +166,8 @@ def _value(text: str) -> Option:
         value = number(text)
     except ValueError:
         return text
+    if not math.isfinite(value):
+        raise SparringError(
+            f"{text} is not a finite number, which an attack of another library takes no more than ours"
+        )
     return int(value) if value.is_integer() and "." not in text and "/" not in text else value

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row, steepest_step
 from sparring.core.losses import LossName
+from sparring.core.ranges import Count, Rate, Step
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -23,17 +23,11 @@ class Ascent(Method):
     """
 
     norms = ("linf", "l2", "l1")
-    steps: int = 40
-    step_size: float = 0.1
+    steps: Count = 40
+    step_size: Step = 0.1
     loss: LossName = "ce"
     start: Literal["clean", "random"] = "random"
     schedule: Literal["constant", "linear"] = "constant"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.step_size <= 0:
-            raise SparringError(
-                f"steps must be at least 1 and step_size positive, got steps={self.steps}, step_size={self.step_size}"
-            )
 
     @property
     def starts_at(self) -> str:
@@ -75,7 +69,7 @@ class BIM(Ascent):
     the step is a fraction of eps rather than 1/255.
     """
 
-    steps: int = 10
+    steps: Count = 10
     start: Literal["clean", "random"] = "clean"
 
     def step(self, q: Query, x: Tensor, direction: Tensor) -> Tensor:
@@ -94,8 +88,8 @@ class FGSM(Ascent):
     point of the ball. Differs from the paper: nothing for ``start=clean``.
     """
 
-    steps: int = 1
-    step_size: float = 1.0
+    steps: Count = 1
+    step_size: Step = 1.0
     start: Literal["clean", "random"] = "clean"
 
 
@@ -109,8 +103,8 @@ class RFGSM(Ascent):
     """
 
     norms = ("linf",)
-    steps: int = 1
-    alpha: float = 0.5
+    steps: Count = 1
+    alpha: Rate = 0.5
 
     @property
     def starts_at(self) -> str:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.noise import signs
 from sparring.core.optim import adam, adam_state
+from sparring.core.ranges import Count, Part, Step
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access
@@ -28,14 +28,10 @@ class SPSA(Method):
 
     needs = Access.SCORES
     norms = ("linf", "l2")
-    steps: int = 100
-    samples: int = 64
-    delta: float = 0.01
-    lr: float = 0.01
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.samples) < 1 or min(self.delta, self.lr) <= 0:
-            raise SparringError("steps and samples must be at least 1, delta and lr positive")
+    steps: Count = 100
+    samples: Count = 64
+    delta: Part = 0.01
+    lr: Step = 0.01
 
     @property
     def asks(self) -> int:

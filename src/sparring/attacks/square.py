@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.errors import SparringError
 from sparring.core.geometry import distance, per_row
+from sparring.core.ranges import Count, Part
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.victim import Access
@@ -30,12 +30,8 @@ class Square(Method):
     needs = Access.SCORES
     norms = ("linf", "l2")
     settled = True
-    steps: int = 5000
-    p: float = 0.8
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 < self.p <= 1:
-            raise SparringError(f"steps must be at least 1 and p in (0,1], got steps={self.steps}, p={self.p}")
+    steps: Count = 5000
+    p: Part = 0.8
 
     @property
     def starts_at(self) -> str:

@@ -19,6 +19,7 @@ from sparring.core.geometry import steepest_step
 from sparring.core.losses import LossName
 from sparring.core.noise import Noise
 from sparring.core.optim import momentum
+from sparring.core.ranges import Count, Natural, NonNegative, Part, Share
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -35,18 +36,16 @@ class MIFGSM(Ascent):
     and what it saw is no candidate, only the last point is.
     """
 
-    steps: int = 10
+    steps: Count = 10
     start: Literal["clean", "random"] = "clean"
-    decay: float = 1.0
-    diversity: float = 0.0
-    resize: float = 0.85
-    kernel: int = 0
+    decay: NonNegative = 1.0
+    diversity: Share = 0.0
+    resize: Part = 0.85
+    kernel: Natural = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.diversity <= 1 or not 0 < self.resize <= 1:
-            raise SparringError("diversity must be in [0,1] and resize in (0,1]")
-        if self.kernel < 0 or (self.kernel and self.kernel % 2 == 0):
+        if self.kernel and self.kernel % 2 == 0:
             raise SparringError(f"kernel={self.kernel} must be odd, or 0 for no smoothing")
 
     def init(self, q: Query) -> Rows:
@@ -106,8 +105,9 @@ class AdaptiveIFGSM(Method):
     loss: LossName = "ce"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         parts = self.levels.split("-")
-        if not all(p.isdigit() and int(p) for p in parts):
+        if not all(p.isascii() and p.isdigit() and 0 < len(p) < 7 and int(p) for p in parts):
             raise SparringError(f"levels={self.levels} must be lengths joined by -, such as 1-4-16")
 
     @property

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparring.cli.kinds import Command, Entries, Json, Values, command, given, group, options, parameter
+from sparring.cli.kinds import Command, Entries, Json, Values, command, given, group, numbers, options, parameter
 from sparring.cli.output import print_panel
 from sparring.core.registry import ANALYSES
 from sparring.core.spec import helps, signature
@@ -31,7 +31,7 @@ class Analyses(Entries):
         asked = [parameter("model", Models if entry.many else Model), *options(fields, helps(entry))]
         if entry.needs_data:
             about = f"use only the first N images  [default: {entry.limit or 'all'}]"
-            limit = Annotated[int | None, typer.Option(help=about)]
+            limit = Annotated[str | None, typer.Option(metavar="INTEGER", help=about)]
             asked += [parameter("data", Data), parameter("limit", limit, None)]
         asked += [parameter("png", Png, None)] if entry.pictures else []
         asked.append(parameter("json_out", Json, False))
@@ -40,7 +40,8 @@ class Analyses(Entries):
             from sparring.analysis.base import analyze
 
             options = given(fields, values)
-            panel = analyze(name, values["model"], values.get("data"), limit=values.get("limit"), **options)
+            limit = numbers(f"analyze {name}", limit=values.get("limit"))["limit"]
+            panel = analyze(name, values["model"], values.get("data"), limit=limit, **options)
             if values.get("png"):
                 from sparring.report.maps import draw
 

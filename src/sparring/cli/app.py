@@ -10,13 +10,14 @@ import typer
 from rich.console import Console
 
 from sparring.cli.analyze import analyze
-from sparring.cli.output import Bar, emit, many, print_evaluation
+from sparring.cli.kinds import OneLine, listed, numbers
+from sparring.cli.output import Bar, emit, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
 from sparring.core.registry import load_plugin
-from sparring.core.spec import number
 
 app = typer.Typer(
+    cls=OneLine,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,13 +54,21 @@ Model = Annotated[str, _MODEL]
 Data = Annotated[str, _DATA]
 OptionalModel = Annotated[str | None, _MODEL]  # --config may say it
 OptionalData = Annotated[str | None, _DATA]
-Limit = Annotated[int | None, typer.Option(help="use only the first N images")]
-Seed = Annotated[int, typer.Option(help="seed of all randomness")]
-Slots = Annotated[int, typer.Option(help="live rows; changes speed and memory, never answers")]
+# numbers stay texts here: the fields they fill say what a number is and what range it has
+Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="use only the first N images")]
+Seed = Annotated[str, typer.Option(metavar="INTEGER", help="seed of all randomness")]
+Slots = Annotated[str, typer.Option(metavar="INTEGER", help="live rows; changes speed and memory, never answers")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout and nothing else there")]
 Expect = Annotated[
-    float | None,
-    typer.Option("--expect-clean", help="declared clean accuracy in [0,1]; stops if the measured one contradicts it"),
+    str | None,
+    typer.Option(
+        "--expect-clean",
+        metavar="FLOAT",
+        help="declared clean accuracy in [0,1]; stops if the measured one contradicts it",
+    ),
+]
+LargeEps = Annotated[
+    bool, typer.Option("--large-eps", help="an linf eps above 0.5 is meant, it is no 8 that was to be 8/255")
 ]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="leave unreadable images of a folder out instead of refusing")
@@ -94,10 +103,11 @@ def evaluate(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="also write the report page here")] = None,
     limit: Limit = None,
-    seed: Seed = 0,
-    slots: Slots = 64,
+    seed: Seed = "0",
+    slots: Slots = "64",
     draws: Annotated[
-        int | None, typer.Option(help="EOT draws per gradient in adaptive seats; default: the tier's")
+        str | None,
+        typer.Option(metavar="INTEGER", help="EOT draws per gradient in adaptive seats; default: the tier's"),
     ] = None,
     expect_clean: Expect = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 gradients; the judge stays in float32")] = False,
@@ -106,8 +116,10 @@ def evaluate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
     ] = False,
+    large_eps: LargeEps = False,
     config: Annotated[
-        Path | None, typer.Option(help="FILE.toml or .json of an EvaluationSpec; options given beside it win")
+        Path | None,
+        typer.Option(help="FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
     ] = None,
     save_config: Annotated[Path | None, typer.Option("--save-config", help="write the configuration here")] = None,
     json_out: Json = False,
@@ -118,11 +130,11 @@ def evaluate(
     fields = {
         "model": model,
         "data": data,
-        "defense": many(defense),
-        "threat": many(threat),
-        "attack": many(attack),
-        "eps": _numbers(",".join(eps or ())),
-        "source": many(source),
+        "defense": listed("defense", defense),
+        "threat": listed("threat", threat),
+        "attack": listed("attack", attack),
+        "eps": listed("eps", eps),
+        "source": listed("source", source),
         "tier": tier,
         "seed": seed,
         "limit": limit,
@@ -130,6 +142,7 @@ def evaluate(
         "expect_clean": expect_clean,
         "bf16": bf16,
         "skip_bad": skip_bad,
+        "large_eps": large_eps,
     }
     names = {"defense": "defenses", "threat": "threats", "attack": "attacks", "source": "sources", "bf16": "amp"}
     sources = {k: context.get_parameter_source(k) for k in fields}
@@ -145,19 +158,12 @@ def evaluate(
         spec = EvaluationSpec.read(config, **said) if config else EvaluationSpec.of(**said)
         if save_config:
             spec.save(save_config)
-        result = run(spec, out=out, slots=slots, device=device, dry_run=dry_run, progress=bar)
+        result = run(spec, out=out, **numbers("evaluate", slots=slots), device=device, dry_run=dry_run, progress=bar)
     if html and out and not dry_run:
         from sparring.report.page import write_report
 
         write_report([out], html)
     print_evaluation(result, json_out, html)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [number(e) for e in text.split(",") if e.strip()]
-    except (ValueError, ZeroDivisionError):
-        raise SparringError(f"--eps {text} is not a list of numbers like 1/255,4/255") from None
 
 
 @app.command(epilog="Example: sparring doctor lite0 --data imagenet20 --defense cd:bits=4")
@@ -167,9 +173,10 @@ def doctor(
     defense: Annotated[list[str] | None, typer.Option(help="defense specs, comma-separated or repeated")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="attacks for the zero-budget check")] = None,
     limit: Limit = None,
-    seed: Seed = 0,
+    seed: Seed = "0",
     expect_clean: Expect = None,
     skip_bad: SkipBad = False,
+    large_eps: LargeEps = False,
     json_out: Json = False,
 ) -> None:
     """Is the set-up right? Range, normalisation, mode, logits, determinism, clean accuracy, eps=0 identity. Exit
@@ -177,18 +184,20 @@ def doctor(
     """
     from sparring.attacks.attack import attack as make_attack
     from sparring.checks.base import Context, run_checks
-    from sparring.evaluation.plan.budgets import with_budgets
+    from sparring.evaluation.plan.budgets import refuse_large, with_budgets
     from sparring.report.sections.checks import findings_table
     from sparring.report.terminal import draw_table
     from sparring.subject import Subject
 
+    typed = numbers("doctor", limit=limit, seed=seed, expect_clean=expect_clean)
+    attacks = [make_attack(a) for a in listed("attack", attack) or ["pgd", "apgd"]]
+    refuse_large(attacks, (), large_eps)
     with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
         bar(0, 1, "loading the model and the images")
-        made = Subject.of(model, data, many(defense), limit=limit, skip_bad=skip_bad)
-        attacks = with_budgets([make_attack(a) for a in many(attack) or ["pgd", "apgd"]], (), made.images.x.shape[1:])
-        findings = run_checks(
-            Context.of(made, attacks, "quick", expect_clean, seed), say=lambda text: bar(0, 1, f"checking: {text}")
-        )
+        subject = Subject.of(model, data, listed("defense", defense), limit=typed["limit"], skip_bad=skip_bad)
+        budgeted = with_budgets(attacks, (), subject.images.x.shape[1:])
+        context = Context.of(subject, budgeted, "quick", typed["expect_clean"], typed["seed"])
+        findings = run_checks(context, say=lambda text: bar(0, 1, f"checking: {text}"))
     emit([vars(f) for f in findings], draw_table(findings_table(findings)), json_out)
     failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]
     if failed:
@@ -203,19 +212,24 @@ def attack(
     out: Annotated[Path, typer.Option(help="folder for images.safetensors, PNG files and table.json")],
     defense: Annotated[str, typer.Option(help="attack through this defense's declared surrogates")] = "none",
     limit: Limit = None,
-    seed: Seed = 0,
-    slots: Slots = 64,
+    seed: Seed = "0",
+    slots: Slots = "64",
     image_format: Annotated[str, typer.Option("--format", help="png (lossless); jpeg is refused")] = "png",
     skip_bad: SkipBad = False,
+    large_eps: LargeEps = False,
     json_out: Json = False,
 ) -> None:
     """Make adversarial images, save them losslessly (float tensor, and 8-bit PNG with its own label), re-score what
     was saved.
     """
+    from sparring.attacks.attack import attack as make_attack
+    from sparring.evaluation.plan.budgets import refuse_large
     from sparring.evaluation.run.save import make_images
     from sparring.report.tables import images_table
     from sparring.report.terminal import draw_table
 
+    typed = numbers("attack", limit=limit, seed=seed, slots=slots)
+    refuse_large([make_attack(attack)], (), large_eps)
     with Bar() as bar:
         summary = make_images(
             model,
@@ -223,9 +237,7 @@ def attack(
             attack,
             out,
             defense,
-            limit=limit,
-            seed=seed,
-            slots=slots,
+            **typed,
             image_format=image_format,
             skip_bad=skip_bad,
             progress=bar,
@@ -252,7 +264,9 @@ def report(
     from sparring.report.terminal import draw_table
 
     if metric:
-        measured = [result for run in runs for name in many(metric) for result in measure(load_rows(run), name)]
+        measured = [
+            result for run in runs for name in listed("metric", metric) for result in measure(load_rows(run), name)
+        ]
         emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
         return
     found = [load_evaluation(r) for r in runs]
@@ -283,7 +297,7 @@ def list_things(
 @app.command(epilog="Example: sparring demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option(help="folder for the run and report.html")] = Path("demo"),
-    seed: Seed = 0,
+    seed: Seed = "0",
     json_out: Json = False,
 ) -> None:
     """The main job on embedded images: EfficientNet-Lite0 behind three channels, attacked by who ignores and who
@@ -291,4 +305,4 @@ def demo(
     """
     from sparring.cli.demo import run_demo
 
-    run_demo(out, seed, json_out)
+    run_demo(out, numbers("demo", seed=seed)["seed"], json_out)

@@ -12,10 +12,12 @@ from rich.table import Table
 
 from sparring.attacks.attack import SHARED
 from sparring.core.errors import SparringError
+from sparring.core.ranges import range_of
 from sparring.core.registry import REGISTRIES, suggest
 from sparring.core.spec import Fields, describe, helps, show, signature
 from sparring.evaluation.results.metrics.base import Metric
 from sparring.report.content import SectionKind
+from sparring.report.terminal import literal
 from sparring.threats.base import ThreatKind
 
 Entry = dict[str, Any]  # what is told of a registered thing, as plain values
@@ -41,6 +43,7 @@ def catalog(kind: str) -> list[Entry]:
         about = _helps(entry)
         fields = [
             {"name": k, "type": describe(t), "default": "required" if d is MISSING else show(d)}
+            | ({"range": range_of(t)} if range_of(t) else {})
             | ({"help": about[k]} if about.get(k) else {})
             for k, (t, d) in _fields(entry).items()
         ]
@@ -84,15 +87,19 @@ def _fields(entry: Metric | SectionKind | ThreatKind | Callable[..., object]) ->
     return entry.fields if isinstance(entry, ThreatKind) else signature(entry)
 
 
+def _field(field: dict[str, str]) -> str:
+    return f"{field['name']} ({field['default']}{'; ' + field['range'] if 'range' in field else ''})"
+
+
 def catalog_table(kind: str, entries: list[Entry]) -> Table:
     """The entries as a table."""
     table = Table(title=kind, title_justify="left")
     extra = {"attacks": ("norms", "goal", "needs", "source"), "checks": ("scope", "severity")}.get(kind, ())
-    for column in ("name", *extra, *(("what",) if kind == "checks" else ("fields (default)", "what"))):
+    for column in ("name", *extra, *(("what",) if kind == "checks" else ("fields (default; range)", "what"))):
         table.add_column(column, overflow="fold")
     for e in entries:
         what = e.get("title") or e["doc"].split("\n\n")[0].replace("\n", " ")
         more = [", ".join(e[x]) if isinstance(e[x], list) else str(e[x]) for x in extra]
-        fields = [] if kind == "checks" else [", ".join(f"{f['name']} ({f['default']})" for f in e["fields"]) or "-"]
-        table.add_row(e["name"], *more, *fields, what)
+        fields = [] if kind == "checks" else [", ".join(map(_field, e["fields"])) or "-"]
+        table.add_row(*map(literal, (e["name"], *more, *fields, what)))
     return table

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING
-from typing import Annotated, Any, ClassVar, get_args, get_origin
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass
+from typing import Annotated, Any, ClassVar, get_origin
 
 import typer
 from typer.core import TyperGroup
 
 from sparring.cli.output import many
+from sparring.core.errors import SparringError
+from sparring.core.ranges import Count, Seed, Share, leaves, range_of
 from sparring.core.registry import REGISTRIES
-from sparring.core.spec import Fields, describe, show
+from sparring.core.spec import Fields, check_fields, describe, show, signature
 
 Values = dict[str, Any]  # what Typer read, by parameter
 Command = Any  # click's, or the one that newer versions of Typer bring along
 Json = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The numbers that several commands take."""
+
+    limit: Count | None = None
+    seed: Seed = 0
+    slots: Count = 64
+    expect_clean: Share | None = None
 
 
 def parameter(name: str, annotation: object, default: object = inspect.Parameter.empty) -> inspect.Parameter:
@@ -34,7 +47,9 @@ def options(fields: Fields, helps: Mapping[str, str]) -> list[inspect.Parameter]
             continue
         several = get_origin(annotation) is tuple
         text = "" if required or default is None else show(default)
-        about = helps.get(name, "") + (f"  [default: {text}]" if text else "")
+        notes = [range_of(annotation), f"default: {text}" if text else ""]
+        noted = "; ".join(n for n in notes if n)
+        about = helps.get(name, "") + (f"  [{noted}]" if noted else "")
         asked = typer.Option(flag, help=about, metavar=_metavar(annotation, several), show_default=False)
         kind = list[str] if several else str
         typed = Annotated[kind if required else kind | None, asked]
@@ -43,14 +58,14 @@ def options(fields: Fields, helps: Mapping[str, str]) -> list[inspect.Parameter]
 
 
 def _metavar(annotation: object, several: bool) -> str:
-    args = [a for a in get_args(annotation) if a not in (type(None), ...)]
-    return f"{describe(args[0])},..." if several else "|".join(map(describe, args)) if args else describe(annotation)
+    kinds = [describe(leaf) for leaf, _ in leaves(annotation) if leaf is not type(None)]
+    return f"{kinds[0]},..." if several else "|".join(kinds)
 
 
 def given(fields: Fields, values: Mapping[str, object]) -> Values:
     """Of a command's values those of ``fields`` that the user gave; lists split at commas."""
     chosen = {k: values[k] for k in fields if values[k] is not None}
-    return {k: many(v) if isinstance(v, list) else v for k, v in chosen.items()}
+    return {k: listed(k.replace("_", "-"), v) if isinstance(v, list) else v for k, v in chosen.items()}
 
 
 def command(
@@ -67,6 +82,46 @@ def command(
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name, help=inspect.cleandoc(doc), epilog=f"Example: sparring {example}")(call)
     return typer.main.get_command(app)
+
+
+def listed(option: str, values: list[str] | None) -> list[str]:
+    """The specs of a repeatable option that takes a comma-separated list. Raises SparringError, by the option's name, for an empty one."""
+    try:
+        return many(values)
+    except SparringError as error:
+        raise SparringError(f"--{option}: {error}") from None
+
+
+def numbers(owner: str, **texts: str | None) -> Values:
+    """The numbers that every command shares, from what was typed. Raises SparringError for what is none or out of its range."""
+    given = {name: text for name, text in texts.items() if text is not None}
+    return {**dict.fromkeys(texts), **check_fields(owner, given, signature(Shared))}
+
+
+class OneLine(TyperGroup):
+    """Commands whose misuse is one line, as every other mistake: click's own error takes three."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Command = None, **extra: object) -> Command:
+        with as_one_line():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: Command) -> object:
+        with as_one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def as_one_line() -> Generator[None, None, None]:
+    """Turn click's UsageError into a SparringError; the help that a bare command prints stays."""
+    try:
+        yield
+    except Exception as error:
+        names = [kind.__name__ for kind in type(error).__mro__]
+        if "UsageError" not in names or "NoArgsIsHelpError" in names:
+            raise
+        usage: Command = error
+        where = f"; see {usage.ctx.command_path} --help" if usage.ctx else ""
+        raise SparringError(f"{usage.format_message().rstrip('.')}{where}") from None
 
 
 class Entries(TyperGroup):

@@ -22,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from sparring.core.errors import visible
 from sparring.core.spec import ball, split
 
 if TYPE_CHECKING:  # what is printed brings torch with it; a command's help does not wait for that
@@ -59,7 +60,7 @@ class Bar:
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
         )
         self.progress = Progress(*columns, console=self.console, transient=True)
         self.task: TaskID | None = None
@@ -106,9 +107,9 @@ class Bar:
         if self.console.is_terminal:
             if self.task is None:
                 self.progress.start()
-                self.task = self.progress.add_task(text, total=None, left="")
+                self.task = self.progress.add_task(visible(text), total=None, left="")
             measured = total if self.first else None
-            self.progress.update(self.task, completed=done, total=measured, description=text, left=left)
+            self.progress.update(self.task, completed=done, total=measured, description=visible(text), left=left)
         elif self.first is None:
             if self.said is None or self.said[1] != text:
                 self._line(now, text, text)
@@ -130,7 +131,7 @@ class Bar:
         return f"at most {duration(seconds)} left" if seconds >= 0 else ""
 
     def _line(self, now: float, line: str, about: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        print(visible(line), file=sys.stderr, flush=True)
         self.said = (now, about)
 
 
@@ -142,11 +143,13 @@ def duration(seconds: float) -> str:
 
 
 def emit(content: object, table: RenderableType, as_json: bool) -> None:
+    from sparring.report.terminal import literal
+
     """JSON of ``content``, or the table."""
     if as_json:
         print(json.dumps(content, indent=2, default=str))
     else:
-        console().print(table, highlight=False)
+        console().print(literal(table) if isinstance(table, str) else table, highlight=False)
 
 
 def print_panel(panel: Panel, as_json: bool) -> None:
@@ -154,16 +157,17 @@ def print_panel(panel: Panel, as_json: bool) -> None:
     from rich.table import Table
 
     from sparring.analysis.panel import cell
+    from sparring.report.terminal import literal
 
     if as_json:
         emit(panel.json(), "", True)
         return
     for content in panel.tables:
-        table = Table(title=content.title)
+        table = Table(title=literal(content.title))
         for i, name in enumerate(content.head):
-            table.add_column(name, justify="left" if i == 0 else "right")
+            table.add_column(literal(name), justify="left" if i == 0 else "right")
         for row in content.rows:
-            table.add_row(*map(cell, row))
+            table.add_row(*(literal(cell(value)) for value in row))
         emit({}, table, False)
     for line in panel.text:
         emit({}, line, False)
@@ -174,7 +178,7 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
     from sparring.report.sections.attacks import cells_table
     from sparring.report.sections.checks import findings_table
     from sparring.report.sections.worst_case import closed_table
-    from sparring.report.terminal import draw_table
+    from sparring.report.terminal import draw_table, literal
 
     if result.plan is not None:
         _print_plan(result.plan, as_json)
@@ -187,39 +191,47 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
     out = console()
     if result.missing:
         out.print(
-            f"{result.missing}. What follows is over those images alone, and no headline stands.", highlight=False
+            literal(f"{result.missing}. What follows is over those images alone, and no headline stands."),
+            highlight=False,
         )
     if result.made_by:
-        out.print(f"These rows were {result.made_by}.", highlight=False)
+        out.print(literal(f"These rows were {result.made_by}."), highlight=False)
     out.print(draw_table(cells_table(result.cells)))
     out.print(draw_table(closed_table(result.closed)))
     failed = [f for f in result.findings if not f.ok]
     if failed:
         out.print(draw_table(findings_table(failed)))
     for defense, note in result.prepared.items():
-        out.print(f"network of {defense}: {note}", highlight=False)
+        out.print(literal(f"network of {defense}: {note}"), highlight=False)
     for line in result.headlines:
-        out.print(line, highlight=False)
+        out.print(literal(line), highlight=False)
     if result.folder:
-        out.print(f"rows: {result.folder}" + (f"   page: {html}" if html else ""), highlight=False)
+        out.print(literal(f"rows: {result.folder}" + (f"   page: {html}" if html else "")), highlight=False)
 
 
 def _print_plan(plan: Estimate, as_json: bool) -> None:
+    from sparring.report.terminal import literal
+
     if as_json:
         print(json.dumps(plan.json(), indent=2))
         return
     out = console()
     for c in plan.cells:
         out.print(
-            f"{c.defense} | {c.threat} | {c.attack} | {ball(c.norm, c.eps)}: {len(c.runs)} run(s), at most {c.forwards} forwards and {c.backwards} backwards per image",
+            literal(
+                f"{c.defense} | {c.threat} | {c.attack} | {ball(c.norm, c.eps)}: {len(c.runs)} run(s), "
+                f"at most {c.forwards} forwards and {c.backwards} backwards per image"
+            ),
             highlight=False,
         )
     for s in plan.skipped:
-        out.print(f"skipped: {s['defense']} | {s['threat']} | {s['attack']}: {s['reason']}", highlight=False)
+        out.print(literal(f"skipped: {s['defense']} | {s['threat']} | {s['attack']}: {s['reason']}"), highlight=False)
     cost = plan.cost_per_image
     out.print(
-        f"{len(plan.cells)} cells, {len(plan.runs)} distinct runs. Per image that survives everything: "
-        f"{cost['forwards']:.0f} forwards, {cost['backwards']:.0f} backwards, "
-        f"{cost['judge_forwards']:.0f} judge forwards. Estimated at most {plan.seconds:.0f} s; images that fall early cost less.",
+        literal(
+            f"{len(plan.cells)} cells, {len(plan.runs)} distinct runs. Per image that survives everything: "
+            f"{cost['forwards']:.0f} forwards, {cost['backwards']:.0f} backwards, "
+            f"{cost['judge_forwards']:.0f} judge forwards. Estimated at most {plan.seconds:.0f} s; images that fall early cost less."
+        ),
         highlight=False,
     )

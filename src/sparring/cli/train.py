@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sparring.cli.kinds import Command, Entries, Values, command, given, group, options, parameter
+from sparring.cli.kinds import Command, Entries, Values, command, given, group, numbers, options, parameter
 from sparring.cli.output import Bar, emit
 from sparring.core.registry import TASKS
 from sparring.core.spec import helps, signature
@@ -24,7 +24,7 @@ Out = Annotated[
 ]
 Folder = Annotated[Path, typer.Option(help="folder that is written", show_default=False)]
 Log = Annotated[Path | None, typer.Option(help="TensorBoard folder")]
-Limit = Annotated[int | None, typer.Option(help="draw so many of the images, by --seed")]
+Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="draw so many of the images, by --seed")]
 Json = Annotated[bool, typer.Option("--json", help="the card on stdout")]
 
 
@@ -50,7 +50,8 @@ class Tasks(Entries):
         def body(values: Values) -> None:
             from sparring.training.base import train
 
-            where = {k: values.get(k) for k in ("data", "out", "limit", "log")}
+            where = {k: values.get(k) for k in ("data", "out", "log")}
+            where |= numbers(f"train {name}", limit=values.get("limit"))
             with Bar() as bar:
                 trained = train(name, **where, progress=bar, **given(fields, values))
             if os.environ.get("RANK", "0") == "0":  # of several processes one speaks

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 
+def visible(text: str) -> str:
+    """Text with everything escaped that a terminal would obey or not show: control characters, line ends, lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class SparringError(ValueError):
     """A user's mistake. The command line prints its text without a traceback and exits with code 2."""
+
+    def __str__(self) -> str:
+        """One line, whatever stands in the names and values it quotes."""
+        return visible(super().__str__())
 
 
 class AccessError(SparringError):

@@ -10,21 +10,31 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import (
+    adapter,
+    closed,
+    is_finite_for,
+    leaves,
+    parsed,
+    plain,
+    range_of,
+    takes_numbers,
+)
 from sparring.core.registry import Registry, from_module, suggest
 
 PYTHON = "python"  # the name in a spec of what is imported: python:module:name
-INFINITE = "may be infinite"
 Fields = Mapping[str, tuple[object, object]]  # field -> (annotation, default or MISSING)
-Extended = Annotated[float, INFINITE]  # a field that takes inf; every other one is finite
+LIMITS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")  # pydantic's names of faults
 
 
 @dataclass(frozen=True)
@@ -40,20 +50,26 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-    """Split ``name:field=value,...``; raises SparringError for an empty name or a field given twice."""
-    name, _, rest = text.strip().partition(":")
+    """Split ``name:field=value,...``; raises SparringError for an empty name, part or value and for a field given twice."""
+    if not isinstance(text, str):
+        raise SparringError(f"{text!r} is no spec text; write NAME or NAME:field=value,...")
+    name, colon, rest = text.strip().partition(":")
+    name = name.strip()
     if not name:
         raise SparringError(f"empty name in spec {text!r}; write NAME or NAME:field=value,...")
     values: dict[str, str] = {}
-    for part in filter(None, (p.strip() for p in rest.split(","))):
+    for part in _parts(rest, ",", text) if colon else ():
         key, equals, value = part.partition("=")
-        if not equals:
-            key, value = "", part
+        key, value = (key.strip(), value.strip()) if equals else ("", part)
+        if equals and not (key and value):
+            raise SparringError(
+                f"{name}: {part!r} in {text!r} has no {'value' if key else 'field name'}; write field=value"
+            )
         if key in values:
             raise SparringError(
                 f"{name}: {'a value without a field name' if not key else f'field {key!r}'} given twice in {text!r}"
             )
-        values[key.strip()] = value.strip()
+        values[key] = value
     return Spec(name, values)
 
 
@@ -61,18 +77,29 @@ def split(text: str, separator: str = ",") -> list[str]:
     """Split a list of specs at ``separator``; a comma inside ``name:a=1,b=2`` belongs to the spec.
 
     ``pgd:eps=8/255,steps=40,fgsm`` -> two specs: a new one begins where a part has no ``=`` or has a name before
-    it.
+    it. Raises SparringError for an empty part: an unset variable of the shell must not pass for nothing.
     """
     if separator != ",":
-        return [part.strip() for part in text.split(separator) if part.strip()]
+        return _parts(text, separator, text)
     specs: list[str] = []
-    for part in filter(None, (p.strip() for p in text.split(","))):
+    for part in _parts(text, ",", text):
         head = part.split("=", 1)[0]
         if specs and "=" in part and ":" not in head:
             specs[-1] += ("," if ":" in specs[-1] else ":") + part
         else:
             specs.append(part)
     return specs
+
+
+def _parts(text: str, separator: str, whole: str) -> list[str]:
+    parts = [p.strip() for p in text.split(separator)]
+    if not text.strip():
+        raise SparringError(f"nothing stands in {whole!r} where a name or value belongs; write it, or leave it out")
+    if not all(parts):
+        raise SparringError(
+            f"empty part in {whole!r}: a {separator!r} too many; write a name or value on both sides of it"
+        )
+    return parts
 
 
 def signature(target: Callable[..., object], skip: tuple[str, ...] = ()) -> dict[str, tuple[object, object]]:
@@ -102,44 +129,53 @@ def helps(target: object) -> dict[str, str]:
     return {f.name: f.metadata.get("help", "") for f in fields(target)} if is_dataclass(target) else {}
 
 
-def number(text: str) -> float:
-    """'8/255', '0.5/255', '0.03', 'inf' -> float."""
-    above, slash, below = text.partition("/")
-    return float(above) / float(below) if slash else float(above)
-
-
 def convert(owner: str, field: str, annotation: Any, text: object) -> Any:
     """One field's text as its annotated type; SparringError names the field and what it takes. A tuple takes a list of texts,
     or one text with commas.
     """
     if get_origin(annotation) is tuple:
-        given: Iterable[object] = (
+        several: Iterable[object] = (
             split(text) if isinstance(text, str) else text if isinstance(text, Iterable) else [text]
         )
-        return tuple(convert(owner, field, get_args(annotation)[0], part) for part in given)
-    value = text
+        return tuple(convert(owner, field, get_args(annotation)[0], part) for part in several)
+    value, why = plain(text), ""
     if isinstance(text, str):
         if text.lower() in ("none", "null"):
             value = None
-        elif _takes(annotation, float) or _takes(annotation, int):
+        elif takes_numbers(annotation):
             try:
-                value = number(text)
-            except (ValueError, ZeroDivisionError):
-                value = text
-            if (
-                isinstance(value, float)
-                and _takes(annotation, int)
-                and not _takes(annotation, float)
-                and value.is_integer()
-            ):
-                value = int(value)
-    if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and INFINITE not in get_args(annotation))):
-        raise SparringError(f"{owner}: {field}={text} is not a finite number")
+                value = parsed(text, annotation)
+            except ValueError as error:
+                why = str(error)
+    overflows = isinstance(text, str) and value in (math.inf, -math.inf) and "inf" not in text.lower()
+    if overflows or not is_finite_for(annotation, value):
+        raise SparringError(f"{owner}: {field}={text} is not a finite number{_must(annotation)}")
     try:
-        return TypeAdapter(annotation).validate_python(value)
+        result = adapter(annotation).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
-        raise SparringError(f"{owner}: {field}={text} is not valid: {reason} (takes {describe(annotation)})") from None
+        raise SparringError(_fault(owner, field, annotation, text, error, why)) from None
+    if isinstance(value, str) and isinstance(result, int | float) and not isinstance(result, bool):
+        raise SparringError(f"{owner}: {field}={text} is not valid: {why} ({_takes(annotation)})")
+    return result
+
+
+def _must(annotation: object) -> str:
+    words = range_of(annotation)
+    return f" (it must be {words})" if words else ""
+
+
+def _fault(owner: str, field: str, annotation: object, value: object, error: ValidationError, why: str = "") -> str:
+    """One line for what pydantic found."""
+    faults = error.errors()
+    if any(f["type"] in LIMITS for f in faults):
+        return f"{owner}: {field}={value} is out of range: {field} must be {range_of(annotation)}"
+    reason = why or faults[0]["msg"][:1].lower() + faults[0]["msg"][1:]
+    return f"{owner}: {field}={value} is not valid: {reason} ({_takes(annotation)})"
+
+
+def _takes(annotation: object) -> str:
+    words = range_of(annotation)
+    return f"takes {describe(annotation)}{f', {words}' if words else ''}"
 
 
 def values_of(config: object) -> dict[str, object]:
@@ -158,24 +194,55 @@ def registered_name(kind: type) -> str:
     return next((text for c in kind.__mro__ if isinstance(text := vars(c).get("spec_name"), str)), "")
 
 
-def check_finite(owner: str, config: object) -> None:
-    """Refuse a dataclass with a field that is no number: NaN makes every comparison false and would switch things off in silence."""
+@cache
+def _annotations(kind: type) -> Mapping[str, object]:
+    """field -> annotation; without those that name types which only a function or a type checker knows."""
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except (NameError, TypeError):
+        known: dict[str, object] = {}
+        for base in reversed(kind.__mro__):
+            for name, annotation in inspect.get_annotations(base).items():
+                alone = type(name, (), {"__annotations__": {name: annotation}, "__module__": base.__module__})
+                with suppress(NameError, TypeError):
+                    known |= get_type_hints(alone, include_extras=True)
+        return known
+
+
+def check_ranges(owner: str, config: object) -> None:
+    """Refuse a dataclass made in Python one of whose fields is no number, out of its range or of another type than it declares: NaN
+    makes every comparison false, a step of -1 or 0 switches an attack off, both in silence.
+    """
+    known = _annotations(type(config))
     for name, value in values_of(config).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise SparringError(f"{owner}: {name}={value} is not a finite number")
+        check_value(owner, name, known.get(name, object), value)
 
 
-def _takes(annotation: object, kind: type) -> bool:
-    return annotation is kind or any(_takes(a, kind) for a in get_args(annotation))
+def check_value(owner: str, field: str, annotation: object, value: object) -> None:
+    """The same for one field. What no range and no list of words is declared of must be finite, no more."""
+    if get_origin(annotation) is tuple and isinstance(value, tuple | list):
+        for part in value:
+            check_value(owner, field, get_args(annotation)[0], part)
+        return
+    value = plain(value)
+    if not is_finite_for(annotation, value):
+        raise SparringError(f"{owner}: {field}={value} is not a finite number{_must(annotation)}")
+    if closed(annotation):
+        try:
+            adapter(annotation).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise SparringError(_fault(owner, field, annotation, value, error)) from None
 
 
 def describe(annotation: object) -> str:
-    """A type as a user reads it."""
-    if annotation is type(None):
-        return "none"
-    if args := [a for a in get_args(annotation) if a is not INFINITE]:
-        return " | ".join(describe(a) if isinstance(a, type) or get_args(a) else str(a) for a in args)
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    """A type as a user reads it, without its range."""
+    texts: list[str] = []
+    for leaf, _ in leaves(annotation):
+        if get_origin(leaf) is Literal:
+            texts += map(str, get_args(leaf))
+        else:
+            texts.append("none" if leaf is type(None) else leaf.__name__ if isinstance(leaf, type) else str(leaf))
+    return " | ".join(texts)
 
 
 def check_fields(owner: str, given: Mapping[str, object], known: Fields) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from sparring.core.code import code_of, code_of_network
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
+from sparring.core.ranges import Draws
 from sparring.core.registry import DEFENSES
-from sparring.core.spec import build, check_finite, spec_text, split
+from sparring.core.spec import build, check_ranges, registered_name, spec_text, split
 from sparring.core.system import Part, Readout, Reparametrisation, Rule, System
 from sparring.models.classifier import weights_hash
 
@@ -160,6 +161,10 @@ class InputDefense:
 
     spec_name: ClassVar[str] = ""
 
+    def __post_init__(self) -> None:
+        """Its fields are within their ranges. A defense with a check of its own calls this one first."""
+        check_ranges(registered_name(type(self)) or type(self).__name__, self)
+
     def stage(self) -> Stage:
         raise NotImplementedError
 
@@ -236,15 +241,15 @@ def defense(text: DefenseLike) -> Defense:
     if isinstance(text, Defense):
         for part in text.parts if isinstance(text, Composition) else (text,):
             if is_dataclass(part):
-                check_finite(type(part).__name__, part)
+                check_ranges(registered_name(type(part)) or type(part).__name__, part)
         return text
     if not isinstance(text, str):
         raise SparringError(
             f"{text!r} is no defense: give a spec text, a config with install(), a module or a function"
         )
-    parts = [build(DEFENSES, p) for p in split(text, "+")]
-    if not parts:
+    if not text.strip():
         raise SparringError("empty defense spec; write none, or NAME:field=value joined by +")
+    parts = [build(DEFENSES, p) for p in split(text, "+")]
     readouts = [i for i, p in enumerate(parts) if isinstance(p, ReadoutDefense)]
     if len(readouts) > 1 or (readouts and readouts[0] != len(parts) - 1):
         raise SparringError(f"{text}: a readout (vote, mean-prob, mean-logit) comes once and last")
@@ -271,11 +276,10 @@ class ReadoutDefense:
 
     spec_name: ClassVar[str] = ""
     rule: ClassVar[Rule] = "vote"
-    samples: int = 16
+    samples: Draws = 16
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise SparringError(f"samples={self.samples} must be at least 1")
+        check_ranges(self.spec_name, self)
 
     def install(self, system: Defended) -> Defended:
         if not system.random:

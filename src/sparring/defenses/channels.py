@@ -11,13 +11,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Ball, per_row
 from sparring.core.noise import Noise
+from sparring.core.ranges import Rate, Share
 from sparring.core.registry import DEFENSES
 from sparring.core.system import Reparametrisation
 from sparring.defenses.base import Backward, InputDefense, Stage, Surrogate
@@ -82,12 +85,8 @@ class FC(InputDefense):
     0.01).
     """
 
-    rate: float
+    rate: Rate
     clip: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rate < 1:
-            raise SparringError(f"rate={self.rate} must be in [0,1)")
 
     def stage(self) -> Stage:
         return FCStage(self.rate, self.clip)
@@ -169,15 +168,14 @@ class CD(InputDefense):
     The authors' code calls the number of *values* its parameter: "CD 32" is 5 bits.
     """
 
-    values: int | None = None
-    bits: int | None = None
+    values: Annotated[int, Ge(2), Le(2**16)] | None = None
+    bits: Annotated[int, Ge(1), Le(16)] | None = None
     clip: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.values is None) == (self.bits is None):
             raise SparringError("give values= or bits=, one of the two")
-        if (self.values or 2) < 2 or not 1 <= (self.bits or 1) <= 16:
-            raise SparringError(f"values={self.values}, bits={self.bits}: at least 2 values, 1 to 16 bits")
 
     def stage(self) -> Stage:
         return CDStage(self.values or 2 ** (self.bits or 1), self.clip)
@@ -226,12 +224,8 @@ class SVD(InputDefense):
     commute).
     """
 
-    rate: float
+    rate: Rate
     clip: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rate < 1:
-            raise SparringError(f"rate={self.rate} must be in [0,1)")
 
     def stage(self) -> Stage:
         return SVDStage(self.rate, self.clip)
@@ -262,15 +256,14 @@ class AdditiveNoise(InputDefense):
     convention.
     """
 
-    std: float | None = None
-    eps: float | None = None
+    std: Share | None = None
+    eps: Annotated[float, Ge(0), Le(2)] | None = None
     clip: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.std is None) == (self.eps is None):
             raise SparringError("give std= (standard deviation) or eps= (the paper's convention), one of the two")
-        if (self.std or 0) < 0 or (self.eps or 0) < 0:
-            raise SparringError("std and eps must not be negative")
 
     def std_of(self, eps: float) -> float:
         """Standard deviation of the paper's eps."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
+from sparring.core.ranges import Count, Share
 from sparring.core.registry import DEFENSES
 from sparring.core.system import Reparametrisation
 from sparring.defenses.base import Backward, InputDefense, Stage, Surrogate
@@ -88,7 +91,7 @@ class HGD(InputDefense):
     """
 
     weights: str
-    strength: float = 1.0
+    strength: Annotated[float, Ge(0), Le(10)] = 1.0
 
     def stage(self) -> Stage:
         network = load_network(self.weights, "dunet")
@@ -162,11 +165,7 @@ class ACE(InputDefense):
     """
 
     weights: str
-    lam: float = 0.99
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lam <= 1:
-            raise SparringError(f"lam={self.lam} must be in [0,1]")
+    lam: Share = 0.99
 
     def stage(self) -> Stage:
         network = _Mix(load_network(self.weights, "caged_unet"), self.lam)
@@ -224,14 +223,13 @@ class Shift(InputDefense):
     step the enumerated mean already gives each pixel class the direction of the shifts that read it.
     """
 
-    size: int = 1
+    size: Count = 1
     side: str = "left"
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.side not in (*SIDES, "random"):
-            raise SparringError(
-                f"size={self.size}, side={self.side}: size at least 1, side one of {', '.join(SIDES)}, random"
-            )
+        super().__post_init__()
+        if self.side not in (*SIDES, "random"):
+            raise SparringError(f"side={self.side} must be one of {', '.join(SIDES)}, random")
 
     def stage(self) -> Stage:
         return ShiftStage(self.size, self.side)

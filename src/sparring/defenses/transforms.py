@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
+from sparring.core.ranges import Count, Part
 from sparring.core.registry import DEFENSES
 from sparring.defenses.base import Backward, InputDefense, Stage, Surrogate
 
@@ -49,12 +49,8 @@ class Deflect(InputDefense):
     no wavelet denoising afterwards.
     """
 
-    count: int = 100
-    window: int = 10
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.window < 1:
-            raise SparringError(f"count={self.count}, window={self.window}: both at least 1")
+    count: Count = 100
+    window: Count = 10
 
     def stage(self) -> Stage:
         return DeflectStage(self.count, self.window)
@@ -95,11 +91,7 @@ class ResizePad(InputDefense):
     Differs from the paper: it enlarges 299 pixels to 331; here, as ACE compares it, the image shrinks and keeps its frame.
     """
 
-    scale: float = 0.9
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale <= 1:
-            raise SparringError(f"scale={self.scale} must be in (0,1]")
+    scale: Part = 0.9
 
     def stage(self) -> Stage:
         return ResizePadStage(self.scale)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Classes, Extended
 from sparring.core.registry import MODELS
-from sparring.core.spec import Extended
 from sparring.models.cifar import MEAN, STD, CifarResNet
 from sparring.models.classifier import Classifier
 from sparring.models.unet import Caged
@@ -21,7 +23,9 @@ class AceNet(nn.Module):
     Differs from the paper: it does not say where mean and std go; here ACE sees pixels, the classifier normalises.
     """
 
-    def __init__(self, classifier: nn.Module, lam: float, channels: int = 3, middle: int = 16) -> None:
+    def __init__(
+        self, classifier: nn.Module, lam: float, channels: int = 3, middle: Annotated[int, Ge(1), Le(4096)] = 16
+    ) -> None:
         super().__init__()
         self.lam = lam
         self.caged = Caged(channels, middle) if lam > 0 else nn.Identity()
@@ -39,7 +43,11 @@ class AceNet(nn.Module):
 
 @MODELS("ace_resnet")
 def ace_resnet(
-    depth: int = 20, lam: Extended = 10.0, middle: int = 16, weights: str | None = None, classes: int = 10
+    depth: Annotated[int, Ge(8), Le(1202)] = 20,
+    lam: Extended = 10.0,
+    middle: Annotated[int, Ge(1), Le(4096)] = 16,
+    weights: str | None = None,
+    classes: Classes = 10,
 ) -> Classifier:
     """A CIFAR ResNet of ``depth`` (6n+2) trained jointly with ACE at ``lam`` (0, 10, 100, inf); ``middle``: ACE's inner width.
 

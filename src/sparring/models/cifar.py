@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparring.core.ranges import Classes
 from sparring.core.registry import MODELS
 from sparring.models.classifier import Classifier
 from sparring.models.weights import fill, seeded
@@ -45,7 +46,7 @@ class CifarResNet(nn.Module):
         "top/activation": ["layer3.*.bn1", "layer3.*"],
     }
 
-    def __init__(self, depth: int, classes: int = 10) -> None:
+    def __init__(self, depth: int, classes: Classes = 10) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
@@ -67,7 +68,7 @@ class CifarResNet(nn.Module):
         return self.linear(out.mean((2, 3)))
 
 
-def cifar_resnet(depth: int, weights: str | None = None, classes: int = 10) -> Classifier:
+def cifar_resnet(depth: int, weights: str | None = None, classes: Classes = 10) -> Classifier:
     """A CIFAR ResNet with mean/std inside. ``weights``: safetensors or tensor-only .pt file; None: random, seed 0."""
     with seeded(0):
         network = CifarResNet(depth, classes)
@@ -76,7 +77,7 @@ def cifar_resnet(depth: int, weights: str | None = None, classes: int = 10) -> C
 
 
 def _family(depth: int) -> Callable[..., Classifier]:
-    def factory(weights: str | None = None, classes: int = 10) -> Classifier:
+    def factory(weights: str | None = None, classes: Classes = 10) -> Classifier:
         return cifar_resnet(depth, weights, classes)
 
     factory.__doc__ = f"CIFAR ResNet-{depth} (arXiv:1512.03385 option A). weights=FILE, classes=10."

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Classes, Rate
 from sparring.core.registry import MODELS
 from sparring.models.attach import base_model
 from sparring.models.classifier import Classifier
@@ -19,7 +21,7 @@ from sparring.models.weights import fill, seeded
 class Quantizer(nn.Module):
     """Pixels in [0,1] -> the level m/levels they reach: m is how many of k/levels, k=0..levels-1, lie below. No gradient passes."""
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self, levels: Annotated[int, Ge(2), Le(256)]) -> None:
         super().__init__()
         self.levels = levels
 
@@ -34,7 +36,7 @@ class Thermometer(nn.Module):
     one unit more and one unit less change, where that of a clamp is nothing.
     """
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self, levels: Annotated[int, Ge(2), Le(256)]) -> None:
         super().__init__()
         self.levels = levels
 
@@ -45,7 +47,9 @@ class Thermometer(nn.Module):
 
 
 @MODELS("thermometer")
-def thermometer(model: str, levels: int = 16, weights: str | None = None, classes: int = 10) -> Classifier:
+def thermometer(
+    model: str, levels: Annotated[int, Ge(2), Le(256)] = 16, weights: str | None = None, classes: Classes = 10
+) -> Classifier:
     """A network on thermometer codes of the pixels: its first convolution is widened to channels*levels, mean and std are gone.
 
     For training; under attack use the defense ``thermometer``, which knows a gradient for the code.
@@ -95,7 +99,7 @@ def low_pass(x: Tensor, rate: float) -> Tensor:
 
 
 @MODELS("band_limited")
-def band_limited(model: str, rate: float = 0.5, weights: str | None = None, classes: int = 10) -> Classifier:
+def band_limited(model: str, rate: Rate = 0.5, weights: str | None = None, classes: Classes = 10) -> Classifier:
     """A network all of whose convolutions larger than 1x1 are band-limited by ``rate`` (channels paper, app. D: 0, .5, .85).
 
     Differs from the paper: the kept frequencies are a square of the share 1 - rate, in both training and test.
@@ -128,7 +132,7 @@ def low_precision(
     model: str,
     dtype: Literal["bfloat16", "float16"] = "bfloat16",
     weights: str | None = None,
-    classes: int = 10,
+    classes: Classes = 10,
 ) -> Classifier:
     """A network in reduced-precision arithmetic (channels paper, app. D, "RPA"): 16-bit floats instead of 32.
 

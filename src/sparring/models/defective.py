@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Classes, Natural, Part, Seed
 from sparring.core.registry import MODELS
 from sparring.models.attach import attach, base_model, by_resolution, output_shapes, select
 from sparring.models.classifier import Classifier
@@ -66,18 +67,18 @@ def draw_mask(
 @MODELS("defective")
 def defective(
     model: str,
-    keep: float = 0.5,
+    keep: Part = 0.5,
     position: Literal["bottom", "top", "both"] = "bottom",
     place: Literal["branch", "activation"] = "branch",
     law: Law = "exact",
     shared: bool = False,
     channels: bool = False,
     at: str = "",
-    mask_seed: int = 0,
+    mask_seed: Seed = 0,
     fresh: bool = False,
-    size: int = 0,
+    size: Natural = 0,
     weights: str | None = None,
-    classes: int = 10,
+    classes: Classes = 10,
 ) -> Classifier:
     """A network with defective layers: ``model`` is its spec without weights (``resnet18``, ``timm:NAME``, inner fields by ;).
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
+from sparring.core.ranges import Classes, Count, Natural, NonNegative, Part, Rate
 from sparring.core.registry import MODELS
 from sparring.models.attach import attach, base_model, by_resolution, output_shapes, select
 from sparring.models.classifier import Classifier, private_copy
@@ -127,7 +128,7 @@ def _made(
 
 @MODELS("spatial_dropout")
 def spatial_dropout(
-    model: str, rate: float = 0.1, at: str = "", size: int = 0, weights: str | None = None, classes: int = 10
+    model: str, rate: Rate = 0.1, at: str = "", size: Natural = 0, weights: str | None = None, classes: Classes = 10
 ) -> Classifier:
     """SpatialDropout (Tompson et al., arXiv:1411.4280): whole channels dropped with probability ``rate`` in training.
 
@@ -142,12 +143,12 @@ def spatial_dropout(
 @MODELS("dropblock")
 def dropblock(
     model: str,
-    keep: float = 0.9,
-    block: int = 3,
+    keep: Part = 0.9,
+    block: Count = 3,
     at: str = "",
-    size: int = 0,
+    size: Natural = 0,
     weights: str | None = None,
-    classes: int = 10,
+    classes: Classes = 10,
 ) -> Classifier:
     """DropBlock (Ghiasi et al., arXiv:1810.12890) in training, placed as ``spatial_dropout``. Once trained it is the plain network."""
     if not 0 < keep <= 1 or block < 1:
@@ -158,11 +159,11 @@ def dropblock(
 @MODELS("noisy")
 def noisy(
     model: str,
-    first: float = 0.2,
-    inner: float = 0.1,
-    size: int = 0,
+    first: NonNegative = 0.2,
+    inner: NonNegative = 0.1,
+    size: Natural = 0,
     weights: str | None = None,
-    classes: int = 10,
+    classes: Classes = 10,
 ) -> Classifier:
     """A network with a Gaussian noise layer before every convolution (Random Self-Ensemble, Liu et al., arXiv:1712.00673).
 

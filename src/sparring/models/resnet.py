@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Classes
 from sparring.core.registry import MODELS
 from sparring.models.classifier import Classifier
 from sparring.models.weights import fill, seeded
@@ -127,7 +130,12 @@ def widths(width: int, bottom: float) -> list[int]:
 def _family(
     depth: int, block: type[Basic | Bottleneck], blocks: Sequence[int], default: int
 ) -> Callable[..., Classifier]:
-    def factory(width: int = default, bottom: float = 1.0, weights: str | None = None, classes: int = 10) -> Classifier:
+    def factory(
+        width: Annotated[int, Ge(1), Le(4096)] = default,
+        bottom: Annotated[float, Gt(0), Le(100)] = 1.0,
+        weights: str | None = None,
+        classes: Classes = 10,
+    ) -> Classifier:
         def make() -> nn.Module:
             return ResNet(block, blocks, widths(width, bottom), width, classes)
 
@@ -146,7 +154,7 @@ MODELS("resnet50")(_family(50, Bottleneck, (3, 4, 6, 3), 64))
 
 
 @MODELS("wrn32x4")
-def wrn32x4(weights: str | None = None, classes: int = 10) -> Classifier:
+def wrn32x4(weights: str | None = None, classes: Classes = 10) -> Classifier:
     """The defective paper's "WRN-32-4": a post-activation ResNet-32 (5-5-5 blocks), stem 16, widths 64-128-256.
 
     Differs from the paper: its text calls it a wide ResNet; its code is this. Trained here from PyTorch's default initial

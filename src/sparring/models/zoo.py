@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparring.core.ranges import Classes
 from sparring.core.registry import MODELS
 from sparring.models.classifier import Classifier
 from sparring.models.resnet import cifar_classifier
@@ -155,18 +156,18 @@ class VGG(nn.Module):
 
 
 @MODELS("densenet121")
-def densenet121(weights: str | None = None, classes: int = 10) -> Classifier:
+def densenet121(weights: str | None = None, classes: Classes = 10) -> Classifier:
     """CIFAR DenseNet-121 (arXiv:1608.06993): 6,956,298 parameters."""
     return cifar_classifier(lambda: DenseNet(classes=classes), "densenet121", weights)
 
 
 @MODELS("senet18")
-def senet18(weights: str | None = None, classes: int = 10) -> Classifier:
+def senet18(weights: str | None = None, classes: Classes = 10) -> Classifier:
     """CIFAR SENet-18 (arXiv:1709.01507), pre-activation: 11,260,354 parameters."""
     return cifar_classifier(lambda: SENet(classes), "senet18", weights)
 
 
 @MODELS("vgg19")
-def vgg19(weights: str | None = None, classes: int = 10) -> Classifier:
+def vgg19(weights: str | None = None, classes: Classes = 10) -> Classifier:
     """CIFAR VGG-19 with BatchNorm (arXiv:1409.1556): 20,040,522 parameters."""
     return cifar_classifier(lambda: VGG(classes), "vgg19", weights)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from sparring.core.errors import visible
 from sparring.data.sources import to_uint8
 from sparring.evaluation.results.closed import ClosedResult
 
@@ -18,6 +19,12 @@ from sparring.evaluation.results.closed import ClosedResult
 def percent(value: float) -> str:
     """A share as a percentage with one digit, "n/a" for nan."""
     return "n/a" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def figure_text(text: str) -> str:
+    """Text for matplotlib as it stands: a dollar begins no formula, a leading underscore hides no line of a legend."""
+    shown = visible(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 ENLARGE = 96  # small images are shown at least this many pixels wide
@@ -82,7 +89,7 @@ def eps_curves(results: Sequence[ClosedResult]) -> list[tuple[str, str]]:
                 color=colors[defense],
                 marker="o",
                 markersize=3.5,
-                label=f"{defense}, {threat}",
+                label=figure_text(f"{defense}, {threat}"),
             )
             axes.fill_between(
                 x[1:],

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from sparring.analysis.panel import Map, Panel, Sheet
 from sparring.core.errors import SparringError
+from sparring.report.figures import figure_text
 
 mpl.use("Agg")
 
@@ -45,9 +46,9 @@ def map_figure(map: Map) -> Figure:
         aspect="auto",
     )
     figure.colorbar(shown, ax=axes, shrink=0.85)
-    axes.set_title(map.title, fontsize=9)
-    axes.set_xlabel(map.x, fontsize=8)
-    axes.set_ylabel(map.y, fontsize=8)
+    axes.set_title(figure_text(map.title), fontsize=9)
+    axes.set_xlabel(figure_text(map.x), fontsize=8)
+    axes.set_ylabel(figure_text(map.y), fontsize=8)
     axes.tick_params(labelsize=7)
     return figure
 
@@ -67,6 +68,6 @@ def sheet_figure(sheet: Sheet) -> Figure:
             if i < len(images):
                 image = images[i].detach().cpu().permute(1, 2, 0).numpy()
                 axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        line[0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
-    figure.suptitle(sheet.title, fontsize=9)
+        line[0].set_ylabel(figure_text(name), fontsize=9, rotation=0, ha="right", va="center")
+    figure.suptitle(figure_text(sheet.title), fontsize=9)
     return figure

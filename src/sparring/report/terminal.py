@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from rich.table import Table as RichTable
+from rich.text import Text
 
+from sparring.core.errors import visible
 from sparring.report.content import Table
+
+
+def literal(text: str) -> Text:
+    """Text for rich as it stands: brackets, colons and control characters in a name are neither markup nor commands to the terminal. Line
+    ends of our own stay.
+    """
+    return Text("\n".join(map(visible, text.split("\n"))))
 
 
 def draw_table(table: Table) -> RichTable:
     """A table as rich draws it: numbers to the right, a line between groups."""
-    drawn = RichTable(title=table.title, title_justify="left")
+    drawn = RichTable(title=literal(table.title), title_justify="left")
     for name in table.columns:
-        drawn.add_column(name, justify="right" if name in table.numbers else "left", overflow="fold")
+        drawn.add_column(literal(name), justify="right" if name in table.numbers else "left", overflow="fold")
     grouped = bool(table.numbers)  # tables of results stand in groups, lists do not
     for before, row in zip((None, *table.rows), table.rows, strict=False):
         if grouped and before is not None and before[0].text != row[0].text:
             drawn.add_section()
-        drawn.add_row(*(cell.text for cell in row))
+        drawn.add_row(*(literal(cell.text) for cell in row))
     return drawn

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Draws
 from sparring.core.registry import THREATS
-from sparring.core.spec import Fields, check_fields, parse, signature
+from sparring.core.spec import Fields, check_fields, check_ranges, check_value, parse, signature
 from sparring.core.system import Reparametrisation, System
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
@@ -74,8 +75,11 @@ class Seat:
 class Options:
     """What all seats share: EOT draws per gradient for adaptive seats, bfloat16 gradients."""
 
-    draws: int = 8
+    draws: Draws = 8
     amp: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges("options", self)
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,21 @@ class Threat:
     arguments: tuple[tuple[str, object], ...]
     text: str
 
+    def __post_init__(self) -> None:
+        known = self.kind.fields
+        for field, value in self.arguments:
+            if field in known:
+                check_value(self.kind.name, field, known[field][0], value)
+
     @property
     def name(self) -> str:
         return self.kind.name
+
+    @property
+    def filled(self) -> tuple[tuple[str, object], ...]:
+        """All its fields with their values: two texts that say the same are one threat."""
+        defaults = {k: default for k, (_, default) in self.kind.fields.items()}
+        return tuple(sorted({**defaults, **dict(self.arguments)}.items()))
 
     def __str__(self) -> str:
         return self.text

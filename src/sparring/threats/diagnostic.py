@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sparring.core.ranges import Draw, Draws
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
@@ -17,7 +18,7 @@ def _frozen(system: System, w: int) -> System:
 
 
 @threat_kind("fixed-w", grants=Access.GRADIENT, shows="what is left once the noise stands still")
-def fixed_w(defended: Defended, others: Sequence[Defended], options: Options, w: int = 0) -> Seat:
+def fixed_w(defended: Defended, others: Sequence[Defended], options: Options, w: Draw = 0) -> Seat:
     """T13 (diagnostic): the defense's randomness is frozen at draw ``w`` for attack and judge alike."""
     frozen = _frozen(defended.system(), w)
     victim = Victim((frozen,), Access.GRADIENT, amp=options.amp)
@@ -38,7 +39,7 @@ def fixed_w(defended: Defended, others: Sequence[Defended], options: Options, w:
     over=("adaptive", "fixed-w"),
     shows="what is left once the judge's own draw is known",
 )
-def known_w(defended: Defended, others: Sequence[Defended], options: Options, draws: int = 10) -> Seat:
+def known_w(defended: Defended, others: Sequence[Defended], options: Options, draws: Draws = 10) -> Seat:
     """T14 (diagnostic): the attacker knows the draw that the judge will make (a leaked seed): ``draws`` times, mean
     accuracy. The lower envelope of every claim that rests on randomness.
     """

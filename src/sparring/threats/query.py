@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Count, Draws
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
 from sparring.threats.base import Options, Seat, View, threat_kind
@@ -13,7 +14,7 @@ from sparring.threats.base import Options, Seat, View, threat_kind
 
 @threat_kind("score", grants=Access.SCORES, over=("decision",), shows="what so many scores give away")
 def score(
-    defended: Defended, others: Sequence[Defended], options: Options, queries: int = 1000, answers: int = 1
+    defended: Defended, others: Sequence[Defended], options: Options, queries: Count = 1000, answers: Draws = 1
 ) -> Seat:
     """T11: scores of the deployed system, at most ``queries`` draws of it per image. ``answers``: draws of a random system
     averaged into one score.
@@ -26,8 +27,8 @@ def decision(
     defended: Defended,
     others: Sequence[Defended],
     options: Options,
-    queries: int = 1000,
-    answers: int = 5,
+    queries: Count = 1000,
+    answers: Draws = 5,
     warm: str = "",
 ) -> Seat:
     """T12: labels of the deployed system, at most ``queries`` draws of it per image. ``answers``: draws of a random system

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import nn
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Draws, Natural, Part
 from sparring.core.system import Combine
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
@@ -27,10 +28,10 @@ def transfer(
     defended: Defended,
     others: Sequence[Defended],
     options: Options,
-    source: int | None = None,
+    source: Natural | None = None,
     mode: Literal["logits", "probs", "loss"] = "logits",
-    ghost: float = 1.0,
-    draws: int | None = None,
+    ghost: Part = 1.0,
+    draws: Draws | None = None,
 ) -> Seat:
     """T3: gradients of other models only. source=N takes the N-th of --sources alone; else all, combined by
     ``mode``. ``ghost``: below 1, units of their early feature maps are kept with this probability, anew in each of ``draws``
@@ -62,7 +63,7 @@ def twin(
     others: Sequence[Defended],
     options: Options,
     phi: Literal["same", "new"] = "same",
-    draws: int | None = None,
+    draws: Draws | None = None,
 ) -> Seat:
     """T4, T5: gradients of models of the same architecture behind the same defense, trained from another start
     (--sources); their mean loss. phi=same: they hold the target's own masks; phi=new: other masks of the same law.

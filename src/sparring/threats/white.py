@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sparring.core.ranges import Draws
 from sparring.core.system import Combine, System
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
@@ -41,7 +42,7 @@ def white_identity(defended: Defended, others: Sequence[Defended], options: Opti
     pictured=True,
     shows="what who knows everything but the noise leaves",
 )
-def adaptive(defended: Defended, others: Sequence[Defended], options: Options, draws: int | None = None) -> Seat:
+def adaptive(defended: Defended, others: Sequence[Defended], options: Options, draws: Draws | None = None) -> Seat:
     """T10: everything but the noise: every declared backward, EOT over ``draws``, each objective; worst case
     counts.
     """

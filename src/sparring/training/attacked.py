@@ -12,9 +12,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import Annotated, ClassVar, TypedDict
 
 import torch
+from annotated_types import Ge, Le
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,31 +23,34 @@ from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
+from sparring.core.ranges import Seed
 from sparring.core.registry import TASKS
-from sparring.core.spec import option
+from sparring.core.spec import check_ranges, option
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
-from sparring.training.base import Scales, Trained, Training, TrainingSpec
+from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.loop import Progress
 
 SHARD = 512
+Level = Annotated[int, Ge(1), Le(255)]  # of 8 bits
 
 
 @dataclass(frozen=True)
 class AttackedConfig:
     """eps of each image: uniform over low..high, in 255ths (the paper: 1..16)."""
 
-    low: int = 1
-    high: int = 16
-    seed: int = 0
+    low: Level = 1
+    high: Level = 16
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.low <= self.high <= 255:
-            raise SparringError(f"low={self.low}, high={self.high}: whole 255ths with 1 <= low <= high <= 255")
+        check_ranges("attacked", self)
+        if self.low > self.high:
+            raise SparringError(f"attacked: low={self.low} is above high={self.high}; give low <= high, in 255ths")
 
 
 class Manifest(TypedDict):
@@ -226,13 +230,13 @@ class AttackedImages(Training):
     example: ClassVar[str] = "attacked --data train.npz --source cifar_resnet20:weights=W.safetensors --out attacked/"
 
     source: tuple[str, ...] = option(help="classifiers whose gradients make the images, comma-separated or repeated")
-    low: int = option(1, help="least eps, in 255ths")
-    high: int = option(16, help="largest eps, in 255ths")
+    low: Level = option(1, help="least eps, in 255ths")
+    high: Level = option(16, help="largest eps, in 255ths")
 
     def train(self, spec: TrainingSpec) -> Trained:
         if spec.log:
             raise SparringError("attacked: nothing is trained, there is no curve to log; leave log out")
-        sources = [load_model(s) for s in self.source]
+        sources = [fitting(load_model(s), spec.images) for s in self.source]
         config = AttackedConfig(self.low, self.high, spec.schedule.seed)
         pairs = make_attacked(spec.images, sources, spec.out, config, spec.progress)
         card = {"members": list(pairs.members), "pairs": len(pairs)}

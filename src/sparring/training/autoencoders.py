@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Count, Step
 from sparring.core.registry import TASKS
 from sparring.core.spec import option
 from sparring.defenses.learned import build_network
 from sparring.models.load import load_model
 from sparring.models.unet import SegNet
 from sparring.models.weights import load_weights, read_card
-from sparring.training.base import Scales, Trained, Training, TrainingSpec
+from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.frontends import Reconstruction, StructureToSignal
 from sparring.training.loop import LoopConfig
 
@@ -46,10 +47,11 @@ class S2SNetTraining(Training):
 
     target: str = option("", help="the classifier that tunes the decoder; without it: the plain autoencoder")
     start: str | None = option(None, help="autoencoder weights to begin at; default: trained first, as OUT-autoencoder")
-    tuning_epochs: int | None = option(None, help="epochs of the decoder's stage; default: --epochs, or the scale's")
-    tuning_lr: float | None = option(None, help="rate of the decoder's stage; default: --lr, or the scale's")
+    tuning_epochs: Count | None = option(None, help="epochs of the decoder's stage; default: --epochs, or the scale's")
+    tuning_lr: Step | None = option(None, help="rate of the decoder's stage; default: --lr, or the scale's")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.target and (self.start, self.tuning_epochs, self.tuning_lr) != (None, None, None):
             raise SparringError(
                 "s2snet: start, tuning_epochs and tuning_lr are of the decoder's stage; it needs target"
@@ -70,7 +72,7 @@ class S2SNetTraining(Training):
             net = build_network(network)
             load_weights(net, first)
             card = {"network": network, "start": first.name}
-            spec.fit(StructureToSignal(images, load_model(self.target), net, card), tuning)
+            spec.fit(StructureToSignal(images, fitting(load_model(self.target), images), net, card), tuning)
         return Trained.of(out, f"s2snet:weights={out}")
 
 

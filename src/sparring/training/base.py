@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
+
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Count, Limit, Rate, Seed, Step
 from sparring.core.registry import TASKS
-from sparring.core.spec import Fields, check_fields, option, signature
+from sparring.core.spec import Fields, check_fields, check_ranges, convert, option, registered_name, signature
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
+from sparring.models.classifier import Classifier
 from sparring.models.weights import Card, read_card
 from sparring.training.loop import LoopConfig, Progress, Task, scaled
 from sparring.training.loop import train as run_loop
@@ -24,12 +28,15 @@ class Schedule:
     """Which of a task's scales is run, and what is changed of it; None: the scale's own value."""
 
     scale: str = option("small", help="small: 2 cores, minutes; paper: the paper's network and schedule")
-    epochs: int | None = option(None, help="default: the scale's")
-    batch: int | None = option(None, help="default: the scale's")
-    lr: float | None = option(None, help="learning rate; default: the scale's")
-    ema: float | None = option(None, help="decay of a moving average of the weights; 0: off")
+    epochs: Count | None = option(None, help="default: the scale's")
+    batch: Count | None = option(None, help="default: the scale's")
+    lr: Step | None = option(None, help="learning rate; default: the scale's")
+    ema: Rate | None = option(None, help="decay of a moving average of the weights; 0: off")
     precision: Literal["no", "bf16", "fp16"] = option("no", help="Accelerate's mixed precision")
-    seed: int = option(0, help="seed of all randomness")
+    seed: Seed = option(0, help="seed of all randomness")
+
+    def __post_init__(self) -> None:
+        check_ranges("schedule", self)
 
     def config(self, scales: Scales, **given: float | None) -> LoopConfig:
         """The loop's settings: the scale's, then what is not None here, then what is not None in ``given``. Raises SparringError for
@@ -87,9 +94,29 @@ class Training:
     scales: ClassVar[Scales]
     example: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        """Its options are within their ranges. A task with a check of its own calls this one first."""
+        check_ranges(registered_name(type(self)) or type(self).__name__, self)
+
     def train(self, spec: TrainingSpec) -> Trained:
         """Train on the images of ``spec`` and write its ``out``. Resumes what was interrupted."""
         raise NotImplementedError
+
+
+def fitting(model: Classifier, images: ImageSet) -> Classifier:
+    """The same model once it has taken two of the images. Raises SparringError where it takes others."""
+    shape = tuple(images.x.shape[1:])
+    if model.size is not None and shape[1:] != (model.size, model.size):
+        raise SparringError(
+            f"{images.name}: images are {shape[1]}x{shape[2]}, {model.name} takes {model.size}x{model.size}; resize them first"
+        )
+    try:
+        with torch.no_grad():
+            model(images.x[:2])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise SparringError(f"{model.name} cannot take images of shape {shape}: {reason}") from None
+    return model
 
 
 def schedule_fields(entry: type[Training]) -> Fields:
@@ -115,6 +142,7 @@ def train(
     Raises SparringError for unknown options, values out of range, and an ``out`` that exists.
     """
     entry = TASKS[name]
+    limit = convert(name, "limit", Limit, limit)
     schedule_names = schedule_fields(entry)
     given = check_fields(name, options, {**signature(entry), **schedule_names})
     schedule = Schedule(**{k: given.pop(k) for k in schedule_names if k in given})

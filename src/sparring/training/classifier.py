@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Rate
 from sparring.core.registry import TASKS
 from sparring.core.spec import Spec, option, parse
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 from sparring.models.weights import RANDOM, seeded
-from sparring.training.base import Scales, Trained, Training, TrainingSpec
+from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.loop import LoopConfig, Progress, Task, train
 
 
@@ -104,7 +105,7 @@ def train_classifier(
     sizes = {"channels": images.x.shape[1]} if spec.name == "small_cnn" else {}
     fields = {**spec.values, "classes": str(int(images.y.max()) + 1), **{k: str(v) for k, v in sizes.items()}}
     text = str(Spec(spec.name, fields))
-    classifier = load_model(str(Spec(spec.name, {**fields, "weights": RANDOM})))
+    classifier = fitting(load_model(str(Spec(spec.name, {**fields, "weights": RANDOM}))), images)
     with seeded(config.seed):
         for module in classifier.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
@@ -144,7 +145,7 @@ class ClassifierTraining(Training):
     model: str = option("small_cnn", help="small_cnn, cifar_resnet20, ace_resnet:depth=8,lam=10, timm:NAME, ...")
     attack: str = option("", help="adversarial training: spec of the attack, pgd:eps=0.1,steps=7")
     augment: bool = option(False, help="random crops and flips; on in every scale but small")
-    smoothing: float = option(0.0, help="label smoothing: share of the other classes")
+    smoothing: Rate = option(0.0, help="label smoothing: share of the other classes")
 
     def train(self, spec: TrainingSpec) -> Trained:
         trained = train_classifier(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Gt, Le
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import TASKS
@@ -12,7 +14,7 @@ from sparring.core.spec import option
 from sparring.defenses.learned import build_network
 from sparring.models.load import load_model
 from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet
-from sparring.training.base import Scales, Trained, Training, TrainingSpec
+from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.frontends import Denoising, Tap
 from sparring.training.loop import LoopConfig
 
@@ -36,11 +38,14 @@ class HGDTraining(Training):
     source: tuple[str, ...] = option((), help="instead of attacked: make the pairs online from these classifiers")
     tap: Tap = option("logits", help="what guides it: pixel (PGD), feature (FGD), logits (LGD), label (CGD)")
     feature: str = option("", help="module of the target whose output is tap=feature; default: its last feature map")
-    width: float | None = option(None, help="width factor of the DUNET; default: .25 small, 1 paper")
-    levels: int | None = option(None, help="5, or 4 for 32x32 images; default: by the images")
+    width: Annotated[float, Gt(0), Le(8)] | None = option(
+        None, help="width factor of the DUNET; default: .25 small, 1 paper"
+    )
+    levels: Literal[4, 5] | None = option(None, help="5, or 4 for 32x32 images; default: by the images")
     dae: bool = option(False, help="the paper's DAE: no laterals, no shortcut")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.attacked is None) == (not self.source):
             raise SparringError(
                 "hgd: give --attacked FOLDER (from: sparring train attacked) or --source MODEL, one of the two"
@@ -58,8 +63,10 @@ class HGDTraining(Training):
         if self.attacked is not None:
             pairs = AttackedSet(self.attacked, images)
         else:
-            pairs = OnlineSet(images, [load_model(m) for m in self.source], AttackedConfig(seed=schedule.seed))
+            pairs = OnlineSet(
+                images, [fitting(load_model(m), images) for m in self.source], AttackedConfig(seed=schedule.seed)
+            )
         net, card = build_network(network), {"network": network}
-        task = Denoising(pairs, load_model(self.target), net, self.tap, card, self.feature)
+        task = Denoising(pairs, fitting(load_model(self.target), images), net, self.tap, card, self.feature)
         spec.fit(task, schedule.config(self.scales))
         return Trained.of(spec.out, f"hgd:weights={spec.out}")

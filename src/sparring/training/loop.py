@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
+from sparring.core.ranges import Count, Inner, Natural, NonNegative, Rate, Seed, Step
+from sparring.core.spec import check_ranges
 from sparring.models.weights import Card, save_weights, seeded
 
 Progress = Callable[[int, int, str], None]
@@ -35,24 +37,21 @@ class LoopConfig:
     of the weights, which is then what is validated and kept; 0: off.
     """
 
-    epochs: int = 12
-    batch: int = 64
-    lr: float = 0.003
+    epochs: Count = 12
+    batch: Count = 64
+    lr: Step = 0.003
     optimizer: Literal["adam", "sgd"] = "adam"
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     schedule: Literal["constant", "onecycle", "steps", "plateau"] = "onecycle"
-    drops: tuple[int, ...] = ()
-    validation: float = 0.1
+    drops: tuple[Natural, ...] = ()
+    validation: Inner = 0.1
     keep: Literal["best", "last"] = "best"
-    ema: float = 0.0
+    ema: Rate = 0.0
     precision: Literal["no", "bf16", "fp16"] = "no"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or not 0 < self.validation < 1:
-            raise SparringError("epochs and batch must be at least 1, lr positive, validation in (0,1)")
-        if not 0 <= self.ema < 1 or self.weight_decay < 0:
-            raise SparringError("ema must be in [0,1), weight_decay not negative")
+        check_ranges("training", self)
 
 
 class Examples(Protocol):

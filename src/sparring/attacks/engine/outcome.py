@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from sparring.attacks.query import Reparametrisation
 from sparring.core.columns import OUTCOME
+from sparring.core.ranges import Count
 from sparring.core.rows import Rows
+from sparring.core.spec import check_ranges
 
 Stop = Literal["success", "never"]
 DTYPES = {"int": torch.int64, "float": torch.float32, "bool": torch.bool}
@@ -54,10 +57,13 @@ class RunOptions:
     """
 
     stop: Stop = "success"
-    slots: int = 64
-    seed: int = 0
+    slots: Count = 64
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0  # repeats of an evaluation add to its own
     reparam: Reparametrisation | None = None
     progress: Callable[[int], None] | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges("attack", self)
 
 
 class Outcome(Rows):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sparring.attacks.attack import Attack
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Positive
+from sparring.core.spec import check_value, show
+
+LARGEST_LINF = 0.5  # nobody means more, but who forgets to divide by 255 does
 
 
 def default_eps(norm: str, shape: Sequence[int]) -> float:
@@ -24,10 +29,47 @@ def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequenc
 
     A noise attack with its own std needs no ball.
     """
-    found: list[Attack] = []
+    budgeted: list[Attack] = []
     for a in attacks:
         if a.bounded:
-            found.append(a)
+            budgeted.append(a)
         else:
-            found += [a.with_eps(e) for e in (eps or (default_eps(a.norm, shape),))]
-    return list(dict.fromkeys(found))
+            budgeted += [a.with_eps(e) for e in (eps or (default_eps(a.norm, shape),))]
+    for a in budgeted:
+        _fits_the_box(a, shape)
+    return list(dict.fromkeys(budgeted))
+
+
+def _fits_the_box(attack: Attack, shape: Sequence[int]) -> None:
+    """A finite ball is larger than nothing and no larger than the box [0,1] of images (C,H,W)."""
+    eps, norm = attack.budget, attack.norm
+    if math.isinf(eps):
+        return
+    if eps == 0:
+        raise SparringError(
+            f"{attack.name}: eps=0 is a ball without room; write 8/255 as text ($((8/255)) of a shell is 0)"
+        )
+    check_value(attack.name, "eps", Positive, eps)
+    channels, height, width = shape
+    values = channels * height * width
+    most = {"linf": 1.0, "l2": math.sqrt(values), "l1": float(values), "l0": float(height * width)}[norm]
+    if eps > most:
+        raise SparringError(
+            f"{attack.name}: eps={show(eps)} is larger than the whole box: two images of shape {tuple(shape)} are at most {norm} {most:g} "
+            f"apart{_meant(eps) if norm == 'linf' else ''}"
+        )
+
+
+def refuse_large(attacks: Sequence[Attack], eps: Sequence[float], allowed: bool) -> None:
+    """An linf eps above 0.5 was meant in 255ths, unless ``allowed`` says that it was not. ``eps``: budgets of attacks without their own."""
+    for a in attacks:
+        for e in (a.budget,) if a.bounded else eps:
+            if a.norm == "linf" and LARGEST_LINF < e < math.inf and not allowed:
+                raise SparringError(
+                    f"{a.name}: eps={show(e)} is more than half of the range of pixels{_meant(e)}; if it is what you want, "
+                    "say so: --large-eps (large_eps=True)"
+                )
+
+
+def _meant(eps: float) -> str:
+    return f"; did you mean {eps:g}/255?" if eps >= 1 else ""

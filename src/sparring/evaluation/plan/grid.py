@@ -124,9 +124,12 @@ def make_plan(
     """The product. ``attacks`` have their budgets; ``defenses`` by spec text."""
     cells: list[Cell] = []
     skipped: list[Skipped] = []
+    distinct: dict[tuple[str, object], Threat] = {}  # of two that say the same the first
+    for kind in map(threat, threats):
+        distinct.setdefault((kind.name, kind.filled), kind)
     for name, defended in defenses.items():
-        for text in threats:
-            kind = threat(text)
+        for kind in distinct.values():
+            text = str(kind)
             seat = kind.seat(defended, others, options)
             for attack in attacks:
                 reason = _ruled_out(attack, seat)

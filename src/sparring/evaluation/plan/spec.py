@@ -1,34 +1,38 @@
-"""``EvaluationSpec``: what is evaluated, as one frozen value; TOML and JSON in and out."""
+"""``EvaluationSpec``: what is evaluated, as one value; to and from TOML or JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
+from torch import nn
 
 from sparring.core.errors import SparringError
+from sparring.core.ranges import Count, Draws, Limit, Positive, Seed, Share, adapter
 from sparring.core.registry import suggest
-from sparring.core.spec import PYTHON, number
+from sparring.core.spec import PYTHON, convert, signature, split
 from sparring.defenses.base import name_of
 from sparring.evaluation.plan.tiers import TIERS
 from sparring.evaluation.records.seal import write_text
 
 BLOCK = 256  # images that are attacked, judged and stored together
+SETTINGS = ("seed", "limit", "draws", "expect_clean", "amp", "skip_bad", "block", "large_eps")
 LISTS = ("defenses", "threats", "attacks", "eps", "sources")
 
 
 @dataclass(frozen=True)
 class EvaluationSpec:
     """model, data, defenses, threats, attacks, sources (other models for transfer): spec texts, or objects (a module, tensors, an image
-    set, an ``Attack``, a defense). eps: budgets for attacks without their own. tier: quick, standard or thorough. draws: EOT draws per
-    gradient, None: the tier's. expect_clean: declared clean accuracy in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out.
-    block: images stored together.
+    set, an ``Attack``, a defense); one text where several may stand is split as on the command line. eps: budgets for attacks without
+    their own. tier: quick, standard or thorough. draws: EOT draws per gradient, None: the tier's. expect_clean: declared clean accuracy
+    in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out. block: images stored together. large_eps: an linf eps
+    above 0.5 is meant.
 
     Where it runs, how fast and where to is not its business. Raises SparringError for a field that is none or does not fit.
     """
@@ -41,21 +45,28 @@ class EvaluationSpec:
     eps: Sequence[float] = ()
     sources: Sequence[Any] = ()
     tier: str = "quick"
-    seed: int = 0
-    limit: int | None = None
-    draws: int | None = None
-    expect_clean: float | None = None
+    seed: Seed = 0
+    limit: Limit = None
+    draws: Draws | None = None
+    expect_clean: Share | None = None
     amp: bool = False
     skip_bad: bool = False
-    block: int = BLOCK
+    block: Count = BLOCK
+    large_eps: bool = False
 
     def __post_init__(self) -> None:
+        known = signature(EvaluationSpec)
         for name in LISTS:
-            object.__setattr__(self, name, tuple(vars(self)[name]))
+            object.__setattr__(self, name, _several(name, vars(self)[name]))
+        object.__setattr__(self, "eps", convert("evaluate", "eps", tuple[Positive, ...], self.eps))
+        for name in SETTINGS:
+            object.__setattr__(self, name, convert("evaluate", name, known[name][0], vars(self)[name]))
+        for name in ("model", "data"):
+            if vars(self)[name] is None or (isinstance(vars(self)[name], str) and not vars(self)[name].strip()):
+                is_what = "None" if vars(self)[name] is None else "an empty text"
+                raise SparringError(f"evaluate: {name} is {is_what}; name a {name.replace('data', 'data set')}")
         if self.tier not in TIERS:
             raise SparringError(f"tier={self.tier} is not one of {', '.join(TIERS)}")
-        if self.block < 1 or (self.draws is not None and self.draws < 1):
-            raise SparringError(f"block={self.block}, draws={self.draws}: each must be at least 1")
 
     @classmethod
     def of(cls, **given: Any) -> EvaluationSpec:
@@ -107,9 +118,10 @@ class EvaluationSpec:
             raise SparringError(f"configuration {file} cannot be read ({error})") from None
         if not isinstance(content, dict):
             raise SparringError(f"configuration {file} holds no table of fields")
+        checked = _checked(str(file), content)
         try:
-            return cls.of(**{**_checked(str(file), content), **given})
-        except TypeError as error:
+            return cls.of(**{**checked, **given})
+        except (TypeError, SparringError) as error:
             raise SparringError(f"configuration {file}: {error}") from None
 
 
@@ -124,37 +136,42 @@ def _text(model: Any) -> str:
     return model if isinstance(model, str) else type(model).__name__
 
 
+def _several(name: str, value: object) -> tuple[object, ...]:
+    """A list's members; one text is split as on the command line, anything else that is alone is a list of one. Nothing is no list."""
+    if value is None:
+        raise SparringError(f"evaluate: {name}=None is no list; leave {name} out for the default")
+    if isinstance(value, str):
+        return tuple(split(value))
+    if isinstance(value, nn.Module | Mapping) or not isinstance(value, Iterable):
+        return (value,)
+    members = tuple(value)
+    for member in members:
+        if isinstance(member, str) and not member.strip():
+            raise SparringError(f"evaluate: {name} holds an empty text; write a name, or leave it out")
+        if name == "threats" and not isinstance(member, str):
+            raise SparringError(f"evaluate: {member!r} in threats is no spec text")
+    return members
+
+
 def _checked(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the right types, none of which names code."""
-    kinds: dict[str, Any] = {"model": str, "data": str, **dict.fromkeys(LISTS, list[str]), "eps": list[float | str]}
-    kinds |= {
-        "tier": str,
-        "seed": int,
-        "limit": int,
-        "draws": int,
+    kinds: dict[str, object] = {
+        **dict.fromkeys(("model", "data", "tier"), str),
+        **dict.fromkeys(LISTS, list[str] | str),
+        **dict.fromkeys(("seed", "limit", "draws", "block"), int),
+        **dict.fromkeys(("amp", "skip_bad", "large_eps"), bool),
+        "eps": list[float | str] | float | str,
         "expect_clean": float,
-        "amp": bool,
-        "skip_bad": bool,
-        "block": int,
     }
-    found: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     for name, value in content.items():
         try:
-            found[name] = TypeAdapter(kinds.get(name, Any)).validate_python(value, strict=True)
+            checked[name] = adapter(kinds.get(name, object)).validate_python(value, strict=True)
         except ValidationError as error:
             raise SparringError(f"configuration {file}: {name} = {value!r}: {error.errors()[0]['msg']}") from None
-        for text in found[name] if isinstance(found[name], list) else [found[name]]:
+        for text in checked[name] if isinstance(checked[name], list) else [checked[name]]:
             if isinstance(text, str) and f"{PYTHON}:" in text:
                 raise SparringError(
                     f"configuration {file}: {name} names {text}, code to import; say it on the command line instead"
                 )
-    if "eps" in found:
-        found["eps"] = tuple(_eps(file, e) for e in found["eps"])
-    return found
-
-
-def _eps(file: str, value: float | str) -> float:
-    try:
-        return number(value) if isinstance(value, str) else float(value)
-    except (ValueError, ZeroDivisionError):
-        raise SparringError(f"configuration {file}: eps = {value!r} is not a number like 8/255") from None
+    return checked
