@@ -42,7 +42,7 @@ OPTIONS: dict[Words, str] = {
     ("--expect-clean", "nan"): "is not a finite number",
     ("--tier", ""): "is not one of quick, standard, thorough",
     ("--tier", "brisk"): "is not one of quick, standard, thorough",
-    ("--device", "gpu"): "device=gpu cannot be used",
+    ("--device", "gpu"): "device gpu is not there",
 }
 BUDGETS: dict[Words, str] = {
     ("--eps", "-1"): "eps=-1 is out of range",
