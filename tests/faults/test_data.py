@@ -278,16 +278,26 @@ def test_pictures_are_read_without_loss(case, tmp_path):
     assert images.lattice == bool((np.abs(expected * 255 - np.round(expected * 255)) < 1e-3).all())
 
 
+def _chunk(kind: bytes, data: bytes, error: int = 0) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) ^ error)
+
+
 def _png16(folder: Path) -> Path:
     """A PNG of 16 bits a color, which Pillow cannot write."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     rows = b"".join(b"\0" + bytes(36) for _ in range(5))
-    content = chunk(b"IHDR", struct.pack(">IIBBBBB", 6, 5, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows))
+    content = _chunk(b"IHDR", struct.pack(">IIBBBBB", 6, 5, 16, 2, 0, 0, 0)) + _chunk(b"IDAT", zlib.compress(rows))
     (folder / "a").mkdir(parents=True)
-    (folder / "a" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content + chunk(b"IEND", b""))
+    (folder / "a" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content + _chunk(b"IEND", b""))
+    return folder
+
+
+def _turned_by_a_flipped_bit(folder: Path) -> Path:
+    """The orientation stands after the pixels, where decoding looks at no checksum."""
+    exif = Image.Exif()
+    exif[274] = 6
+    file = photo(folder, "a/0.png") / "a" / "0.png"
+    raw = file.read_bytes()
+    file.write_bytes(raw[:-12] + _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"), error=1) + raw[-12:])
     return folder
 
 
@@ -306,6 +316,7 @@ def _torn(suffix: str, keep: float) -> Make:
 
 BAD_PICTURES: list[tuple[str, Make, tuple[str, ...]]] = [
     ("16 bits a color", _png16, ("a/0.png", "16 bits a color", "save it with 8 bits")),
+    ("a wrong checksum", _turned_by_a_flipped_bit, ("a/0.png", "not a picture", "repair")),
     ("transparent", lambda f: photo(f, "a/0.png", _rgba(128)), ("a/0.png", "transparent", "flatten")),
     ("transparent palette", lambda f: photo(f, "a/0.png", _palette(), transparency=1), ("a/0.png", "transparent", "flatten")),
     ("cmyk", lambda f: photo(f, "a/0.jpg", Image.fromarray(RGB).convert("CMYK")), ("a/0.jpg", "CMYK", "convert it to RGB")),
