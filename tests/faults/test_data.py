@@ -251,6 +251,9 @@ BAD_DATA: list[tuple[Any, tuple[str, ...]]] = [
     ("torchvision:CIFAR10,root=nowhere", ("torchvision:CIFAR10 cannot be loaded", "download=true")),
     ("torchvision:CIFAR10,root=nowhere,split=valid", ("split=valid is not one of train, test",)),
     ("torchvision:CelebA,root=nowhere", ("torchvision:CelebA cannot be loaded",)),
+    ("cues:seed=-1", ("seed=-1", "at least 0")),
+    ("cues:count=1000000000", ("12.3 TB", "the limit is 8.59 GB")),
+    ("cues:size=1000000,count=1", ("12 TB", "the limit is 8.59 GB")),
     ("mnist5k:split=val", ("split=val is not one of",)),
     ("python:os.path:nothing", ("no callable",)),
     ("python:os:getcwd", ("must return an ImageSet",)),
@@ -284,10 +287,10 @@ def test_limits_from_python_are_checked(how):
     refused((X, Y), next(iter(how)), **how)
 
 
-def test_a_limit_is_said_once(tmp_path):
-    folder = classes(tmp_path, "a", "b")
-    refused(f"{folder},limit=1", "limit=1 in the data and limit=2 beside it", limit=2)
-    assert len(load_data(f"{folder},limit=1", limit=1)) == 1
+def test_a_seed_that_a_source_takes_is_its_own():
+    images = load_data("cues:count=3,size=16,seed=4")
+    assert images.name == "cues:split=train,count=3,size=16,seed=4"
+    assert images.hash == load_data("cues:count=9,size=16,seed=4,limit=3").hash
 
 
 def test_ids_and_class_names_belong_to_the_images():
