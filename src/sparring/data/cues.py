@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import DATA
+from sparring.data.boundary import MAX_BYTES, check_bytes
 from sparring.data.images import ImageSet
 
 Field = Callable[..., np.ndarray]
@@ -99,6 +100,9 @@ def cue_images(split: str = "train", count: int = 5000, size: int = 32, seed: in
         raise SparringError(
             f"cues: split={split} of train, test, conflict; count={count} at least 1, size={size} at least 16"
         )
+    if seed < 0:
+        raise SparringError(f"cues: seed={seed}: it must be at least 0")
+    check_bytes("cues", 3 * size * size * count, MAX_BYTES)
     number = ("train", "test", "conflict").index(split)
     images, shapes, textures = [], [], []
     for i in range(count):

@@ -29,7 +29,8 @@ def load_data(
 ) -> ImageSet:
     """An ``ImageSet`` from spec text, a path (folder or .npz), a pair of tensors, or an image set.
 
-    Spec fields limit=, seed= (a drawn subset) and classes=0+3+5 work on every source.
+    Spec fields limit=, seed= (a drawn subset) and classes=0+3+5 work on every source; a seed= that the source itself takes (cues) is
+    the source's. What the text says wins over ``limit`` and ``seed``.
     """
     return _load(data, limit, seed, skip_bad)
 
@@ -47,10 +48,15 @@ def _load(
         raise SparringError(f"data is {_called(given)}; {FORMS}")
     spec = _spec(given)
     values = dict(spec.values)
-    limit = _one("limit", values.pop("limit", None), limit, 1)
-    seed = _one("seed", values.pop("seed", None), seed, 0)
+    taken = signature(entry_of(DATA, spec)[0])
+    if "limit" in values:
+        limit = whole("limit", values.pop("limit"), 1)
+    if "seed" in values and "seed" in taken:
+        whole("seed", values["seed"], 0)
+    elif "seed" in values:
+        seed = whole("seed", values.pop("seed"), 0)
     keep = _classes(values.pop("classes")) if "classes" in values else None
-    if skip_bad and "skip_bad" in signature(entry_of(DATA, spec)[0]):
+    if skip_bad and "skip_bad" in taken:
         values["skip_bad"] = "true"
     return _built(replace(spec, values=values)).draw(limit, seed, keep)
 
@@ -108,16 +114,6 @@ def _exists(path: str) -> bool:
 
 def _reader(path: str) -> str:
     return "npz" if path.lower().endswith(".npz") else "folder"
-
-
-def _one(name: str, written: str | None, beside: int | None, least: int) -> int | None:
-    """A field that may stand in the spec and beside it; two different values are one too many."""
-    if written is None:
-        return beside
-    value = whole(name, written, least)
-    if beside is not None and beside != value:
-        raise SparringError(f"{name}={value} in the data and {name}={beside} beside it; say it once")
-    return value
 
 
 def _classes(text: str) -> list[int]:
