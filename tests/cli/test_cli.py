@@ -380,7 +380,7 @@ def test_pickled_code_is_never_executed(place):
         (("evaluate", "tim:resnet18", "--data", "data.npz"), "did you mean timm"),
         (("evaluate", MODEL, "--data", "dta"), "unknown data"),
         (("evaluate", MODEL, "--data", "data.npz", "--tier", "fast"), "tier=fast is not one of quick"),
-        (("evaluate", MODEL, "--data", "data.npz", "--eps", "big"), "--eps big"),
+        (("evaluate", MODEL, "--data", "data.npz", "--eps", "big"), "eps=big is not valid"),
         (("evaluate", MODEL, "--data", "data.npz", "--threat", "noise", "--attack", "pgd:eps=0.1"), "pgd needs GRADIENT access, the threat noise grants NONE"),
         (("evaluate", MODEL, "--data", "data.npz", "--threat", "transfer", "--attack", "fgsm:eps=0.1"), "pass --sources"),
         (("evaluate", MODEL, "--data", "data.npz", "--attack", "fgsm:eps=0.1", "--expect-clean", "0.5"), "P8"),

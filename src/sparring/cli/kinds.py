@@ -47,9 +47,8 @@ def options(fields: Fields, helps: Mapping[str, str]) -> list[inspect.Parameter]
             continue
         several = get_origin(annotation) is tuple
         text = "" if required or default is None else show(default)
-        notes = [range_of(annotation), f"default: {text}" if text else ""]
-        noted = "; ".join(n for n in notes if n)
-        about = helps.get(name, "") + (f"  [{noted}]" if noted else "")
+        notes = [f"default: {text}" if text else "", range_of(annotation)]
+        about = "  ".join([helps.get(name, ""), *(f"[{note}]" for note in notes if note)])
         asked = typer.Option(flag, help=about, metavar=_metavar(annotation, several), show_default=False)
         kind = list[str] if several else str
         typed = Annotated[kind if required else kind | None, asked]
@@ -59,7 +58,7 @@ def options(fields: Fields, helps: Mapping[str, str]) -> list[inspect.Parameter]
 
 def _metavar(annotation: object, several: bool) -> str:
     kinds = [describe(leaf) for leaf, _ in leaves(annotation) if leaf is not type(None)]
-    return f"{kinds[0]},..." if several else "|".join(kinds)
+    return f"{kinds[0]},..." if several else "|".join(kinds).replace(" | ", "|")
 
 
 def given(fields: Fields, values: Mapping[str, object]) -> Values:
