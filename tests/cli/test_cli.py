@@ -406,7 +406,7 @@ def test_an_output_folder_of_another_configuration(place):
 def test_analyze_prints_and_draws(place):
     """Every analysis runs on a model and images as a user has them, and its numbers are in range."""
     share = json.loads(
-        run(place, "analyze", "overlap", "ace_resnet:depth=8,lam=inf", "--png", "o.png", "--json").stdout
+        run(place, "analyze", "overlap", "ace_resnet:depth=8,lam=inf,weights=random", "--png", "o.png", "--json").stdout
     )
     assert share["data"]["share"] == 1.0, "at lambda inf only bait pixels are tied to anything"
     data = lambda done: json.loads(done.stdout)["data"]  # noqa: E731

@@ -34,7 +34,7 @@ def test_an_untrained_model_is_evaluated_only_where_that_is_written(spec):
     with pytest.raises(SparringError, match=r"names no weights .* weights=random"):
         sparring.evaluate(linear_net(), (X, Y), sources=[spec], threats=["transfer"], attacks=["fgsm:eps=1/255"])
     separator = "," if ":" in spec else ":"
-    with pytest.raises(SparringError, match="empty"):
+    with pytest.raises(SparringError, match="has no value"):
         sparring.load_model(f"{spec}{separator}weights=")
     asked = sparring.load_model(f"{spec}{separator}weights=random")
     assert not asked.untrained
@@ -140,7 +140,7 @@ def test_a_model_without_gradient_can_be_asked_for_scores():
     assert "no gradient" in fired[0].message
 
 
-@pytest.mark.parametrize("model", [5, None, ["resnet10"], abs, lambda x: x])
+@pytest.mark.parametrize("model", [5, ["resnet10"], abs, lambda x: x])
 def test_what_is_no_model_is_one_line(model):
     with pytest.raises(SparringError, match=r"a model is a spec text or an nn\.Module"):
         sparring.evaluate(model, (X, Y))

@@ -43,7 +43,7 @@ def python(where: Mapping[str, str], *words: str, code: int = 0, cwd: Path | Non
     command = [sys.executable, "-m", *words]
     done = subprocess.run(command, env=where, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, (done.stdout + done.stderr)[-4000:]
-    return done.stdout + done.stderr
+    return done.stdout + done.stderr * ("--json" not in words)  # progress goes to stderr
 
 
 def cli(where: Mapping[str, str], *words: str, code: int = 0, cwd: Path | None = None) -> str:

@@ -96,7 +96,7 @@ def _spec(given: str | Path) -> Spec:
     path, _, fields = text.partition(",")
     named = parse(text).name in DATA
     if not named and (_exists(path) or "/" in path or path.endswith(".npz")):
-        spec = parse(f"{_reader(path)}:{fields}")
+        spec = parse(f"{_reader(path)}:{fields}" if fields else _reader(path))
         if stray := [spec.values[k] for k in ("", "path") if k in spec.values]:
             raise SparringError(
                 f"{shown(path)}: {stray[0]!r} after the path is no field; write {shown(path)},field=value"

@@ -35,20 +35,21 @@ def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequenc
             budgeted.append(a)
         else:
             budgeted += [a.with_eps(e) for e in (eps or (default_eps(a.norm, shape),))]
+    empty = [a for a in budgeted if a.budget == 0]
+    if empty and not any(0 < a.budget < math.inf for a in budgeted):  # a curve may begin at 0
+        raise SparringError(
+            f"{empty[0].name}: eps=0 is a ball without room; write 8/255 as text ($((8/255)) of a shell is 0), or give a larger one beside it"
+        )
     for a in budgeted:
         _fits_the_box(a, shape)
     return list(dict.fromkeys(budgeted))
 
 
 def _fits_the_box(attack: Attack, shape: Sequence[int]) -> None:
-    """A finite ball is larger than nothing and no larger than the box [0,1] of images (C,H,W)."""
+    """A finite ball is not negative and no larger than the box [0,1] of images (C,H,W)."""
     eps, norm = attack.budget, attack.norm
-    if math.isinf(eps):
+    if math.isinf(eps) or eps == 0:
         return
-    if eps == 0:
-        raise SparringError(
-            f"{attack.name}: eps=0 is a ball without room; write 8/255 as text ($((8/255)) of a shell is 0)"
-        )
     check_value(attack.name, "eps", Positive, eps)
     channels, height, width = shape
     values = channels * height * width
