@@ -80,7 +80,7 @@ def test_an_installed_package_is_asked_and_trained(installed, tmp_path):
     )
     assert len(card["curve"]) == 3
     found = json.loads(
-        cli(installed, "evaluate", f"trained:{out}", "--data", "toy_data", "--attack", "toy-step:eps=0", "--json")
+        cli(installed, "evaluate", f"trained:{out}", "--data", "toy_data", "--attack", "toy-step:eps=1/255", "--json")
     )
     assert found["cells"]
 
