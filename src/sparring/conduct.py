@@ -28,11 +28,12 @@ from sparring.evaluation.plan.cost import time_per_call
 from sparring.evaluation.plan.grid import Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
+from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.provenance import code_hash
 from sparring.evaluation.records.store import Store
-from sparring.evaluation.results.load import Evaluation, load_evaluation, load_rows
+from sparring.evaluation.results.load import Evaluation, load_evaluation, whole_rows
 from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
 from sparring.models.classifier import weights_hash
@@ -148,7 +149,8 @@ def _evaluate(
     facts = _facts(subject, plan, findings)
     store.write_run(**facts, passed=spec.passed(), complete=False)
     ring.go()
-    facts["checks"] += [asdict(f) for f in run_row_checks(load_rows(store.folder))]
+    rows, _, _ = whole_rows(folder, {**read_run(folder), "complete": True})
+    facts["checks"] += [asdict(f) for f in run_row_checks(rows)]
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots)
     return load_evaluation(store.folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 import sparring
@@ -51,3 +52,21 @@ def test_a_step_too_small_for_a_quantizer_is_said():
     assert strong.cells[-1].robust_accuracy == 0, "with steps it crosses the quantizer"
     assert not [f for f in strong.findings if not f.ok]
     assert torch.isfinite(torch.tensor(strong.cells[-1].median_norm))
+
+
+def test_a_view_that_fails_beside_one_that_wins_is_no_fault():
+    """An adaptive cell tries every declared backward; those of them that are blind are why there are others."""
+    lost = {
+        "source_fooled": False,
+        "margin": -1.0,
+        "correct": True,
+        "k": 1,
+        "p_select": 1.0,
+        "linf": 0.0,
+        "view": "blind",
+    }
+    table = toy_rows(eps=math.inf), toy_rows(eps=math.inf, **lost)
+    rows = table[0]
+    rows.columns = {k: np.concatenate([v, table[1].columns[k]]) for k, v in rows.columns.items()}
+    rows.size = len(rows.columns["image"])
+    assert fired(rows) == set()

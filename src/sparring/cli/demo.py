@@ -12,7 +12,7 @@ MODEL, DATA, CLEAN = "lite0", "imagenet20", 0.8
 DEFENSES = ("cd:bits=4", "gauss:std=0.03", "fc:rate=0.5+cd:bits=5")  # deterministic, random, a combination
 THREATS = ("oblivious", "adaptive")
 # side by side: the nearest error (what the channels paper recovers from) and a fixed budget (what it does not)
-ATTACKS = ("ddn:steps=12", "pgd:eps=4/255,steps=8,step_size=0.25,loss=margin")
+ATTACKS = ("deepfool", "pgd:eps=4/255,steps=8,step_size=0.25,loss=margin")
 DRAWS = 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sparring.checks.base import Answer
 from sparring.checks.rows import row_check, toy_rows
-from sparring.evaluation.results.cells import attacked_right, cell_keys
+from sparring.evaluation.results.cells import attacked_right, cell_keys, images_without
 from sparring.evaluation.results.table import RowTable
 
 SHARE = 0.1
@@ -19,7 +19,8 @@ SHARE = 0.1
     silent=toy_rows,
 )
 def no_movement(rows: RowTable) -> list[Answer]:
-    """Raised if: on more than 10 % of the images that its source has right, an attack returns the clean image itself, and so fools nobody.
+    """Raised if: on more than 10 % of the images that its source has right, an attack returns the clean image itself in all its
+    views, and so fools nobody.
 
     Why: an attack that does not move tests nothing: its gradient is zero, its step too small for a quantizer, or it found no start.
 
@@ -31,9 +32,10 @@ def no_movement(rows: RowTable) -> list[Answer]:
         mask = attacked_right(rows, defense, threat, attack)
         if eps == 0 or not mask.any():
             continue
-        still = mask & (rows["linf"] == 0) & ~rows["source_fooled"]
-        share, subject = float(still.sum() / mask.sum()), f"{defense} / {threat} / {attack}"
-        text = f"{int(still.sum())} of {int(mask.sum())} points are the clean image itself"
+        moved = mask & ((rows["linf"] > 0) | rows["source_fooled"])
+        still, count = images_without(rows, mask, moved)
+        share, subject = still / count, f"{defense} / {threat} / {attack}"
+        text = f"the points of {still} of {count} images are the clean image itself"
         if share > SHARE:
             text += ": the attack does not move there, so its failure says nothing of robustness"
         answers.append(Answer(share <= SHARE, share, SHARE, text, subject))

@@ -6,7 +6,7 @@ import math
 
 from sparring.checks.base import Answer
 from sparring.checks.rows import row_check, toy_rows
-from sparring.evaluation.results.cells import attacked_right, cell_keys
+from sparring.evaluation.results.cells import attacked_right, cell_keys, images_without
 from sparring.evaluation.results.table import RowTable
 
 SHARE = 0.1
@@ -21,7 +21,7 @@ SHARE = 0.1
     silent=lambda: toy_rows(eps=math.inf),
 )
 def unbounded(rows: RowTable) -> list[Answer]:
-    """Raised if: an attack without a ball does not fool its own source on more than 10 % of the images that the source has right.
+    """Raised if: an attack without a ball does not fool its own source, in any of its views, on more than 10 % of the images that the source has right.
 
     Why: with no bound every image can be turned into one of another class, so what is left is the attack's failure, not robustness.
 
@@ -32,9 +32,9 @@ def unbounded(rows: RowTable) -> list[Answer]:
         mask = attacked_right(rows, defense, threat, attack)
         if math.isfinite(eps) or not mask.any():
             continue
-        lost = mask & ~rows["source_fooled"]
-        share, subject = float(lost.sum() / mask.sum()), f"{defense} / {threat} / {attack}"
-        text = f"without a bound it fools its source on all but {int(lost.sum())} of {int(mask.sum())} images"
+        lost, count = images_without(rows, mask, mask & rows["source_fooled"])
+        share, subject = lost / count, f"{defense} / {threat} / {attack}"
+        text = f"without a bound it fools its source on all but {lost} of {count} images"
         if share > SHARE:
             text += ": the rest is its own failure, not robustness"
         answers.append(Answer(share <= SHARE, share, SHARE, text, subject))

@@ -84,6 +84,12 @@ def attacked_right(rows: RowTable, defense: str, threat: str, attack: str) -> np
     return mask & known if known.dtype == bool else mask
 
 
+def images_without(rows: RowTable, mask: np.ndarray, of_them: np.ndarray) -> tuple[int, int]:
+    """Of the images in ``mask`` those that have no row in ``of_them``, and how many images there are: an image has a row a view."""
+    images = np.unique(rows["image"][mask])
+    return len(images) - len(np.unique(rows["image"][mask & of_them])), len(images)
+
+
 def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
     """A cell's number from its own points only."""
     chosen = candidates(rows, defense, threat, attack)
