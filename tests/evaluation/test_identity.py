@@ -211,3 +211,10 @@ def test_points_are_named_by_their_images_not_by_the_set_they_stand_in(tmp_path)
         sparring.ImageSet.of(x.float() * 0.5 + 0.001, y),
     ]
     assert len({s.block_id(slice(0, 8)) for s in [grown, *changed]}) == 5
+
+
+def test_points_of_other_code_are_other_points(monkeypatch):
+    """After an upgrade no point that older code made is taken for one of this code."""
+    before = ids(plan())
+    monkeypatch.setattr("sparring.evaluation.plan.grid.code_hash", lambda: "of an upgrade")
+    assert not set(before) & set(ids(plan()))
