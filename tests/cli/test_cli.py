@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from sparring.cli import main
+from tests.faults.commands import say
 
 FACTORIES = """
 import torch
@@ -44,23 +41,9 @@ def not_a_model():
 
 def run(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """The command line, in this process (a fresh one costs seconds for importing torch)."""
-    out, err = io.StringIO(), io.StringIO()
-    found = 0
-    with (
-        contextlib.chdir(folder),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        warnings.catch_warnings(),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(sys, "argv", ["sparring", *words])
-        patch.setattr(warnings, "showwarning", warnings.showwarning)
-        try:
-            main()
-        except SystemExit as exit:
-            found = int(exit.code or 0)
-    assert found == code, f"exit code {found}\n{out.getvalue()}\n{err.getvalue()}"
-    return subprocess.CompletedProcess(words, found, out.getvalue(), err.getvalue())
+    said = say(folder, *words)
+    assert said.code == code, f"exit code {said.code}\n{said.out}\n{said.err}"
+    return subprocess.CompletedProcess(words, said.code, said.out, said.err)
 
 
 def test_sources_may_be_joined_by_commas(place):

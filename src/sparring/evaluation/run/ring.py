@@ -69,7 +69,7 @@ class Ring:
 
     def _pictures(self) -> bool:
         """A few clean / adversarial / defended images per cell with a finite ball, for the report (which runs
-        nothing). Were points subject for it?
+        nothing). Were points made for it?
         """
         block, attacked = self.subject.images.block_id(self.blocks[0]), False
         rows = slice(0, min(PICTURES, len(self.subject.images), self.blocks[0].stop))
@@ -140,7 +140,7 @@ class Ring:
         batch = Batch(x[live], y[live], keys[live], start=start).capped(run.queries)
         options = RunOptions(run.stop, self.slots, run.seed, run.view.reparam, advance)
         outcome = run.attack.on(run.view.victim, batch, options)
-        # an image that is wrong when clean is its own adversarial point, stored at once and for nothing
+        # an image that is wrong when clean is its own adversarial point, found at once and for nothing
         wrong = {
             "success": skip,
             "job": 0 * y,
