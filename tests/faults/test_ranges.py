@@ -28,7 +28,6 @@ from sparring.training.loop import LoopConfig
 
 KINDS = {"attacks": ATTACKS, "defenses": DEFENSES, "models": MODELS, "analyses": ANALYSES, "tasks": TASKS}
 CLASSES = (Setting, RunOptions, Options, Schedule, LoopConfig, EvaluationSpec)
-ELSEWHERE = {"timm", "torchvision", "small_cnn", "mnist_cnn"}  # models/load.py: declared where that file is rebuilt
 Field = tuple[str, str, str]  # kind, name, field
 
 
@@ -63,11 +62,10 @@ def beyond(annotation: object) -> Iterator[float]:
 
 @pytest.mark.parametrize(("kind", "name", "field"), numeric(*KINDS, "threats"))
 def test_every_number_declares_its_range(kind: str, name: str, field: str):
-    if name not in ELSEWHERE:
-        annotation, default = known(kind, name)[field]
-        assert declared(annotation), f"{kind} {name}: {field} declares no range (see core.ranges)"
-        if default is not MISSING:
-            assert check_fields(name, {field: default}, {field: (annotation, MISSING)}) == {field: default}
+    annotation, default = known(kind, name)[field]
+    assert declared(annotation), f"{kind} {name}: {field} declares no range (see core.ranges)"
+    if default is not MISSING:
+        assert check_fields(name, {field: default}, {field: (annotation, MISSING)}) == {field: default}
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
@@ -93,7 +91,7 @@ def _anything(annotation: object) -> object:
 
 @pytest.mark.parametrize(("kind", "name", "field"), numeric(*KINDS))
 def test_out_of_range_in_a_spec(kind: str, name: str, field: str):
-    for options in texts(kind, name, field) if name not in ELSEWHERE else ():
+    for options in texts(kind, name, field):
         written = ",".join(f"{k}={v[0] if isinstance(v, tuple) else v}" for k, v in options.items())
         with pytest.raises(SparringError, match=rf"{name}: {field}=.*(must be|takes)") as error:
             build(KINDS[kind], f"{name}:{written}")

@@ -43,6 +43,9 @@ OPTIONS: dict[Words, str] = {
     ("--tier", ""): "is not one of quick, standard, thorough",
     ("--tier", "brisk"): "is not one of quick, standard, thorough",
     ("--device", "gpu"): "device gpu is not there",
+    ("--out", ""): "'--out': an empty path",
+    ("--html", " "): "'--html': an empty path",
+    ("--save-config", ""): "'--save-config': an empty path",
 }
 BUDGETS: dict[Words, str] = {
     ("--eps", "-1"): "eps=-1 is out of range",
@@ -384,3 +387,16 @@ def _named(value: float):
         return x * (1 - value)
 
     return blur
+
+
+def test_a_ball_beyond_the_box_is_refused_from_python_too():
+    x, y = images(4), torch.zeros(4, dtype=torch.long)
+    for text, says in {"pgd:eps=8": "did you mean 8/255", "pgd:norm=l2,eps=255": "at most l2 13.8"}.items():
+        with pytest.raises(SparringError, match=says):
+            sparring.attack(text).run(linear_net(), x, y)
+
+
+def test_budgets_that_differ_in_the_seventh_digit_have_names_of_their_own():
+    near, far = sparring.attack("pgd:eps=0.1234567"), sparring.attack("pgd:eps=0.1234568")
+    assert str(near) != str(far)
+    assert sparring.attack(str(far)).budget == 0.1234568

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal
 
@@ -128,6 +129,18 @@ class Attack(ABC):
         """The same attack at another budget."""
         return replace(self, setting=replace(self.setting, eps=eps))
 
+    def refuse_beyond_box(self, shape: Sequence[int]) -> None:
+        """Raises SparringError for a finite ball that is larger than the box [0,1] of images (C,H,W): it was meant in other units."""
+        channels, height, width = shape
+        values = channels * height * width
+        most = {"linf": 1.0, "l2": math.sqrt(values), "l1": float(values), "l0": float(height * width)}[self.norm]
+        if most < self.budget < math.inf:
+            meant = f"; did you mean {self.budget:g}/255?" if self.norm == "linf" else ""
+            raise SparringError(
+                f"{self.name}: eps={show(self.budget)} is larger than the whole box: two images of shape {tuple(shape)} are at most {self.norm} "
+                f"{most:g} apart{meant}"
+            )
+
     def on(self, victim: Victim, batch: Batch, options: RunOptions | None = None) -> Outcome:
         """Run against a victim; the one entry of every kind of attack. A batch's ``eps`` overrides the setting's."""
         options = options or RunOptions()
@@ -173,6 +186,7 @@ class Attack(ABC):
             raise SparringError(
                 f"x must be pixels in [0,1], got {x.min():.3g}..{x.max():.3g}; move mean/std into the model"
             )
+        self.refuse_beyond_box(x.shape[1:])
         check_value(self.name, "queries", Limit, queries)
         if len(y) != len(x):
             raise SparringError(f"{len(x)} images but {len(y)} labels")

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from sparring.cli.kinds import Command, Entries, Json, Values, command, given, group, numbers, options, parameter
+from sparring.cli.kinds import (
+    Command,
+    Entries,
+    Json,
+    Values,
+    command,
+    given,
+    group,
+    numbers,
+    options,
+    parameter,
+    place_option,
+)
 from sparring.cli.output import print_panel
 from sparring.core.registry import ANALYSES
 from sparring.core.spec import helps, signature
@@ -17,7 +29,7 @@ Models = Annotated[
     list[str], typer.Argument(help="model specs, one or more; all see the same images", show_default=False)
 ]
 Data = Annotated[str, typer.Option("--data", help="images", show_default=False)]
-Png = Annotated[Path | None, typer.Option(help="write the picture here")]
+Png = Annotated[Path | None, place_option("write the picture here")]
 
 
 class Analyses(Entries):

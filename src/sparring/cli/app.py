@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.analyze import analyze
-from sparring.cli.kinds import OneLine, listed, numbers
+from sparring.cli.kinds import OneLine, listed, numbers, place_option
 from sparring.cli.output import Bar, emit, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
@@ -99,9 +99,9 @@ def evaluate(
     ] = None,
     tier: Annotated[str, typer.Option(help="quick, standard or thorough")] = "quick",
     out: Annotated[
-        Path | None, typer.Option(help="run folder; an existing one of the same configuration is resumed")
+        Path | None, place_option("run folder; an existing one of the same configuration is resumed")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="also write the report page here")] = None,
+    html: Annotated[Path | None, place_option("also write the report page here")] = None,
     limit: Limit = None,
     seed: Seed = "0",
     slots: Slots = "64",
@@ -119,9 +119,9 @@ def evaluate(
     large_eps: LargeEps = False,
     config: Annotated[
         Path | None,
-        typer.Option(help="FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
+        place_option("FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
     ] = None,
-    save_config: Annotated[Path | None, typer.Option("--save-config", help="write the configuration here")] = None,
+    save_config: Annotated[Path | None, place_option("write the configuration here", "--save-config")] = None,
     json_out: Json = False,
 ) -> None:
     """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page."""
@@ -209,7 +209,7 @@ def attack(
     model: Model,
     data: Data,
     attack: Annotated[str, typer.Option(help="one attack spec")],
-    out: Annotated[Path, typer.Option(help="folder for images.safetensors, PNG files and table.json")],
+    out: Annotated[Path, place_option("folder for images.safetensors, PNG files and table.json")],
     defense: Annotated[str, typer.Option(help="attack through this defense's declared surrogates")] = "none",
     limit: Limit = None,
     seed: Seed = "0",
@@ -250,7 +250,7 @@ def attack(
 )
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders")],
-    html: Annotated[Path | None, typer.Option(help="write one self-contained page here")] = None,
+    html: Annotated[Path | None, place_option("write one self-contained page here")] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")
     ] = None,
@@ -296,7 +296,7 @@ def list_things(
 
 @app.command(epilog="Example: sparring demo --out demo")
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for the run and report.html")] = Path("demo"),
+    out: Annotated[Path, place_option("folder for the run and report.html")] = Path("demo"),
     seed: Seed = "0",
     json_out: Json = False,
 ) -> None:

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_origin
 
 import typer
 from typer.core import TyperGroup
+from typer.models import OptionInfo
 
 from sparring.cli.output import many
 from sparring.core.errors import SparringError
@@ -30,6 +32,18 @@ class Shared:
     seed: Seed = 0
     slots: Count = 64
     expect_clean: Share | None = None
+
+
+def place(text: str | Path) -> Path:
+    """A path as typed. Raises typer.BadParameter for an empty one, as an unset shell variable leaves it: it would be the current folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("an empty path; write one, or leave the option out (is a shell variable unset?)")
+    return Path(text)
+
+
+def place_option(help: str, *flags: str, shown: bool = True) -> OptionInfo:
+    """An option that takes a path."""
+    return typer.Option(*flags, parser=place, metavar="PATH", help=help, show_default=shown)
 
 
 def parameter(name: str, annotation: object, default: object = inspect.Parameter.empty) -> inspect.Parameter:

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from sparring.cli.kinds import Command, Entries, Values, command, given, group, numbers, options, parameter
+from sparring.cli.kinds import (
+    Command,
+    Entries,
+    Values,
+    command,
+    given,
+    group,
+    numbers,
+    options,
+    parameter,
+    place_option,
+)
 from sparring.cli.output import Bar, emit
 from sparring.core.registry import TASKS
 from sparring.core.spec import helps, signature
@@ -18,12 +29,10 @@ Data = Annotated[
 ]
 Out = Annotated[
     Path,
-    typer.Option(
-        help="weights file, FILE.safetensors; card FILE.json and curve FILE.csv beside it", show_default=False
-    ),
+    place_option("weights file, FILE.safetensors; card FILE.json and curve FILE.csv beside it", shown=False),
 ]
-Folder = Annotated[Path, typer.Option(help="folder that is written", show_default=False)]
-Log = Annotated[Path | None, typer.Option(help="TensorBoard folder")]
+Folder = Annotated[Path, place_option("folder that is written", shown=False)]
+Log = Annotated[Path | None, place_option("TensorBoard folder")]
 Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="draw so many of the images, by --seed")]
 Json = Annotated[bool, typer.Option("--json", help="the card on stdout")]
 

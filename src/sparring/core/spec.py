@@ -303,11 +303,11 @@ def build(registry: Registry, spec: Spec | str, skip: tuple[str, ...] = (), **ex
 
 
 def show(value: object) -> str:
-    """A field value as spec text; floats that are whole 255ths print as such."""
+    """A field value as spec text; floats that are whole 255ths print as such, others to twelve digits: a text names one thing."""
     if isinstance(value, float):
         if not math.isfinite(value):
             return str(value)
-        steps, plain = value * 255, f"{value:g}"
+        steps, plain = value * 255, f"{value:.12g}"
         fraction = f"{round(steps)}/255"
         whole = value != 0 and abs(steps - round(steps)) < 1e-9 * abs(steps)
         return fraction if whole and len(fraction) < len(plain) else plain

@@ -12,6 +12,7 @@ from torch import nn
 
 from sparring.core.errors import SparringError, one_line
 from sparring.core.extras import need
+from sparring.core.ranges import Classes, Count
 from sparring.core.registry import MODELS
 from sparring.core.spec import PYTHON, build, check_fields, entry_of, parse, signature
 from sparring.models.classifier import Classifier
@@ -69,7 +70,7 @@ def load_model(
 
 
 @MODELS("timm")
-def timm_model(name: str, weights: str = PRETRAINED, classes: int | None = None) -> Classifier:
+def timm_model(name: str, weights: str = PRETRAINED, classes: Classes | None = None) -> Classifier:
     """A timm model with its own mean/std. weights: pretrained (fetched through timm), FILE, or random. classes: default the model's own."""
     timm = need("timm", "models")
     if not timm.is_model(name):
@@ -85,7 +86,7 @@ def timm_model(name: str, weights: str = PRETRAINED, classes: int | None = None)
 
 
 @MODELS("torchvision")
-def torchvision_model(name: str, weights: str = PRETRAINED, classes: int | None = None) -> Classifier:
+def torchvision_model(name: str, weights: str = PRETRAINED, classes: Classes | None = None) -> Classifier:
     """A torchvision classifier with ImageNet mean/std. weights: pretrained (fetched through torchvision), FILE, or random. classes: default
     1000.
     """
@@ -132,7 +133,7 @@ def lite0() -> Classifier:
 
 
 @MODELS("small_cnn")
-def small_cnn(weights: str | None = None, classes: int = 10, channels: int = 1) -> Classifier:
+def small_cnn(weights: str | None = None, classes: Classes = 10, channels: Count = 1) -> Classifier:
     """The small CNN that ``sparring train classifier`` trains. weights=FILE."""
     with seeded(0):
         network = SmallCNN(channels, classes).eval()

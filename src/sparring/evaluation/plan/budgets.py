@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from sparring.attacks.attack import Attack
 from sparring.core.errors import SparringError
-from sparring.core.ranges import Positive
-from sparring.core.spec import check_value, show
+from sparring.core.spec import show
 
 LARGEST_LINF = 0.5  # nobody means more, but who forgets to divide by 255 does
 
@@ -41,24 +40,8 @@ def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequenc
             f"{empty[0].name}: eps=0 is a ball without room; write 8/255 as text ($((8/255)) of a shell is 0), or give a larger one beside it"
         )
     for a in budgeted:
-        _fits_the_box(a, shape)
+        a.refuse_beyond_box(shape)
     return list(dict.fromkeys(budgeted))
-
-
-def _fits_the_box(attack: Attack, shape: Sequence[int]) -> None:
-    """A finite ball is not negative and no larger than the box [0,1] of images (C,H,W)."""
-    eps, norm = attack.budget, attack.norm
-    if math.isinf(eps) or eps == 0:
-        return
-    check_value(attack.name, "eps", Positive, eps)
-    channels, height, width = shape
-    values = channels * height * width
-    most = {"linf": 1.0, "l2": math.sqrt(values), "l1": float(values), "l0": float(height * width)}[norm]
-    if eps > most:
-        raise SparringError(
-            f"{attack.name}: eps={show(eps)} is larger than the whole box: two images of shape {tuple(shape)} are at most {norm} {most:g} "
-            f"apart{_meant(eps) if norm == 'linf' else ''}"
-        )
 
 
 def refuse_large(attacks: Sequence[Attack], eps: Sequence[float], allowed: bool) -> None:
