@@ -29,10 +29,15 @@ ALLOWED = {
     "evaluation.plan": LOWER | {"evaluation.judge", "evaluation.records", "evaluation.results"},
     "evaluation.run": LOWER | PLAN | {"subject"},
     "checks": LOWER | {"subject", "evaluation.judge", "evaluation.records", "evaluation.results"},
-    "conduct": LOWER | PLAN | {"subject", "evaluation.run", "checks"},
-    "report": {"core", "data", "evaluation.records", "evaluation.results", "analysis"},
-    "testing": LOWER | PLAN | {"subject", "training", "analysis", "evaluation.run", "checks", "conduct", "report"},
-    "cli": LOWER | PLAN | {"subject", "training", "analysis", "evaluation.run", "checks", "conduct", "report"},
+    "verdict": {"core", "evaluation.records", "evaluation.results"},
+    "conduct": LOWER | PLAN | {"subject", "evaluation.run", "checks", "verdict"},
+    "report": {"core", "data", "evaluation.records", "evaluation.results", "analysis", "verdict"},
+    "testing": LOWER
+    | PLAN
+    | {"subject", "training", "analysis", "evaluation.run", "checks", "verdict", "conduct", "report"},
+    "cli": LOWER
+    | PLAN
+    | {"subject", "training", "analysis", "evaluation.run", "checks", "verdict", "conduct", "report"},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import torch
@@ -55,7 +55,7 @@ class Context:
             x=images.x[part],
             y=images.y[part],
             ids=images.ids[part],
-            systems=list(subject.systems.values()),
+            systems=[replace(s, name=name) for name, s in subject.systems.items()],  # as results call them
             attacks=attacks,
             expected_clean=expected_clean,
             all_x=images.x,
@@ -79,7 +79,9 @@ class Context:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a check's function returns for one subject; scope and severity are the check's unless overridden."""
+    """What a check's function returns for one subject; scope and severity are the check's unless overridden. ``defense`` and so on: see
+    ``Finding``.
+    """
 
     ok: bool
     value: float
@@ -87,6 +89,11 @@ class Answer:
     message: str
     subject: str = ""
     severity: Severity | None = None
+    defense: str = ""
+    threat: str = ""
+    norm: str = ""
+    eps: float | None = None
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,11 @@ def findings_of(check: Declared, answers: Sequence[Answer]) -> list[Finding]:
             float(a.value),
             float(a.threshold),
             a.message,
+            a.defense,
+            a.threat,
+            a.norm,
+            a.eps,
+            a.images,
         )
         for a in answers
     ]

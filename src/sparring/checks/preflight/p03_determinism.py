@@ -48,7 +48,7 @@ def determinism(c: Context) -> list[Answer]:
         change = float(torch.stack([relative_change(outputs[0], z) for z in outputs[1:]]).max())
         if defended.random:
             message = "declared random, and it is" if change > 0 else "declared randomness is not active"
-            answers.append(Answer(change > 0, change, 0.0, message, defended.name, "WARN"))
+            answers.append(Answer(change > 0, change, 0.0, message, defended.name, "WARN", defended.name))
         else:
             ok = change <= TOLERANCE
             message = (
@@ -56,5 +56,5 @@ def determinism(c: Context) -> list[Answer]:
                 if ok
                 else f"declared deterministic, but logits differ by {change:.2g} between calls: declare it random (EOT, fresh judge draws)"
             )
-            answers.append(Answer(ok, change, TOLERANCE, message, defended.name))
+            answers.append(Answer(ok, change, TOLERANCE, message, defended.name, defense=defended.name))
     return answers

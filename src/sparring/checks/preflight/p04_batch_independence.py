@@ -57,5 +57,5 @@ def batch_independence(c: Context) -> list[Answer]:
             if ok
             else f"prediction of an image depends on its batch-mates (logits move by {change:.2g}); per-image robustness is undefined"
         )
-        answers.append(Answer(ok, change, TOLERANCE, message, defended.name))
+        answers.append(Answer(ok, change, TOLERANCE, message, defended.name, defense=defended.name))
     return answers

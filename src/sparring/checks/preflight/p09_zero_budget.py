@@ -62,5 +62,7 @@ def zero_budget(c: Context) -> list[Answer]:
                 if ok
                 else f"{attack.name} with zero budget changed accuracy by {100 * difference:+.1f} points (state, mode, RNG or any-iterate counting)"
             )
-            answers.append(Answer(ok, difference, Z99 * spread, message, f"{defended.name} / {attack.name}"))
+            answers.append(
+                Answer(ok, difference, Z99 * spread, message, f"{defended.name} / {attack.name}", defense=defended.name)
+            )
     return answers

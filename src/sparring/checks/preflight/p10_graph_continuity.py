@@ -64,11 +64,18 @@ def graph_continuity(c: Context) -> list[Answer]:
         )
         if culprit is None:
             answers.append(
-                Answer(True, max(dead), SHARE, "gradients reach the input through every stage", defended.name)
+                Answer(
+                    True,
+                    max(dead),
+                    SHARE,
+                    "gradients reach the input through every stage",
+                    defended.name,
+                    defense=defended.name,
+                )
             )
         else:
             message = f"gradient stops at stage {culprit} ({names[culprit]}) on {100 * dead[culprit]:.0f} % of images; declare backward = identity or a stand-in"
-            answers.append(Answer(False, dead[culprit], SHARE, message, defended.name))
+            answers.append(Answer(False, dead[culprit], SHARE, message, defended.name, defense=defended.name))
     return answers
 
 
@@ -78,7 +85,7 @@ def _without_gradient(c: Context, subject: str) -> Answer:
         "the network's logits have no gradient (computed under no_grad, detached, by argmax, in integers or outside torch), so gradient attacks "
         "are blind; make it differentiable, or evaluate it with --threat score,decision"
     )
-    return Answer(False, 1.0, SHARE, message, subject, severity="FATAL" if gradients else None)
+    return Answer(False, 1.0, SHARE, message, subject, "FATAL" if gradients else None, subject)
 
 
 def _dead(grad: Tensor) -> Tensor:

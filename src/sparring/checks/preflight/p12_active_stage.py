@@ -40,6 +40,8 @@ def active_stage(c: Context) -> list[Answer]:
                 ok = changed >= SHARE
                 fact = f"changes {100 * changed:.0f} % of inputs and {100 * moved:.0f} % of logits; clean accuracy without it {100 * accuracy:.1f} %"
                 message = fact if ok else f"stage {i} ({part.name}) does nothing on this data: it {fact}"
-                answers.append(Answer(ok, changed, SHARE, message, f"{defended.name} / {part.name}"))
+                answers.append(
+                    Answer(ok, changed, SHARE, message, f"{defended.name} / {part.name}", defense=defended.name)
+                )
                 u = after
     return answers

@@ -60,7 +60,7 @@ def rng_firewall(c: Context) -> list[Answer]:
                 else "defense noise ignores its keys; judge draws are not independent"
             )
         )
-        answers.append(Answer(ok, tied, 0.0, message, defended.name))
+        answers.append(Answer(ok, tied, 0.0, message, defended.name, defense=defended.name))
     return answers
 
 

@@ -11,7 +11,11 @@ Scope = Literal["J", "A"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer of one check about one subject. ``ok`` False: it fired. The message names the fault and the fix."""
+    """One answer of one check about one subject. ``ok`` False: it fired. The message names the fault and the fix.
+
+    defense, threat, norm, eps: what number it is about, as far as it is about one; "" and None: about all of them. images: ids of the
+    images whose result it makes suspect, where it knows them.
+    """
 
     check: str
     subject: str
@@ -21,8 +25,18 @@ class Finding:
     value: float
     threshold: float
     message: str
+    defense: str = ""
+    threat: str = ""
+    norm: str = ""
+    eps: float | None = None
+    images: tuple[str, ...] = ()
 
     @property
     def stops(self) -> bool:
         """Does it stop an evaluation before it prints a number?"""
         return not self.ok and self.severity == "FATAL"
+
+    def about(self, defense: str, threat: str, norm: str, eps: float) -> bool:
+        """Does it concern the number of this defense, threat and ball?"""
+        mine, asked = (self.defense, self.threat, self.norm, self.eps), (defense, threat, norm, eps)
+        return all(m in ("", None, a) for m, a in zip(mine, asked, strict=True))

@@ -71,7 +71,15 @@ def load_evaluation(folder: str | Path) -> Evaluation:
     rows, missing, damaged = whole_rows(folder, record)
     try:
         findings = [
-            Finding(**{**f, "value": float(f["value"]), "threshold": float(f["threshold"])}) for f in record["checks"]
+            Finding(
+                **{
+                    **f,
+                    "value": float(f["value"]),
+                    "threshold": float(f["threshold"]),
+                    "images": tuple(f.get("images", ())),
+                }
+            )
+            for f in record["checks"]
         ]
         notes, tier = _notes(record), record["identity"]["tier"]
     except (KeyError, TypeError, ValueError) as error:
