@@ -28,7 +28,7 @@ ALLOWED = {
     "evaluation.results": {"core", "evaluation.records"},
     "evaluation.plan": LOWER | {"evaluation.judge", "evaluation.records", "evaluation.results"},
     "evaluation.run": LOWER | PLAN | {"subject"},
-    "checks": LOWER | {"subject", "evaluation.judge", "evaluation.records", "evaluation.results"},
+    "checks": LOWER | PLAN | {"subject", "evaluation.run"},
     "verdict": {"core", "evaluation.records", "evaluation.results"},
     "conduct": LOWER | PLAN | {"subject", "evaluation.run", "checks", "verdict"},
     "report": {"core", "data", "evaluation.records", "evaluation.results", "analysis", "verdict"},

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import nn
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Context, run_checks
 from sparring.checks.rows import run_row_checks
+from sparring.checks.trials import run_active_checks
 from sparring.core.code import code_of
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
@@ -25,7 +26,8 @@ from sparring.defenses.base import DefenseLike, defense, name_of
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.budgets import refuse_large, with_budgets
 from sparring.evaluation.plan.cost import time_per_call
-from sparring.evaluation.plan.grid import Plan, make_plan
+from sparring.evaluation.plan.followup import more_budget, repairs
+from sparring.evaluation.plan.grid import Cell, Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
 from sparring.evaluation.records.files import read_run
@@ -33,12 +35,17 @@ from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.provenance import code_hash
 from sparring.evaluation.records.store import Store
+from sparring.evaluation.results.closed import all_closed, strongest
 from sparring.evaluation.results.load import Evaluation, load_evaluation, whole_rows
+from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
+from sparring.evaluation.run.trial import survivors_of, trial_of, white_cells
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
 from sparring.threats import Options, threat
+
+MISTRUSTED = ("S1", "PL1", "X5", "X6", "G1", "R11")  # checks that, failing, ask for other attacks than gradients
 
 
 def evaluate(
@@ -151,10 +158,56 @@ def _evaluate(
     facts = _facts(subject, plan, findings)
     store.write_run(**facts, passed=spec.passed(), complete=False)
     ring.go()
-    rows, _, _ = whole_rows(folder, {**read_run(folder), "complete": True})
-    facts["checks"] += [asdict(f) for f in run_row_checks(rows)]
+    rows = _rows(folder)
+    asked, more = _asked(subject, plan, store, rows, spec, options, say)
+    findings += asked
+    if more:
+        plan = replace(plan, cells=(*plan.cells, *more), runs={**plan.runs, **{r.id: r for c in more for r in c.runs}})
+        facts = _facts(subject, plan, findings)
+        store.write_run(**facts, passed=spec.passed(), complete=False)
+        Ring(subject, plan, store, slots, spec.block, progress).go()
+        rows = _rows(folder)
+    facts["checks"] = [asdict(f) for f in findings + run_row_checks(rows)]
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots)
     return load_evaluation(store.folder)
+
+
+def _rows(folder: Path) -> RowTable:
+    return whole_rows(folder, {**read_run(folder), "complete": True})[0]
+
+
+def _asked(
+    subject: Subject,
+    plan: Plan,
+    store: Store,
+    rows: RowTable,
+    spec: EvaluationSpec,
+    options: Options,
+    say: Callable[[str], None],
+) -> tuple[list[Finding], list[Cell]]:
+    """What active checks say of each number that has survivors, and the attacks on these that failed checks ask for."""
+    findings: list[Finding] = []
+    cells: list[Cell] = []
+    from_rows = run_row_checks(rows)
+    for result in strongest(all_closed(rows)):
+        among = survivors_of(rows, result)
+        trial = trial_of(subject, plan, store, rows, result, spec.block, spec.seed) if among else None
+        if trial is None:
+            continue
+        number = result.defense, result.threat, result.norm, result.eps
+        mine = run_active_checks(
+            trial, lambda text, name=f"{result.defense} | {result.threat}": say(f"checking {name}: {text}")
+        )
+        findings += mine
+        cell = white_cells(plan, result)[0]
+        failed = [f for f in (*mine, *from_rows) if not f.ok and f.defense and f.about(*number)]
+        doubts = [f.check for f in failed if f.check in MISTRUSTED]
+        if doubts:
+            system = subject.systems[result.defense]
+            cells += repairs(cell, system, among, doubts[0], spec.tier, options, spec.seed)
+        if spec.tier != "quick":
+            cells.append(more_budget(cell, among, "X2", spec.seed))
+    return findings, cells
 
 
 def _once(defenses: Sequence[DefenseLike]) -> list[DefenseLike]:

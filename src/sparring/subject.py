@@ -19,6 +19,7 @@ from sparring.models.load import load_model, require_trained
 from sparring.models.prepare import Prepared, prepare
 
 EXAMPLES = 4  # images that a network is tried and prepared on
+MENDED_ON = 16  # images on which its gradient is compared with a mended one
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Subject:
             if code and system.network is not base.network:
                 system = replace(system, id=system.id + code)
             own_code += [code, *(stage.fingerprint for stage in system.stages if code_of_network(stage))]
-            systems[name] = _placed(system, device)
+            systems[name] = _placed(system.mended(images.x[:MENDED_ON]), device)
             notes |= {name: note} if note else {}
         others: list[Defended] = []
         for other in (require_trained(load_model(s)) for s in sources):

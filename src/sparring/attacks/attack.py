@@ -192,6 +192,13 @@ class Attack(ABC):
             raise SparringError(f"{len(x)} images but {len(y)} labels")
         if isinstance(model, nn.Module) and any(m.training for m in model.modules()):
             raise SparringError("the model is in train mode; call model.eval() first")
+        if isinstance(model, nn.Module) and self.method.needs is Access.GRADIENT and len(x):
+            with torch.enable_grad():
+                logits = model(x[:1].clone().requires_grad_(True))
+            if not logits.requires_grad:  # an evaluation goes on and reports it; a call from here has no report
+                raise SparringError(
+                    f"{self.name}: the network's logits have no gradient (no_grad, detach, argmax, integers): a gradient attack cannot run on it"
+                )
         if not isinstance(model, Victim):
             system = model if isinstance(model, System) else System(network=model)
             model = Victim((system,), Access.GRADIENT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from string import ascii_uppercase
 from typing import Protocol, TypeVar
 
 import torch
@@ -159,7 +160,12 @@ Kind = TypeVar("Kind")
 def in_order(kind: type[Kind]) -> list[Kind]:
     """All enrolled checks of a kind, in order of letter and number."""
     chosen = [(name, c) for name, c in CHECKS.items() if isinstance(c, kind)]
-    return [c for _, c in sorted(chosen, key=lambda pair: (pair[0][0], int(pair[0][1:])))]
+    return [
+        c
+        for _, c in sorted(
+            chosen, key=lambda pair: (pair[0].rstrip("0123456789"), int(pair[0].lstrip(ascii_uppercase)))
+        )
+    ]
 
 
 def check(

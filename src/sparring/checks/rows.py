@@ -75,4 +75,5 @@ def toy_rows(count: int = 20, **changes: object) -> RowTable:
         )
         moved = {"eps": 0.1, "linf": 0.1, "l2": 0.5, "l1": 2.0, "l0": 9.0, "source_fooled": True, "margin": 1.0}
         rows.append({**about, "threat": "adaptive", "attack": "a", "run": "r", "kind": "iterative", **moved, **mine})
-    return RowTable(pa.Table.from_pylist(rows, schema=SCHEMA))
+    facts = {"adaptive": {"name": "adaptive", "dominated": ["adaptive"], "deployed": True}}
+    return RowTable(pa.Table.from_pylist(rows, schema=SCHEMA), threats=facts)

@@ -16,6 +16,7 @@ STOPS = (
     "method",
     "queries",
     "wrong when clean",
+    "broken before",
 )  # why an image's chosen job ended; stored as its position
 
 
@@ -98,4 +99,5 @@ ROW = (
     Column("source_clean", "bool", "is the attack's own source right on the clean image"),
     Column("clean_l2", "float", "l2 length of the clean image"),
     Column("size", "int", "numbers in an image, C*H*W"),
+    Column("check", "text", "the check that asked for this attack, on survivors alone; empty: the user or the tier"),
 )

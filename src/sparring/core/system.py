@@ -106,10 +106,19 @@ def _passed_by(u: Tensor, cotangent: Tensor) -> Tensor:
     return cotangent
 
 
+def _of_nothing(u: Tensor, cotangent: Tensor) -> Tensor:
+    return torch.zeros_like(u)
+
+
+def _with_some_gradient(u: Tensor, out: Tensor) -> Tensor:
+    """``out``, made from ``u``; where it has no gradient (no_grad, detach, argmax, another library) its gradient is zero, and counted so."""
+    return with_pullback(u, out, _of_nothing) if u.requires_grad and not out.requires_grad else out
+
+
 def apply_part(part: Part, u: Tensor, noise: Noise) -> Tensor:
     """One stage on intermediates ``u`` with its declared backward."""
     if part.backward == "exact":
-        return part.forward(u, noise)
+        return _with_some_gradient(u, part.forward(u, noise))
     with torch.no_grad():
         out = part.forward(u.detach(), noise)
     return with_pullback(u, out, _passed_by if part.backward == "identity" else partial(vjp, part.backward))
@@ -154,7 +163,7 @@ class System:
             u, noise = u.repeat_interleave(draws, 0), replace(noise.repeat(draws), exhaustive=self.exhaustive)
         for i, part in enumerate(self.parts[first:], first):
             u = apply_part(part, u, noise.child(f"stage{i}"))
-        z = (self.network(u, noise.child("network")) if self.noisy else self.network(u)).float()
+        z = _with_some_gradient(u, self.network(u, noise.child("network")) if self.noisy else self.network(u)).float()
         if not self.has_noise:  # nothing random: every draw is the same draw
             return z[:, None].expand(-1, draws, -1)
         return z.reshape(len(x), draws, -1)

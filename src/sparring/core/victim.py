@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparring.core.errors import AccessError, SparringError
+from sparring.core.errors import AccessError
 from sparring.core.noise import Noise
 from sparring.core.system import Combine, Readout, System, log_mean_prob
 
@@ -100,13 +100,9 @@ class Victim:
                 z = self._draw(leaf, noise)
             z = z.float()
             logits = self._combined(z)
-            if not logits.requires_grad:
-                raise SparringError(
-                    "the network's logits have no gradient (no_grad, detach, argmax, integers): a gradient attack cannot run on it"
-                )
             each = [objective(z[:, j], rows) for j in range(z.shape[1])] if self.combine == "loss" else []
             loss = torch.stack(each, 1).mean(1) if each else objective(logits, rows)
-            (grad,) = torch.autograd.grad(loss.sum(), leaf)
+            grad = _pulled(loss.sum(), leaf)
         logits, members = logits.detach(), logits.detach()[:, None]
         if len(self.systems) > 1:
             members = torch.stack([self._combined(part) for part in torch.split(z.detach(), self._widths, 1)], 1)
@@ -128,9 +124,7 @@ class Victim:
                 z = z.float()
                 weights = rows_of(z.detach(), rows)
                 count = weights.shape[1]
-                grads = [
-                    torch.autograd.grad(z, leaf, weights[:, k], retain_graph=k + 1 < count)[0] for k in range(count)
-                ]
+                grads = [_pulled(z, leaf, weights[:, k], keep=k + 1 < count) for k in range(count)]
             return torch.stack(grads, 1), weights, z.detach()
 
         grads, coefficients, logits = _in_micro_batches(x, noise, self.cost, call)
@@ -210,3 +204,9 @@ def _in_micro_batches(
         rows = slice(start, min(start + size, len(x)))
         parts.append(call(x[rows], noise.at(torch.arange(rows.start, rows.stop, device=noise.key.device)), rows))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def _pulled(output: Tensor, leaf: Tensor, cotangent: Tensor | None = None, keep: bool = False) -> Tensor:
+    """The gradient of ``output`` at ``leaf``; zero where the one does not depend on the other, though on parameters it may."""
+    (grad,) = torch.autograd.grad(output, leaf, cotangent, retain_graph=keep, allow_unused=True)
+    return torch.zeros_like(leaf) if grad is None else grad

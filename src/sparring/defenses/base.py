@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import FunctionType
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from sparring.core.code import code_of, code_of_network
 from sparring.core.errors import SparringError
-from sparring.core.noise import Noise
+from sparring.core.noise import Noise, image_keys
 from sparring.core.ranges import Draws
 from sparring.core.registry import DEFENSES
 from sparring.core.spec import build, check_ranges, registered_name, spec_text, split
 from sparring.core.system import Part, Readout, Reparametrisation, Rule, System
 from sparring.models.classifier import weights_hash
+from sparring.models.repair import repaired, repaired_stage
 
 Backward = Literal["exact", "identity"] | nn.Module
+REPAIRED = "repaired"  # the variant that nobody declared
 ALWAYS: Mapping[str, Backward] = {"exact": "exact", "identity": "identity"}  # what can be tried on any stage
 
 
@@ -89,7 +93,8 @@ class Variant:
 class Defended:
     """A classifier behind stages, with its deployed readout: what is evaluated. ``id`` fingerprints the classifier.
     ``bare``: the classifier without a defense that is built into ``network``, where there is one. ``noisy``: the network itself
-    draws, it is called as network(x, noise).
+    draws, it is called as network(x, noise). ``repaired``: the network with another gradient, where its own is stopped, blunted or
+    replaced (models/repair.py): one more way to attack it.
     """
 
     network: nn.Module
@@ -99,6 +104,7 @@ class Defended:
     id: str = ""
     bare: nn.Module | None = None
     noisy: bool = False
+    repaired: nn.Module | None = None
 
     @property
     def random(self) -> bool:
@@ -139,10 +145,35 @@ class Defended:
         """The default backward, then every other declared backward and reparametrisation, one stage at a time."""
         variants = [Variant("default", self.system())]
         for i, stage in enumerate(self.stages):
-            variants += [Variant(f"{stage.name}={b}", self.system({i: b})) for b in list(stage.surrogate.backward)[1:]]
+            others = [b for b in list(stage.surrogate.backward)[1:] if b != REPAIRED]
+            variants += [Variant(f"{stage.name}={b}", self.system({i: b})) for b in others]
         for name, reparam in self.stages[0].reparametrisations.items() if self.stages else ():
             variants.append(Variant(f"{self.stages[0].name}={name}", self.system(), reparam))
+        mended = {i: REPAIRED for i, s in enumerate(self.stages) if REPAIRED in s.surrogate.backward}
+        if mended or self.repaired is not None:
+            system = self.system(mended)
+            system = replace(system, network=self.repaired or system.network, id=f"{system.id}|{REPAIRED}")
+            variants.append(Variant(REPAIRED, system))
         return variants
+
+    def mended(self, x: Tensor) -> Defended:
+        """The same with what its gradients lack at images ``x`` (B,C,H,W) put beside them: for the network, and for stages that declare no
+        backward but autograd's own.
+        """
+        noise = Noise.of(0, "repair", image_keys([str(i) for i in range(len(x))]))
+        stages: list[Stage] = []
+        for i, stage in enumerate(self.stages):
+            declared = dict(stage.surrogate.backward)
+            if list(declared.values()) == ["exact"] and not stage.surrogate.random:
+                call = partial(stage, noise=noise.child(f"stage{i}"))
+                if (stand_in := repaired_stage(call, x)) is not None:
+                    stage = copy(stage)
+                    stage.surrogate = replace(stage.surrogate, backward={**declared, REPAIRED: stand_in})
+            stages.append(stage)
+            with torch.no_grad():
+                x = stage(x, noise.child(f"stage{i}"))
+        repair = None if self.noisy else repaired(self.network, x)
+        return replace(self, stages=tuple(stages), repaired=repair)
 
 
 @runtime_checkable

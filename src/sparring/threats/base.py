@@ -88,7 +88,7 @@ class ThreatKind:
 
     over: names of the threats whose points it inherits (PROTOCOL 1.5), transitively. grants: the access of its seat. needs: what --sources
     must hold, in words, or "". shows: what its numbers mean, in one clause. merges: points of the same threat with other fields are its own too.
-    pictured: examples of it are worth a look.
+    pictured: examples of it are worth a look. deployed: its source is the deployed system itself.
     """
 
     name: str
@@ -99,6 +99,7 @@ class ThreatKind:
     needs: str = ""
     merges: bool = False
     pictured: bool = False
+    deployed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -126,11 +127,12 @@ def threat_kind(
     needs: str = "",
     merges: bool = False,
     pictured: bool = False,
+    deployed: bool = False,
 ) -> Callable[[Callable[..., Seat]], Callable[..., Seat]]:
     """Decorator: enrol a function (defended, others, options, **fields) -> Seat as a threat; see ``ThreatKind``."""
 
     def enrol(make: Callable[..., Seat]) -> Callable[..., Seat]:
-        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured))
+        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured, deployed))
         return make
 
     return enrol
@@ -178,6 +180,7 @@ class Threat:
             "dominated": sorted(kind.dominated),
             "merges": kind.merges,
             "pictured": kind.pictured,
+            "deployed": kind.deployed,
             "shows": kind.shows,
         }
 

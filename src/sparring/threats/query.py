@@ -12,7 +12,7 @@ from sparring.defenses.base import Defended
 from sparring.threats.base import Options, Seat, View, threat_kind
 
 
-@threat_kind("score", grants=Access.SCORES, over=("decision",), shows="what so many scores give away")
+@threat_kind("score", grants=Access.SCORES, over=("decision",), deployed=True, shows="what so many scores give away")
 def score(
     defended: Defended, others: Sequence[Defended], options: Options, queries: Count = 1000, answers: Draws = 1
 ) -> Seat:
@@ -22,7 +22,7 @@ def score(
     return _black_box(defended, Access.SCORES, queries, answers)
 
 
-@threat_kind("decision", grants=Access.LABEL, shows="what so many labels give away")
+@threat_kind("decision", grants=Access.LABEL, deployed=True, shows="what so many labels give away")
 def decision(
     defended: Defended,
     others: Sequence[Defended],

@@ -22,13 +22,13 @@ def through(defended: Defended, variants: dict[int, str], options: Options) -> S
     return Seat("", (View("default", victim),), Access.GRADIENT, stop, defended.system(), defended.name)
 
 
-@threat_kind("white-exact", grants=Access.GRADIENT, shows="what autograd through the defense finds")
+@threat_kind("white-exact", grants=Access.GRADIENT, deployed=True, shows="what autograd through the defense finds")
 def white_exact(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
     """T6: gradients through the defense, autograd as is, one draw per step."""
     return through(defended, dict.fromkeys(range(len(defended.stages)), "exact"), options)
 
 
-@threat_kind("white-identity", grants=Access.GRADIENT, shows="what the defense passed by hides")
+@threat_kind("white-identity", grants=Access.GRADIENT, deployed=True, shows="what the defense passed by hides")
 def white_identity(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
     """T7: every stage's backward is the identity, evaluated at the stage's true output (BPDA-identity)."""
     return through(defended, dict.fromkeys(range(len(defended.stages)), "identity"), options)
@@ -40,6 +40,7 @@ def white_identity(defended: Defended, others: Sequence[Defended], options: Opti
     over=("score", "twin", "oblivious", "transfer", "white-exact", "white-identity"),
     merges=True,
     pictured=True,
+    deployed=True,
     shows="what who knows everything but the noise leaves",
 )
 def adaptive(defended: Defended, others: Sequence[Defended], options: Options, draws: Draws | None = None) -> Seat:

@@ -14,7 +14,7 @@ TOLERANCE = 1e-5
     "P5",
     "output type",
     "A",
-    "FATAL",
+    "WARN",
     fires=lambda: context(nn.Sequential(linear_net(), nn.Softmax(1)).eval()),
     silent=context,
 )
@@ -23,8 +23,8 @@ def output_type(c: Context) -> list[Answer]:
 
     Why: losses on probabilities saturate, and a weak attack looks like a robust model.
 
-    What to do: expose the logits (drop the softmax). Differs from PROTOCOL: an evaluation stops here instead of
-    going on with log p.
+    What to do: expose the logits (drop the softmax). The adaptive attacker looks for them itself and also attacks those it finds on the way to
+    the answer (the view "repaired").
     """
     z = c.logits()
     worst = max(float((-z).clamp_min(0).max()), float((z.sum(1) - 1).abs().max()))
@@ -36,6 +36,6 @@ def output_type(c: Context) -> list[Answer]:
             TOLERANCE,
             "logits"
             if ok
-            else "the model returns probabilities; expose logits (drop the softmax): losses saturate otherwise",
+            else "the model returns probabilities; expose logits (drop the softmax): losses on probabilities saturate",
         )
     ]

@@ -9,7 +9,6 @@ from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context
 from sparring.core.noise import Noise
 from sparring.core.system import apply_part
-from sparring.core.victim import Access
 from sparring.defenses.base import Backward
 
 SHARE = 0.01
@@ -37,8 +36,8 @@ def graph_continuity(c: Context) -> list[Answer]:
 
     Why: an attack through a dead stage fails, and its failure says nothing about robustness (shattered gradients).
 
-    What to do: declare backward = identity or a differentiable stand-in in the stage's Surrogate. A network whose logits have no gradient at
-    all stops an evaluation that has gradient attacks.
+    What to do: declare backward = identity or a differentiable stand-in in the stage's Surrogate. The adaptive attacker looks for one itself
+    (the view "repaired"), also where logits have no gradient at all.
     """
     answers: list[Answer] = []
     for defended in c.systems:
@@ -51,7 +50,7 @@ def graph_continuity(c: Context) -> list[Answer]:
                     points[-1].requires_grad_(True)
             z = system.network(points[-1])
             if not z.requires_grad:
-                answers.append(_without_gradient(c, defended.name))
+                answers.append(_without_gradient(defended.name))
                 continue
             loss = z.logsumexp(1).sum() - z.gather(1, c.y[:, None]).sum()
             grads = torch.autograd.grad(loss, points, allow_unused=True)
@@ -79,13 +78,12 @@ def graph_continuity(c: Context) -> list[Answer]:
     return answers
 
 
-def _without_gradient(c: Context, subject: str) -> Answer:
-    gradients = any(a.method.needs >= Access.GRADIENT for a in c.attacks)
+def _without_gradient(subject: str) -> Answer:
     message = (
-        "the network's logits have no gradient (computed under no_grad, detached, by argmax, in integers or outside torch), so gradient attacks "
-        "are blind; make it differentiable, or evaluate it with --threat score,decision"
+        "the network's logits have no gradient (computed under no_grad, detached, by argmax, in integers or outside torch): gradient attacks see "
+        "zero; make it differentiable, or evaluate it with --threat score,decision"
     )
-    return Answer(False, 1.0, SHARE, message, subject, "FATAL" if gradients else None, subject)
+    return Answer(False, 1.0, SHARE, message, subject, defense=subject)
 
 
 def _dead(grad: Tensor) -> Tensor:

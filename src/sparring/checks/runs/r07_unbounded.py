@@ -28,7 +28,7 @@ def unbounded(rows: RowTable) -> list[Answer]:
     What to do: give it more steps or searches, a larger step or first constant; do not read its row as an accuracy.
     """
     answers = []
-    for defense, threat, attack, _, eps in cell_keys(rows):
+    for defense, threat, attack, norm, eps in cell_keys(rows):
         mask = attacked_right(rows, defense, threat, attack)
         if math.isfinite(eps) or not mask.any():
             continue
@@ -37,5 +37,5 @@ def unbounded(rows: RowTable) -> list[Answer]:
         text = f"without a bound it fools its source on all but {lost} of {count} images"
         if share > SHARE:
             text += ": the rest is its own failure, not robustness"
-        answers.append(Answer(share <= SHARE, share, SHARE, text, subject))
+        answers.append(Answer(share <= SHARE, share, SHARE, text, subject, None, defense, threat, norm, eps))
     return answers

@@ -24,7 +24,7 @@ from sparring.threats import Options, Seat, Threat, View, threat
 @dataclass(frozen=True)
 class Run:
     """One attack on one source: what makes points. ``id`` hashes everything that can change them. ``warm``: the run whose points
-    a decision attack begins at.
+    a decision attack begins at. ``among``: ids of the images that are attacked, None: all.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Run:
     white: bool
     queries: int | None = None
     warm: Run | None = None
+    among: frozenset[str] | None = None
 
     def cost(self, classes: int, values: int) -> tuple[int, int]:
         """(forwards, backwards) of an image of so many values that survives everything."""
@@ -44,13 +45,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of the product. Its rows come from judging its runs' points on ``seat.judge``."""
+    """One entry of the product. Its rows come from judging its runs' points on ``seat.judge``. ``check``: the check that asked for it."""
 
     defense: str
     threat: Threat
     attack: Attack
     seat: Seat
     runs: tuple[Run, ...]
+    check: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def make_plan(
                 if reason:
                     skipped.append(Skipped(name, text, str(attack), reason))
                     continue
-                cells.append(Cell(name, kind, attack, seat, tuple(_runs(seat, attack, seed))))
+                cells.append(Cell(name, kind, attack, seat, tuple(runs_of(seat, attack, seed))))
     cells = [_warmed(c, cells) if c.seat.warm else c for c in cells]
     runs = {r.id: r for c in cells for r in c.runs}
     if not cells:
@@ -168,7 +170,8 @@ def _ruled_out(attack: Attack, seat: Seat) -> str:
     return ""
 
 
-def _runs(seat: Seat, attack: Attack, seed: int) -> list[Run]:
+def runs_of(seat: Seat, attack: Attack, seed: int) -> list[Run]:
+    """One run a view and repeat."""
     found, code = [], (code_hash(), code_of(type(attack.method)))
     for view in seat.views:
         if view.reparam is not None and (attack.method.goal is Goal.MINIMAL or attack.norm != "linf"):

@@ -12,9 +12,8 @@ Tier = Literal["quick", "standard", "thorough"]
 
 # PROTOCOL 5.2; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
 TIERS: dict[str, tuple[str, ...]] = {
-    "quick": ("noise", "fgsm", "cascade", "square:steps=199"),
+    "quick": ("fgsm", "cascade", "square:steps=199", "random_search"),
     "standard": (
-        "noise",
         "fgsm",
         "fgsm:start=random",
         "cascade",
@@ -22,9 +21,9 @@ TIERS: dict[str, tuple[str, ...]] = {
         "apgd:loss=dlr,targets=9",
         "ddn",
         "square:steps=4999",
+        "random_search:steps=200",
     ),
     "thorough": (
-        "noise",
         "fgsm",
         "fgsm:start=random",
         "apgd:loss=margin,steps=500,restarts=5",
@@ -32,6 +31,7 @@ TIERS: dict[str, tuple[str, ...]] = {
         "apgd:loss=dlr,steps=500,targets=9",
         "ddn:steps=1000",
         "square:steps=19999",
+        "random_search:steps=1000",
     ),
 }
 LABELS_ONLY = {  # for who names the threat decision and no attack
@@ -44,6 +44,7 @@ DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
 
 
 def default_attacks(tier: str, threats: Sequence[str]) -> tuple[str, ...]:
-    """The attacks of a tier; with one that asks for labels alone where a threat grants no more."""
-    labels = any(threat(t).kind.grants is Access.LABEL for t in threats)
-    return TIERS[tier] + ((LABELS_ONLY[tier],) if labels else ())
+    """The attacks of a tier; with one that asks for labels alone, and noise, where a threat grants no more."""
+    grants = {threat(t).kind.grants for t in threats}
+    labels = (LABELS_ONLY[tier],) if Access.LABEL in grants else ()
+    return TIERS[tier] + labels + (("noise",) if Access.NONE in grants else ())

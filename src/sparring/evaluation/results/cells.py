@@ -44,8 +44,9 @@ class CellResult:
 
 
 def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
-    """(defense, threat, attack, norm, eps) of all attacked cells, in the order the user gave them."""
-    keys = zip(*(rows[c] for c in ("defense", "threat", "attack", "norm", "eps")), strict=True)
+    """(defense, threat, attack, norm, eps) of all attacked cells, in the order the user gave them; not of attacks on survivors alone."""
+    asked = rows["check"] == ""
+    keys = zip(*(rows[c][asked] for c in ("defense", "threat", "attack", "norm", "eps")), strict=True)
     attacked = [k for k in dict.fromkeys(keys) if k[1] != CLEAN]
     return sorted(attacked, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
 
@@ -68,7 +69,7 @@ class Candidates:
 
 def candidates(rows: RowTable, defense: str, threat: str, attack: str) -> Candidates:
     """The candidates of a cell."""
-    mask = rows.where(defense=defense, threat=threat, attack=attack)
+    mask = rows.where(defense=defense, threat=threat, attack=attack, check="")
     at = int(np.flatnonzero(mask)[0])
     averaged = bool(rows["averaged"][at])
     clean = rows.clean(defense)
@@ -79,7 +80,7 @@ def candidates(rows: RowTable, defense: str, threat: str, attack: str) -> Candid
 
 def attacked_right(rows: RowTable, defense: str, threat: str, attack: str) -> np.ndarray:
     """Mask of a cell's attacked rows of images that its source has right when clean; all of them where older rows do not say."""
-    mask = rows.where(defense=defense, threat=threat, attack=attack)
+    mask = rows.where(defense=defense, threat=threat, attack=attack, check="")
     known = rows["source_clean"]
     return mask & known if known.dtype == bool else mask
 

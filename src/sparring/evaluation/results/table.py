@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,15 @@ CLEAN = "clean"
 @dataclass(frozen=True)
 class ThreatFacts:
     """What results need to know of a threat, as its run remembers it: its registered name, the names of those whose points it inherits
-    (itself included), whether it shares points with the same threat of other fields, whether examples of it are worth a look.
+    (itself included), whether it shares points with the same threat of other fields, whether examples of it are worth a look, whether its
+    source is the deployed system.
     """
 
     name: str
     dominated: frozenset[str]
     merges: bool = False
     pictured: bool = False
+    deployed: bool = False
     shows: str = ""
 
     @classmethod
@@ -64,10 +67,22 @@ class RowTable:
         self.threats = {text: ThreatFacts.of(facts) for text, facts in (threats or {}).items()}
         self.rank = {text: i for i, text in enumerate(order)}
         self.columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+        if "check" in self.columns:  # older rows do not have it
+            self.columns["check"] = np.where(self.columns["check"] == None, "", self.columns["check"])  # noqa: E711
         self.size = table.num_rows
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]
+
+    def joined(self, other: RowTable) -> RowTable:
+        """The rows of both, each once; the facts and the order are this one's."""
+        both = copy(self)
+        both.columns = {k: np.concatenate([v, other.columns[k]]) for k, v in self.columns.items()}
+        clean = both.columns["threat"] == CLEAN
+        again = clean & (np.arange(len(clean)) >= self.size)  # the clean images stand in both
+        both.columns = {k: v[~again] for k, v in both.columns.items()}
+        both.size = int((~again).sum())
+        return both
 
     def where(self, **equal: Any) -> np.ndarray:
         """Bool mask of rows whose columns equal the given values."""

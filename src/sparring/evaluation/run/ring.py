@@ -135,18 +135,20 @@ class Ring:
             done += settled
             self.pace.settled(run.id, settled, text)
 
-        live = ~skip
+        spared = self._spared(run, rows).to(x.device) & ~skip
+        live = ~skip & ~spared
         start = self._attack(run.warm, rows, text)["x"].to(x.device)[live] if run.warm else None
         batch = Batch(x[live], y[live], keys[live], start=start).capped(run.queries)
         options = RunOptions(run.stop, self.slots, run.seed, run.view.reparam, advance)
         outcome = run.attack.on(run.view.victim, batch, options)
+        reason = torch.where(spared, STOPS.index("broken before"), STOPS.index("wrong when clean"))
         # an image that is wrong when clean is its own adversarial point, found at once and for nothing
         wrong = {
             "success": skip,
             "job": 0 * y,
             "first_hit": 0 * y,
             "best_hit": 0 * y,
-            "stopped": 0 * y + STOPS.index("wrong when clean"),
+            "stopped": reason,
         }
         whole = Outcome.unseen(x).put(**wrong)
         full = dict(whole.items())
@@ -167,6 +169,11 @@ class Ring:
         self.store.put_points(run.id, block, full)
         self.pace.finished(run.id, rows, count - done, float(calls), int(survivors), text)
         return full
+
+    def _spared(self, run: Run, rows: slice) -> Tensor:
+        """(n,) bool: images that a run on survivors alone leaves as they are."""
+        ids = self.subject.images.ids[rows]
+        return torch.tensor([run.among is not None and i not in run.among for i in ids], dtype=torch.bool)
 
     def _judge_cell(self, cell: Cell, rows: slice) -> bool:
         """Make a block's rows of a cell, unless they are there; were they made?"""
@@ -215,6 +222,7 @@ class Ring:
             "start": "",
             "draw": 0,
             "judge": system.id[:16],
+            "check": "",
         }
         x = self._batch(rows)[0]
         zero = torch.zeros(len(x), dtype=torch.int64)
@@ -237,6 +245,7 @@ class Ring:
             "start": cell.attack.method.starts_at,
             "draw": run.view.draw,
             "judge": judge.id[:16],
+            "check": cell.check,
         }
         return self._judged(fixed, judge, points, rows, self._source_right(run, rows))
 

@@ -1,4 +1,4 @@
-"""R6 no movement."""
+"""R11 no movement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHARE = 0.1
 
 
 @row_check(
-    "R6",
+    "R11",
     "no movement",
     "A",
     "FAIL",
@@ -28,7 +28,7 @@ def no_movement(rows: RowTable) -> list[Answer]:
     level, or declare another backward.
     """
     answers = []
-    for defense, threat, attack, _, eps in cell_keys(rows):
+    for defense, threat, attack, norm, eps in cell_keys(rows):
         mask = attacked_right(rows, defense, threat, attack)
         if eps == 0 or not mask.any():
             continue
@@ -38,5 +38,9 @@ def no_movement(rows: RowTable) -> list[Answer]:
         text = f"the points of {still} of {count} images are the clean image itself"
         if share > SHARE:
             text += ": the attack does not move there, so its failure says nothing of robustness"
-        answers.append(Answer(share <= SHARE, share, SHARE, text, subject))
+        others = rows.where(defense=defense, threat=threat, norm=norm, eps=eps, kind="iterative", check="") & (
+            rows["attack"] != attack
+        )
+        severity = "WARN" if others.any() else None  # another one attacks that number too
+        answers.append(Answer(share <= SHARE, share, SHARE, text, subject, severity, defense, threat, norm, eps))
     return answers

@@ -1,0 +1,129 @@
+"""PL planted target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from sparring.attacks.engine import Batch, RunOptions
+from sparring.checks.base import Answer
+from sparring.checks.controls import FunctionStage
+from sparring.checks.trials import active_check, toy_trial
+from sparring.core.geometry import Ball, distance, per_row
+from sparring.core.noise import Noise
+from sparring.core.system import Readout, System
+from sparring.evaluation.run.trial import Trial
+
+LEAST = 0.9  # honest systems .96 to 1, masked ones at most .75
+DRAWS = 20
+BLOCKS = (1, 4, 7)  # sides of the blocks of corners, in pixels
+
+
+def _rounding(x: Tensor, noise: Noise) -> Tensor:
+    return (x * 7).round() / 7
+
+
+@active_check(
+    "PL1",
+    "planted target",
+    "A",
+    "FAIL",
+    61,
+    fires=lambda: toy_trial((FunctionStage(_rounding),)),
+    silent=toy_trial,
+)
+def planted_target(t: Trial) -> list[Answer]:
+    """Raised if: on more than 10 % of up to 32 images the attack, cut to 20 steps, cannot raise a random combination of the logits above
+    the best of 20 random points of the ball by half their standard deviation. One view of the attacker that can is enough.
+
+    Why: the combination is planted, so points that reach it exist; an attack that does not find them cannot see through this system,
+    and its failure on the real goal says nothing. No features, no training, and the head is seen.
+
+    What to do: as for S1. Source: this project's VERDICT; it replaces the binarization test (Zimmermann et al., arXiv:2206.13991).
+    """
+    best: Answer | None = None
+    for name in t.victims:
+        answer = _of(t, name)
+        if best is None or (answer.ok, answer.value) > (best.ok, best.value):
+            best = answer
+        if best.ok:
+            break
+    return [best] if best is not None else []
+
+
+def _of(t: Trial, view: str) -> Answer:
+    (system,) = t.victims[view].systems
+    planted = replace(
+        system, frozen=t.seed, noisy=True, readout=Readout(), network=_Planted(system.network, system.noisy, t.seed)
+    )
+    values = torch.stack([_heights(planted, x, t.keys) for x in _points(t)], 1)
+    threshold, spread = values.amax(1), values.std(1)
+    alive = spread > 1e-7 * values.abs().amax(1).clamp_min(1e-30)
+    goal = replace(planted, network=_Raised(planted.network, t.keys, threshold + spread / 2))
+    victim = replace(t.victims[view], systems=(goal,), draws=1, answers=1)
+    label = torch.zeros_like(t.y)
+    outcome = t.attack.on(victim, Batch(t.x, label, t.keys), RunOptions("success", seed=t.seed))
+    reached = _heights(planted, outcome.x, t.keys) > threshold + spread / 2
+    share = float((reached & alive).double().mean())
+    count = int((reached & alive).sum())
+    text = f"the attack reaches {count} of {len(t.x)} planted targets"
+    if share < LEAST:
+        text += ": it cannot see through this system"
+    return Answer(share >= LEAST, share, LEAST, text)
+
+
+class _Planted(nn.Module):
+    """(B,1) a combination of the logits, drawn per image: mean 0, length 1. Called with noise, which says which image it is."""
+
+    def __init__(self, network: Callable[..., Tensor], noisy: bool, seed: int) -> None:
+        super().__init__()
+        self.network, self.noisy, self.seed = network, noisy, seed
+
+    def forward(self, x: Tensor, noise: Noise) -> Tensor:
+        z = self.network(x, noise) if self.noisy else self.network(x)
+        w = Noise.of(self.seed, "planted", noise.image).normal("w", z.shape[1:]).to(z.dtype)
+        w = w - w.mean(1, keepdim=True)
+        return (z * w).sum(1, keepdim=True) / w.norm(dim=1, keepdim=True)
+
+
+class _Raised(nn.Module):
+    """(B,2): zero, and how far a planted combination lies above its image's threshold: label 0 is lost where it does."""
+
+    def __init__(self, planted: Callable[..., Tensor], keys: Tensor, thresholds: Tensor) -> None:
+        super().__init__()
+        self.planted = planted
+        self.keys, order = keys.sort()
+        self.thresholds = thresholds[order]
+
+    def forward(self, x: Tensor, noise: Noise) -> Tensor:
+        above = self.planted(x, noise)[:, 0] - self.thresholds[torch.searchsorted(self.keys, noise.image)]
+        return torch.stack([torch.zeros_like(above), above], 1)
+
+
+def _heights(planted: System, x: Tensor, keys: Tensor) -> Tensor:
+    """(n,) the planted combination at points (n,C,H,W)."""
+    with torch.no_grad():
+        noise = Noise.of(0, "planted-points", keys)
+        size = max(1, 3_200_000 // x[0].numel())
+        parts = [torch.arange(i, min(i + size, len(x)), device=x.device) for i in range(0, len(x), size)]
+        return torch.cat([planted.logits(x[p], noise.at(p), 1)[:, 0, 0] for p in parts])
+
+
+def _points(t: Trial) -> list[Tensor]:
+    """Random points of the ball: half uniform, half corners in blocks."""
+    eps = torch.full((len(t.x),), t.eps, dtype=t.x.dtype, device=t.x.device)
+    ball, points = Ball(t.norm, eps), []
+    channels, height, width = t.x.shape[1:]
+    for number in range(DRAWS):
+        noise = Noise.of(t.seed, f"planted-point{number}", t.keys)
+        if number % 2:
+            side = BLOCKS[(number // 2) % len(BLOCKS)]
+            blocks = noise.sign("signs", (channels, -(-height // side), -(-width // side))).to(t.x.dtype)
+            signs = blocks.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :height, :width]
+            points.append(ball.project(t.x + per_row(eps / distance(signs, t.norm), signs) * signs, t.x))
+        else:
+            points.append(ball.random(t.x, noise))
+    return points

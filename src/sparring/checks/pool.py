@@ -1,0 +1,70 @@
+"""The closed pool of a number as checks of rows read it: which images each sort of attack broke."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparring.checks.base import Answer
+from sparring.evaluation.results.cells import cell_keys
+from sparring.evaluation.results.closed import pool_mask
+from sparring.evaluation.results.table import RowTable
+
+LOST, SURE = 0.5, 0.7  # shares of selection draws: an image is lost below the one, and safe from the other on
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One number (defense, threat, ball) and its rows: mask of the pool; white: those of the threat's own iterative gradient attacks.
+    images: those right when clean; survivors: of them those that the whole pool leaves.
+    """
+
+    rows: RowTable
+    defense: str
+    threat: str
+    norm: str
+    eps: float
+    mask: np.ndarray
+    white: np.ndarray
+    images: tuple[str, ...]
+    survivors: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        return f"{self.defense} / {self.threat}"
+
+    def least(self, mask: np.ndarray) -> dict[str, float]:
+        """Of every image with rows in ``mask`` its smallest share right in the selection draws."""
+        found: dict[str, float] = {}
+        for image, p in zip(self.rows["image"][mask], self.rows["p_select"][mask], strict=True):
+            found[str(image)] = min(found.get(str(image), 1.0), float(p))
+        return found
+
+    def answer(
+        self, ok: bool, value: float, threshold: float, message: str, images: tuple[str, ...] = (), warn: bool = False
+    ) -> Answer:
+        """About this number."""
+        severity = "WARN" if warn else None
+        about = self.defense, self.threat, self.norm, self.eps
+        return Answer(ok, value, threshold, message, self.subject, severity, *about, images)
+
+
+def pools(rows: RowTable) -> Iterator[Pool]:
+    """Every number of a finite ball whose points are pooled."""
+    numbers = dict.fromkeys((d, t, n, e) for d, t, _, n, e in cell_keys(rows))
+    for defense, threat, norm, eps in numbers:
+        own = rows.where(defense=defense, threat=threat, norm=norm, eps=eps)
+        at = int(np.flatnonzero(own)[0])
+        if not np.isfinite(eps) or not rows["pooled"][at] or rows["averaged"][at]:
+            continue
+        mask = pool_mask(rows, defense, threat, norm, eps) & ~rows.clean(defense)
+        white = mask & rows.where(threat=threat, kind="iterative")
+        picked = rows.pick(mask | rows.clean(defense))
+        clean = rows.pick(rows.clean(defense))
+        right = {i for i, p in zip(clean.images, clean.p_select, strict=True) if p > LOST}
+        survivors = tuple(i for i, p in zip(picked.images, picked.p_select, strict=True) if p > LOST and i in right)
+        yield Pool(
+            rows, defense, threat, norm, eps, mask, white, tuple(i for i in clean.images if i in right), survivors
+        )

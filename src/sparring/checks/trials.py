@@ -1,0 +1,99 @@
+"""Checks of a number after its attacks, that ask the system once more: how they are enrolled and asked, and trials for their fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from sparring.attacks.attack import attack
+from sparring.checks.base import Answer, findings_of, in_order
+from sparring.checks.controls import context
+from sparring.core.registry import CHECKS
+from sparring.core.victim import Access, Victim
+from sparring.defenses.base import Stage
+from sparring.evaluation.judge import Judge
+from sparring.evaluation.records.finding import Finding, Scope, Severity
+from sparring.evaluation.run.trial import Trial
+
+Ask = Callable[[Trial], list[Answer]]
+
+
+@dataclass(frozen=True)
+class ActiveCheck:
+    """An enrolled check of a trial. ``fires`` and ``silent`` build trials it must fire on and stay silent on. ``cost``: forwards of an image
+    that it looks at, a gradient counted as two.
+    """
+
+    id: str
+    title: str
+    scope: Scope
+    severity: Severity
+    cost: int
+    ask: Ask
+    fires: Callable[[], Trial]
+    silent: Callable[[], Trial]
+    doc: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__module__", self.ask.__module__)  # it is from where its function is
+        object.__setattr__(self, "doc", self.ask.__doc__ or "")
+
+    def run(self, trial: Trial) -> list[Finding]:
+        """What it says of a number."""
+        subject = f"{trial.defense} / {trial.threat}"
+        about = {"defense": trial.defense, "threat": trial.threat, "norm": trial.norm, "eps": trial.eps}
+        return findings_of(self, [replace(a, subject=a.subject or subject, **about) for a in self.ask(trial)])
+
+
+def active_check(
+    id: str,
+    title: str,
+    scope: Scope,
+    severity: Severity,
+    cost: int,
+    *,
+    fires: Callable[[], Trial],
+    silent: Callable[[], Trial],
+) -> Callable[[Ask], ActiveCheck]:
+    """Decorator: enrol a function Trial -> list[Answer]. Its docstring says when it is raised, why, and what to do."""
+
+    def enrol(ask: Ask) -> ActiveCheck:
+        return CHECKS(id)(ActiveCheck(id, title, scope, severity, cost, ask, fires, silent))
+
+    return enrol
+
+
+def run_active_checks(trial: Trial, say: Callable[[str], None] | None = None) -> list[Finding]:
+    """Findings of all enrolled checks of trials, in order of number."""
+    findings: list[Finding] = []
+    for c in in_order(ActiveCheck):
+        if say:
+            say(f"{c.id} {c.title}")
+        findings += c.run(trial)
+    return findings
+
+
+def toy_trial(stages: tuple[Stage, ...] = (), model: torch.nn.Module | None = None, steps: int = 20) -> Trial:
+    """24 images that a linear classifier has right, all of them survivors, attacked at linf 8/255; their points are the images."""
+    c = context(model, stages)
+    system = c.systems[0].system()
+    exact = frozenset({"default"} if all(p.backward == "exact" for p in system.parts) else ())
+    victim = Victim((system,), Access.GRADIENT, 8 if system.random else 1)
+    return Trial(
+        defense=c.systems[0].name,
+        threat="adaptive",
+        norm="linf",
+        eps=8 / 255,
+        victims={"default": victim},
+        exact=exact,
+        deployed=system,
+        attack=attack(f"apgd:steps={steps},eps=8/255"),
+        x=c.x,
+        y=c.y,
+        ids=list(c.ids),
+        survivors=torch.ones(len(c.x), dtype=torch.bool),
+        points=c.x,
+        judge=Judge(),
+    )

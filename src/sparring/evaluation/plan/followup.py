@@ -1,0 +1,55 @@
+"""Attacks that a check asks for, on the images that still count as robust: cells like all others, tagged with the check."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sparring.attacks.attack import Attack, attack
+from sparring.core.victim import Access
+from sparring.defenses.base import Defended
+from sparring.evaluation.plan.grid import Cell, Run, runs_of
+from sparring.threats import Options, View, threat
+
+SEARCHES = {  # of points, by scores alone, where a gradient cannot be believed
+    "quick": ("square:steps=1999", "spsa:steps=20,samples=32", "random_search:steps=200"),
+    "standard": ("square:steps=9999", "spsa:steps=100,samples=64", "random_search:steps=1000"),
+    "thorough": ("square:steps=19999", "spsa:steps=200,samples=128", "random_search:steps=5000"),
+}
+
+
+def repairs(
+    cell: Cell, defended: Defended, among: Sequence[str], check: str, tier: str, options: Options, seed: int
+) -> list[Cell]:
+    """What to try where a gradient cannot be believed, with the budget, threat and judge of ``cell``, on the images ``among``: its attack with
+    every stage passed by (BPDA with the identity), the gradient smoothed (SPSA), and search.
+    """
+    cells = [on_survivors(cell, attack(text), cell.seat.views[:1], among, check, seed) for text in SEARCHES[tier]]
+    if defended.stages:
+        views = threat("white-identity").seat(defended, options=options).views
+        named = tuple(replace(v, name="repair: identity") for v in views)
+        cells.append(on_survivors(cell, cell.attack, named, among, check, seed))
+    return [c for c in cells if c.attack.norm == cell.attack.norm]
+
+
+def more_budget(cell: Cell, among: Sequence[str], check: str, seed: int) -> Cell:
+    """Once more on survivors, with more of everything: another seed, other losses, more steps, targets."""
+    stronger = attack(f"apgd:loss=dlr,steps=100,targets=4,norm={cell.attack.norm}")
+    return on_survivors(cell, stronger, cell.seat.views, among, check, seed + 1)
+
+
+def on_survivors(
+    cell: Cell, chosen: Attack, views: tuple[View, ...], among: Sequence[str], check: str, seed: int
+) -> Cell:
+    """``chosen`` with the norm and budget of ``cell`` through ``views``, on the images ``among``."""
+    if cell.attack.norm in chosen.method.norms:
+        chosen = replace(chosen, setting=replace(chosen.setting, norm=cell.attack.norm, eps=cell.attack.budget))
+    seat = replace(cell.seat, views=views, access=Access.GRADIENT)
+    runs = tuple(_among(run, among) for run in runs_of(seat, chosen, seed))
+    return replace(cell, attack=chosen, seat=seat, runs=runs, check=check)
+
+
+def _among(run: Run, among: Sequence[str]) -> Run:
+    digest = hashlib.sha256(repr((run.id, sorted(among))).encode()).hexdigest()[:20]
+    return replace(run, id=digest, among=frozenset(among))

@@ -1,0 +1,171 @@
+"""``Trial``: one number after its attacks, as active checks see it: the attacker's views, the images that count as robust, their points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparring.attacks.attack import Attack, attack
+from sparring.core.geometry import Norm
+from sparring.core.noise import image_keys
+from sparring.core.system import Readout, System
+from sparring.core.victim import Access, Victim
+from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.grid import Cell, Plan
+from sparring.evaluation.records.store import Store
+from sparring.evaluation.results.closed import ClosedResult, pool_mask
+from sparring.evaluation.results.table import RowTable
+from sparring.subject import Subject
+
+SAMPLE = 32  # survivors that active checks look at
+STEPS = 20  # of the attack that checks repeat
+
+
+@dataclass(frozen=True)
+class Trial:
+    """victims: the views of the attacker who may differentiate, by name. exact: whose every stage declares autograd's own gradient.
+    deployed: what the judge asks. attack: the strongest iterative one, cut to a few steps. x (n,C,H,W), y (n,), keys (n,), ids: images the
+    system has right; survivors (n,) bool: those that every attack left; points (n,C,H,W): where the attack ended, the image itself where it is unknown.
+    """
+
+    defense: str
+    threat: str
+    norm: Norm
+    eps: float
+    victims: Mapping[str, Victim]
+    exact: frozenset[str]
+    deployed: System
+    attack: Attack
+    x: Tensor
+    y: Tensor
+    ids: Sequence[str]
+    survivors: Tensor
+    points: Tensor | None
+    judge: Judge
+    seed: int = 0
+
+    @property
+    def keys(self) -> Tensor:
+        return image_keys(list(self.ids)).to(self.x.device)
+
+    @property
+    def random(self) -> bool:
+        return self.deployed.random
+
+    def frozen(self, victim: Victim) -> Victim:
+        """The same with one fixed draw of its randomness per image: a deterministic function, whose gradient can be measured."""
+        systems = tuple(
+            replace(s, frozen=self.seed if s.random else s.frozen, readout=Readout()) for s in victim.systems
+        )
+        return replace(victim, systems=systems, draws=1, answers=1)
+
+    def only(self, rows: Tensor) -> Trial:
+        """The trial on some of its images, by number."""
+        points = None if self.points is None else self.points[rows]
+        ids = [self.ids[i] for i in rows.tolist()]
+        return replace(self, x=self.x[rows], y=self.y[rows], ids=ids, survivors=self.survivors[rows], points=points)
+
+
+def survivors_of(rows: RowTable, result: ClosedResult) -> list[str]:
+    """Ids of the images that the closed pool of a result counts as right, in most draws."""
+    picked = rows.pick(pool_mask(rows, result.defense, result.threat, result.norm, result.eps))
+    return [image for image, p in zip(picked.images, picked.p_select, strict=True) if p > 0.5]
+
+
+def white_cells(plan: Plan, result: ClosedResult) -> list[Cell]:
+    """The cells of a result whose attack may differentiate and takes steps in its ball, the costliest first."""
+    mine = [
+        c
+        for c in plan.cells
+        if (c.defense, str(c.threat), c.attack.norm, c.attack.budget)
+        == (result.defense, result.threat, result.norm, result.eps)
+        and c.seat.access is Access.GRADIENT
+        and c.attack.method.needs is Access.GRADIENT
+        and not c.check
+    ]
+    return sorted(
+        mine, key=lambda c: (c.attack.method.kind != "iterative", -sum(plan.cost_of(c.runs[0])) if c.runs else 0)
+    )
+
+
+def trial_of(
+    subject: Subject, plan: Plan, store: Store, rows: RowTable, result: ClosedResult, block: int, seed: int
+) -> Trial | None:
+    """The trial of a number, or None where nobody with gradients attacked, or no image is right."""
+    cells = white_cells(plan, result)
+    alive = set(survivors_of(rows, result))
+    clean = rows.pick(rows.clean(result.defense))
+    right = [image for image, p in zip(clean.images, clean.p_select, strict=True) if p > 0.5]
+    if not cells or not right:
+        return None
+    chosen = [i for i in subject.images.ids if i in alive][:SAMPLE]
+    more = set(right) - set(chosen)
+    chosen += [i for i in subject.images.ids if i in more][: max(0, SAMPLE - len(chosen))]
+    number = {image: i for i, image in enumerate(subject.images.ids)}
+    index = torch.tensor([number[i] for i in chosen])
+    device = next((p.device for p in subject.prepared.model.parameters()), torch.device("cpu"))
+    cell = cells[0]
+    views = {
+        r.view.name: r.view.victim for r in cell.runs if r.view.reparam is None and len(r.view.victim.systems) == 1
+    }
+    if not views:
+        return None
+    network = subject.systems[result.defense].network
+    exact = {
+        n
+        for n, v in views.items()
+        if v.systems[0].network is network and all(p.backward == "exact" for p in v.systems[0].parts)
+    }
+    return Trial(
+        result.defense,
+        result.threat,
+        cast(Norm, result.norm),
+        result.eps,
+        views,
+        frozenset(exact),
+        cell.seat.judge,
+        cell.attack.brief(STEPS)
+        if cell.attack.method.kind == "iterative"
+        else attack(f"apgd:steps={STEPS},norm={result.norm},eps={result.eps!r}"),
+        subject.images.x[index].to(device),
+        subject.images.y[index].to(device),
+        chosen,
+        torch.tensor([i in alive for i in chosen], device=device),
+        _points(store, rows, cells, chosen, number, block, subject).to(device),
+        plan.judge,
+        seed,
+    )
+
+
+def _points(
+    store: Store,
+    rows: RowTable,
+    cells: Sequence[Cell],
+    chosen: Sequence[str],
+    number: Mapping[str, int],
+    block: int,
+    subject: Subject,
+) -> Tensor:
+    """Where the attack ended on each image: the point of the largest margin among those of the iterative attacks of ``cells``."""
+    runs = {r.id for c in cells for r in c.runs if c.attack.method.kind == "iterative"}
+    at = np.flatnonzero(np.isin(rows["run"], list(runs)) & np.isin(rows["image"], list(chosen)))
+    best: dict[str, tuple[float, str]] = {}
+    for i in at:
+        image, found = str(rows["image"][i]), (float(rows["margin"][i]), str(rows["run"][i]))
+        best[image] = max(best.get(image, (-np.inf, "")), found)
+    points = subject.images.x[[number[i] for i in chosen]].clone()
+    for row, image in enumerate(chosen):
+        if image not in best:
+            continue
+        first = number[image] // block * block
+        stored = store.points(
+            best[image][1], subject.images.block_id(slice(first, min(first + block, len(subject.images))))
+        )
+        if stored is not None:
+            points[row] = stored["x"][number[image] - first]
+    return points
