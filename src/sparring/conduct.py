@@ -4,6 +4,7 @@ moment.
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -188,9 +189,10 @@ def _asked(
     """What active checks say of each number that has survivors, and the attacks on these that failed checks ask for."""
     findings: list[Finding] = []
     cells: list[Cell] = []
+    rows = rows.only(rows["check"] == "")  # what a resumed run already holds of the follow-up decides nothing
     from_rows = run_row_checks(rows)
     for result in strongest(all_closed(rows)):
-        among = survivors_of(rows, result)
+        among = survivors_of(rows, result) if math.isfinite(result.eps) else []
         trial = trial_of(subject, plan, store, rows, result, spec.block, spec.seed) if among else None
         if trial is None:
             continue

@@ -208,5 +208,4 @@ def _in_micro_batches(
 
 def _pulled(output: Tensor, leaf: Tensor, cotangent: Tensor | None = None, keep: bool = False) -> Tensor:
     """The gradient of ``output`` at ``leaf``; zero where the one does not depend on the other, though on parameters it may."""
-    (grad,) = torch.autograd.grad(output, leaf, cotangent, retain_graph=keep, allow_unused=True)
-    return torch.zeros_like(leaf) if grad is None else grad
+    return torch.autograd.grad(output, leaf, cotangent, retain_graph=keep, allow_unused=True, materialize_grads=True)[0]

@@ -11,8 +11,10 @@ import torch
 
 from sparring.checks.base import Check
 from sparring.checks.rows import RowCheck
+from sparring.checks.trials import ActiveCheck
 from sparring.core.registry import CHECKS
 from sparring.evaluation.results.table import RowTable
+from sparring.evaluation.run.trial import Trial
 
 SECTIONS = ("Raised if:", "Why:", "What to do:")
 
@@ -23,10 +25,10 @@ class CheckContract:
     kind: ClassVar[str] = "checks"
 
     def test_it_is_declared(self, spec: str) -> None:
-        """Its id is a letter and a number, by which findings are sorted; its docstring has the sections of the docs."""
-        check: Check | RowCheck = CHECKS[spec]
+        """Its id is letters and a number, by which findings are sorted; its docstring has the sections of the docs."""
+        check: Check | RowCheck | ActiveCheck = CHECKS[spec]
         assert check.id == spec
-        assert re.fullmatch(r"[A-Z]\d+", spec)
+        assert re.fullmatch(r"[A-Z]+\d+", spec)
         assert check.title
         assert all(word in check.doc for word in SECTIONS)
 
@@ -53,6 +55,13 @@ class CheckContract:
             columns = {k: v.copy() for k, v in subject.columns.items()}
             first = CHECKS[spec].run(subject)
             assert all(np.array_equal(v, columns[k]) for k, v in subject.columns.items())
+            assert CHECKS[spec].run(subject) == first
+            return
+        if isinstance(subject, Trial):
+            x, state = subject.x.clone(), torch.get_rng_state()
+            first = CHECKS[spec].run(subject)
+            assert torch.equal(subject.x, x)
+            assert torch.equal(torch.get_rng_state(), state)
             assert CHECKS[spec].run(subject) == first
             return
         weights, x, state = copy.deepcopy(subject.model.state_dict()), subject.x.clone(), torch.get_rng_state()

@@ -74,15 +74,19 @@ class RowTable:
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]
 
+    def only(self, mask: np.ndarray) -> RowTable:
+        """The rows in a mask."""
+        part = copy(self)
+        part.columns = {k: v[mask] for k, v in self.columns.items()}
+        part.size = int(mask.sum())
+        return part
+
     def joined(self, other: RowTable) -> RowTable:
         """The rows of both, each once; the facts and the order are this one's."""
         both = copy(self)
         both.columns = {k: np.concatenate([v, other.columns[k]]) for k, v in self.columns.items()}
         clean = both.columns["threat"] == CLEAN
-        again = clean & (np.arange(len(clean)) >= self.size)  # the clean images stand in both
-        both.columns = {k: v[~again] for k, v in both.columns.items()}
-        both.size = int((~again).sum())
-        return both
+        return both.only(~clean | (np.arange(len(clean)) < self.size))  # the clean images stand in both
 
     def where(self, **equal: Any) -> np.ndarray:
         """Bool mask of rows whose columns equal the given values."""

@@ -1,0 +1,81 @@
+"""Active checks and what follows from them, on masked and honest networks from end to end."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sparring
+from sparring.checks.controls import FunctionStage, images, linear_net
+from sparring.checks.trials import run_active_checks, toy_trial
+
+X = images(24)
+Y = linear_net()(X).argmax(1).detach()
+
+
+def fired(findings) -> set[str]:
+    return {f.check for f in findings if not f.ok}
+
+
+class Outside(nn.Module):
+    """Computed by another library: no gradient, and nothing that could be mended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear_net(scale=0.05)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(torch.from_numpy(x.detach().numpy()))
+
+
+class Shattered(nn.Module):
+    """A true gradient that leads nowhere: a fast sine on top of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear_net(scale=0.05)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + 0.1 * torch.sin(1e4 * x))
+
+
+@pytest.mark.parametrize("network", [Outside, Shattered])
+def test_what_gradients_cannot_see_is_searched(network):
+    """White-box attacks alone would call it robust; the checks say why not, and the search that they ask for breaks it."""
+    result = sparring.evaluate(network(), (X, network()(X).argmax(1)), [], ["adaptive"], ["pgd:eps=0.2,steps=10"])
+    assert result.cells[0].robust_accuracy > 0.3
+    assert {"S1", "F1"} <= fired(result.findings)
+    assert result.closed[0].robust_accuracy < 0.1
+    assert result.closed[0].robust_accuracy < result.cells[0].robust_accuracy
+    assert [c.attack for c in result.cells] == ["pgd:steps=10,eps=0.2"], "the search is no attack of the user's table"
+
+
+def test_an_honest_network_with_survivors_is_not_suspected():
+    result = sparring.evaluate(linear_net(), (X, Y), [], ["adaptive"], ["apgd:eps=0.005,steps=20"])
+    assert result.closed[0].robust_accuracy > 0.5
+    assert {"S1", "PL1", "X5"} <= {f.check for f in result.findings}
+    assert not fired(result.findings)
+
+
+def test_the_slope_of_a_shattered_stage():
+    sine = FunctionStage(lambda x, noise: x + 0.1 * torch.sin(1e4 * x), name="sine")
+    found = fired(run_active_checks(toy_trial((sine,))))
+    assert "S1" in found
+
+
+def test_a_random_stage_is_measured_at_a_fixed_draw():
+    noise = FunctionStage(lambda x, n: x + 0.05 * n.normal("g", x.shape[1:]), name="gauss", random=True)
+    found = run_active_checks(toy_trial((noise,)))
+    assert not {f.check for f in found if not f.ok and f.severity == "FAIL"}
+
+
+def test_a_resumed_run_keeps_its_follow_up(tmp_path):
+    call = (Outside(), (X, Outside()(X).argmax(1)), [], ["adaptive"], ["pgd:eps=0.2,steps=5"])
+    first = sparring.evaluate(*call, out=tmp_path / "run")
+    again = sparring.evaluate(*call, out=tmp_path / "run")
+    assert again.closed == first.closed
+    said = [[(f.check, f.ok, f.value, f.message) for f in r.findings if f.check != "P8"] for r in (first, again)]
+    assert said[0] == said[1]
