@@ -74,6 +74,17 @@ def toy_rows(count: int = 20, **changes: object) -> RowTable:
             {**about, "threat": CLEAN, "attack": "none", "run": CLEAN, "correct": True, "k": 1, "p_select": 1.0}
         )
         moved = {"eps": 0.1, "linf": 0.1, "l2": 0.5, "l1": 2.0, "l0": 9.0, "source_fooled": True, "margin": 1.0}
-        rows.append({**about, "threat": "adaptive", "attack": "a", "run": "r", "kind": "iterative", **moved, **mine})
+        rows.append(
+            {
+                **about,
+                "threat": "adaptive",
+                "attack": "a",
+                "run": "r",
+                "kind": "iterative",
+                "access": "gradient",
+                **moved,
+                **mine,
+            }
+        )
     facts = {"adaptive": {"name": "adaptive", "dominated": ["adaptive"], "deployed": True}}
     return RowTable(pa.Table.from_pylist(rows, schema=SCHEMA), threats=facts)

@@ -99,5 +99,6 @@ ROW = (
     Column("source_clean", "bool", "is the attack's own source right on the clean image"),
     Column("clean_l2", "float", "l2 length of the clean image"),
     Column("size", "int", "numbers in an image, C*H*W"),
+    Column("access", "text", "what the attack asks of its victim: none, label, scores or gradient"),
     Column("check", "text", "the check that asked for this attack, on survivors alone; empty: the user or the tier"),
 )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context
+from sparring.core.losses import margin
 from sparring.core.noise import Noise
 from sparring.core.system import apply_part
 from sparring.defenses.base import Backward
@@ -52,7 +53,7 @@ def graph_continuity(c: Context) -> list[Answer]:
             if not z.requires_grad:
                 answers.append(_without_gradient(defended.name))
                 continue
-            loss = z.logsumexp(1).sum() - z.gather(1, c.y[:, None]).sum()
+            loss = margin(z, c.y).sum()  # which large logits do not saturate
             grads = torch.autograd.grad(loss, points, allow_unused=True)
         names = [*(p.name for p in system.parts), "classifier"]
         dead = [1.0 if g is None else float(_dead(g).double().mean()) for g in grads]

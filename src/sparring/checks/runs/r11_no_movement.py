@@ -30,6 +30,7 @@ def no_movement(rows: RowTable) -> list[Answer]:
     answers = []
     for defense, threat, attack, norm, eps in cell_keys(rows):
         mask = attacked_right(rows, defense, threat, attack)
+        mask &= rows["access"] == "gradient"  # a search by queries keeps the image where it finds nothing better
         if eps == 0 or not mask.any():
             continue
         moved = mask & ((rows["linf"] > 0) | rows["source_fooled"])

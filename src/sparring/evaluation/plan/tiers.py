@@ -22,6 +22,7 @@ TIERS: dict[str, tuple[str, ...]] = {
         "ddn",
         "square:steps=4999",
         "random_search:steps=200",
+        "hopskipjump:queries=1000",
     ),
     "thorough": (
         "fgsm",
@@ -32,6 +33,7 @@ TIERS: dict[str, tuple[str, ...]] = {
         "ddn:steps=1000",
         "square:steps=19999",
         "random_search:steps=1000",
+        "hopskipjump:queries=5000",
     ),
 }
 LABELS_ONLY = {  # for who names the threat decision and no attack

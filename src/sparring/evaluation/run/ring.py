@@ -222,6 +222,7 @@ class Ring:
             "start": "",
             "draw": 0,
             "judge": system.id[:16],
+            "access": "",
             "check": "",
         }
         x = self._batch(rows)[0]
@@ -245,6 +246,7 @@ class Ring:
             "start": cell.attack.method.starts_at,
             "draw": run.view.draw,
             "judge": judge.id[:16],
+            "access": cell.attack.method.needs.name.lower(),
             "check": cell.check,
         }
         return self._judged(fixed, judge, points, rows, self._source_right(run, rows))
