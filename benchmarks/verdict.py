@@ -1,0 +1,394 @@
+"""Every control evaluated twice, and what the checks and the verdict say of it: check x control, catches, false alarms.
+
+``python benchmarks/verdict.py --weights FOLDER [--n 64] [--data mnist] [--norm linf l2] [--seeds 0 1 2] [--half 0] [--out verdict.json]``
+
+"white": the cascade alone is in the pool; "pool": all attacks of the quick tier. A faulty attack stands in the cascade's place. Rows are kept
+in ``--out``: the same command resumes, and measures anew what other code of the package has made. ``--half``: thresholds are set on half 0 and
+confirmed on half 1. The trained networks: ``python benchmarks/controls.py --train FOLDER``.
+
+A check catches a control that it must not let pass (masked, hidden randomness, faulty attack) where it fails (severity FAIL or FATAL), and raises
+a false alarm on an honest or truly robust one, unless it is due there. Warnings are shown ("?") and not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import sparring
+from controls import BALLS, CONTROLS, Control, DataSet, Stock, Target, halves
+from sparring.attacks.attack import Attack, attack
+from sparring.core.errors import SparringError
+from sparring.core.geometry import Norm
+from sparring.defenses.base import name_of
+from sparring.evaluation.plan.tiers import TIERS
+from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.provenance import code_hash
+
+MODES = ("white", "pool")
+CASCADE = "cascade"
+GOOD = ("honest", "truly robust")
+STANDS = ("HOLDS", "NOT_BROKEN_YET")
+FALSELY_HIGH = 0.05  # above what the whole pool leaves of the undefended network
+
+
+@dataclass(frozen=True)
+class Said:
+    """A check's worst answer about a control."""
+
+    ok: bool
+    severity: str
+    value: float
+    threshold: float
+
+    @property
+    def failed(self) -> bool:
+        return not self.ok and self.severity in ("FAIL", "FATAL")
+
+    def __str__(self) -> str:
+        mark = "" if self.ok else "!" if self.failed else "?"
+        return f"{self.value:.2g}{mark}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One control in one ball, one seed, one mode. ``refused``: what an evaluation said that ended without a number."""
+
+    control: str
+    data: DataSet
+    norm: Norm
+    eps: float
+    seed: int
+    mode: str
+    n: int
+    code: str
+    clean: float = math.nan
+    robust: float = math.nan
+    word: str = "-"
+    sentence: str = ""
+    refused: str = ""
+    seconds: float = 0.0
+    checking: float = 0.0
+    said: dict[str, Said] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return self.control, self.data, self.norm, self.eps, self.seed, self.mode, self.n, self.code
+
+    @property
+    def failed(self) -> list[str]:
+        return [c for c, s in self.said.items() if s.failed]
+
+    @classmethod
+    def read(cls, kept: dict[str, Any]) -> Row:
+        return cls(**{**kept, "said": {c: Said(**s) for c, s in kept["said"].items()}})
+
+
+class Stopwatch:
+    """Seconds that an evaluation spends on checks, by the texts of its progress."""
+
+    def __init__(self) -> None:
+        self.checking, self.at, self.text = 0.0, time.perf_counter(), ""
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        now = time.perf_counter()
+        if self.text.startswith("check"):
+            self.checking += now - self.at
+        self.at, self.text = now, text
+
+
+def in_ball(given: str | Attack, norm: Norm, eps: float) -> list[Attack]:
+    """The attack in this ball, if it knows the norm."""
+    made = attack(given)
+    return [replace(made, setting=replace(made.setting, norm=norm, eps=eps))] if norm in made.method.norms else []
+
+
+def attacks_of(control: Control, norm: Norm, eps: float, mode: str) -> list[Attack]:
+    """What is in the pool. Empty: the tier's default."""
+    given: Iterable[str | Attack] = control.attacks or (CASCADE,)
+    if mode == "pool":
+        if norm == "linf" and not control.attacks:
+            return []
+        others = [a for a in TIERS["quick"] if a.partition(":")[0] != CASCADE]
+        given = (*given, *others)
+    return [made for a in given for made in in_ball(a, norm, eps)]
+
+
+def evaluated(control: Control, stock: Stock, norm: Norm, eps: float, mode: str) -> Row:
+    """Run it."""
+    row = Row(control.name, stock.data, norm, eps, stock.seed, mode, stock.limit, code_hash())
+    target, watch, start = control.build(stock), Stopwatch(), time.perf_counter()
+    try:
+        result = sparring.evaluate(
+            target.model,
+            stock.images(),
+            list(target.defenses),
+            ["adaptive"],
+            attacks_of(control, norm, eps, mode),
+            eps=[eps],
+            seed=stock.seed,
+            progress=watch,
+        )
+    except SparringError as error:
+        return refused(row, str(error), time.perf_counter() - start)
+    name = subject_of(target)
+    closed = next(c for c in result.closed if (c.defense, c.norm) == (name, norm) and math.isclose(c.eps, eps))
+    findings = [f for f in result.findings if f.about(name, "adaptive", norm, closed.eps)]
+    word, sentence = verdict_of(result, name, norm, closed.eps)
+    return replace(
+        row,
+        clean=closed.clean_accuracy,
+        robust=closed.robust_accuracy,
+        word=word,
+        sentence=sentence,
+        seconds=time.perf_counter() - start,
+        checking=watch.checking,
+        said=worst_of(findings),
+    )
+
+
+def refused(row: Row, message: str, seconds: float) -> Row:
+    """An evaluation that ended without a number, by the check that ended it."""
+    found = re.search(r"check (\w+) failed", message)
+    said = {found[1]: Said(False, "FATAL", math.nan, math.nan)} if found else {}
+    return replace(row, word="INVALID", sentence=message, refused=message, seconds=seconds, said=said)
+
+
+def subject_of(target: Target) -> str:
+    """What results call the system that the verdict is about."""
+    return name_of(target.defenses[0]) if target.defenses else "none"
+
+
+def worst_of(findings: Sequence[Finding]) -> dict[str, Said]:
+    """One answer a check: a failed one before a silent one, the graver before the lighter."""
+    graver = ("FATAL", "FAIL", "WARN", "INFO")
+    chosen: dict[str, Said] = {}
+    for f in sorted(findings, key=lambda f: (f.ok, graver.index(f.severity))):
+        chosen.setdefault(f.check, Said(f.ok, f.severity, f.value, f.threshold))
+    return chosen
+
+
+def verdict_of(result: Any, defense: str, norm: str, eps: float) -> tuple[str, str]:
+    """(word, sentence) about this number; "-" where no verdict is given."""
+    for verdict in getattr(result, "verdicts", ()):
+        about = {"defense": defense, "norm": norm}
+        if all(getattr(verdict, k, v) == v for k, v in about.items()) and math.isclose(
+            getattr(verdict, "eps", eps), eps
+        ):
+            return str(verdict.word).replace(" ", "_"), str(verdict.sentence)
+    return "-", ""
+
+
+class Bench:
+    """The rows, kept in a file."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file, self.rows = file, dict[tuple[object, ...], Row]()
+        if file and file.exists():
+            kept = [Row.read(r) for r in json.loads(file.read_text())]
+            self.rows = {r.key: r for r in kept}
+
+    def run(self, control: Control, stock: Stock, norm: Norm, eps: float, mode: str) -> Row | None:
+        """The row, measured or kept; None where a network that it needs was not trained."""
+        lacking = stock.missing(control.needs)
+        if lacking:
+            say(f"{control.name}: no {stock.file(lacking[0])}; python benchmarks/controls.py --train FOLDER makes it")
+            return None
+        wanted = Row(control.name, stock.data, norm, eps, stock.seed, mode, stock.limit, code_hash()).key
+        if wanted not in self.rows:
+            self.rows[wanted] = row = evaluated(control, stock, norm, eps, mode)
+            about = f"{100 * row.robust:5.1f} % {row.word} {' '.join(row.failed)}"
+            say(
+                f"{control.name}, {stock.data} {norm} {eps:.3g}, seed {stock.seed}, {mode}: {about} ({row.seconds:.0f} s)"
+            )
+            if self.file:
+                self.file.write_text(json.dumps([asdict(r) for r in self.rows.values()], indent=1) + "\n")
+        return self.rows[wanted]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def tables(rows: Sequence[Row], console: Console) -> None:
+    """What each control got, ball by ball; then what each check did over all of them; then the goals."""
+    balls = dict.fromkeys((r.data, r.norm, r.eps, r.seed, r.n) for r in rows)
+    for data, norm, eps, seed, n in balls:
+        mine = [r for r in rows if (r.data, r.norm, r.eps, r.seed, r.n) == (data, norm, eps, seed, n)]
+        per_control(mine, f"{data} {norm} {eps:.3g}, seed {seed}, n={n}: robust accuracy in %", console)
+        per_value(mine, console)
+    per_check(rows, console)
+    goals(rows, console)
+
+
+def per_control(rows: Sequence[Row], title: str, console: Console) -> None:
+    table = Table(title=title)
+    columns = ("control", "kind", "half", "clean", "white", "verdict", "failed checks")
+    for name in (*columns, "pool", "verdict", "failed checks", "s", "checks %"):
+        table.add_column(name)
+    for name, both in pairs(rows).items():
+        control, clean = CONTROLS[name], max((r.clean for r in both.values() if r.clean == r.clean), default=math.nan)
+        cells = [name, control.kind, str(halves()[name]), percent(clean)]
+        for mode in MODES:
+            row = both.get(mode)
+            cells += [percent(row.robust), row.word, " ".join(row.failed)] if row else ["", "", ""]
+        seconds, checking = sum(r.seconds for r in both.values()), sum(r.checking for r in both.values())
+        table.add_row(*cells, f"{seconds:.0f}", f"{100 * checking / seconds:.0f}")
+    console.print(table)
+
+
+def pairs(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Rows of one ball by control and mode."""
+    found: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        found[row.control][row.mode] = row
+    return found
+
+
+def checks_in(rows: Sequence[Row]) -> list[str]:
+    return sorted({c for r in rows for c in r.said}, key=lambda c: (c.rstrip("0123456789'"), len(c), c))
+
+
+def per_value(rows: Sequence[Row], console: Console) -> None:
+    """Check x control: values, white then pool where they differ. "!" failed, "?" warned."""
+    checks = [c for c in checks_in(rows) if any(not r.said[c].ok or c[0] not in "P" for r in rows if c in r.said)]
+    table = Table(title='values of checks, white / pool where they differ ("!" failed, "?" warned)')
+    for name in ("control", *checks):
+        table.add_column(name)
+    for name, both in pairs(rows).items():
+        cells = []
+        for check in checks:
+            values = dict.fromkeys(str(both[m].said[check]) for m in MODES if m in both and check in both[m].said)
+            cells.append(" / ".join(values))
+        table.add_row(name, *cells)
+    console.print(table)
+
+
+def per_check(rows: Sequence[Row], console: Console) -> None:
+    """Catches of bad controls and false alarms on good ones, over all balls and seeds."""
+    table = Table(title="checks: caught of those it was asked about, false alarms")
+    for name in ("check", *(f"{m}: {w}" for m in MODES for w in ("caught", "false alarms")), "false alarms on"):
+        table.add_column(name)
+    for check in checks_in(rows):
+        cells, on = [], dict[str, None]()
+        for mode in MODES:
+            asked = [r for r in rows if r.mode == mode and check in r.said]
+            bad = [r for r in asked if CONTROLS[r.control].kind not in GOOD]
+            good = [r for r in asked if CONTROLS[r.control].kind in GOOD and check not in CONTROLS[r.control].due]
+            alarms = [r.control for r in good if r.said[check].failed]
+            on |= dict.fromkeys(alarms)
+            cells += [f"{sum(r.said[check].failed for r in bad)} of {len(bad)}", f"{len(alarms)} of {len(good)}"]
+        table.add_row(check, *cells, ", ".join(on))
+    console.print(table)
+
+
+def goals(rows: Sequence[Row], console: Console) -> None:
+    """The goals, each with those that miss it."""
+
+    def kind(row: Row) -> str:
+        return CONTROLS[row.control].kind
+
+    base = {(r.data, r.norm, r.eps, r.seed): r.robust for r in rows if (r.control, r.mode) == ("undefended", "pool")}
+
+    def excess(row: Row) -> float:
+        return row.robust - base.get((row.data, row.norm, row.eps, row.seed), math.nan)
+
+    def silent(row: Row) -> bool:
+        return not row.failed and row.word in ("-", *STANDS)
+
+    bad, good = [r for r in rows if kind(r) not in GOOD], [r for r in rows if kind(r) in GOOD]
+    missed = {
+        "masked, hidden or faulty that end HOLDS or NOT BROKEN YET": (bad, [r for r in bad if r.word in STANDS]),
+        "honest or truly robust that end ATTACK NOT TRUSTED or INVALID": (
+            good,
+            [r for r in good if r.word in ("ATTACK_NOT_TRUSTED", "INVALID")],
+        ),
+        "masked that do not end BROKEN with the pool": (
+            masked := [r for r in rows if kind(r) == "masked" and r.mode == "pool"],
+            [r for r in masked if r.word not in ("BROKEN", "-")],
+        ),
+        "truly robust that end BROKEN": (
+            robust := [r for r in rows if kind(r) == "truly robust"],
+            [r for r in robust if r.word == "BROKEN"],
+        ),
+        "bad that read more than 5 points above the undefended network, and no check failed": (
+            bad,
+            [r for r in bad if excess(r) > FALSELY_HIGH and silent(r)],
+        ),
+        "good on which a check failed that is not due": (
+            good,
+            [r for r in good if set(r.failed) - set(CONTROLS[r.control].due)],
+        ),
+    }
+    table = Table(title="goals: 0 of each (rows)")
+    for name in ("", "rows", "of", "which"):
+        table.add_column(name)
+    for goal, (asked, those) in missed.items():
+        table.add_row(goal, str(len(those)), str(len(asked)), listed(those))
+    console.print(table)
+    seconds, checking = sum(r.seconds for r in rows), sum(r.checking for r in rows)
+    console.print(f"{len(rows)} rows in {seconds:.0f} s, of which checks {100 * checking / max(seconds, 1e-9):.1f} %")
+
+
+def listed(rows: Sequence[Row]) -> str:
+    """Controls with the modes and, where there are several, the number of rows."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        found[row.control].append(row.mode)
+    return "; ".join(f"{c} ({'+'.join(dict.fromkeys(m))})" for c, m in found.items())
+
+
+def chosen(args: argparse.Namespace) -> list[Control]:
+    unknown = [n for n in args.only if n not in CONTROLS]
+    if unknown:
+        raise SystemExit(f"no control is called {unknown[0]!r}; python benchmarks/controls.py lists them")
+    named = [CONTROLS[n] for n in args.only] or list(CONTROLS.values())
+    kinds = [c for c in named if not args.kind or c.kind in args.kind]
+    return [c for c in kinds if args.half is None or halves()[c.name] == args.half]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, help="folder of the trained networks")
+    parser.add_argument("--n", type=int, default=64)
+    parser.add_argument("--data", nargs="+", choices=tuple(BALLS), default=["mnist"])
+    parser.add_argument("--norm", nargs="+", choices=("linf", "l2"), default=["linf", "l2"])
+    parser.add_argument("--eps", type=float, nargs="+", help="instead of the data set's own budgets")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--mode", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--half", type=int, choices=(0, 1))
+    parser.add_argument("--kind", nargs="+", help="honest, masked, ...")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--out", type=Path, help="FILE.json; resumed if it exists")
+    parser.add_argument("--width", type=int, default=200)
+    args = parser.parse_args()
+    bench, rows = Bench(args.out), list[Row]()
+    for seed in args.seeds:
+        for data in args.data:
+            stock = Stock(data, args.weights, args.n, seed)
+            todo = [c for c in chosen(args) if data in c.data]
+            for norm in args.norm:
+                for eps in args.eps or BALLS[data][norm]:
+                    found = [bench.run(c, stock, norm, eps, m) for c in todo for m in args.mode]
+                    rows += [r for r in found if r]
+    tables(rows, Console(width=args.width))
+
+
+if __name__ == "__main__":
+    main()
