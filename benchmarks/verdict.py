@@ -24,11 +24,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from controls import BALLS, CONTROLS, Control, DataSet, Stock, Target, halves
 from rich.console import Console
 from rich.table import Table
 
 import sparring
-from controls import BALLS, CONTROLS, Control, DataSet, Stock, Target, halves
 from sparring.attacks.attack import Attack, attack
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
