@@ -18,7 +18,7 @@ import argparse
 import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -76,8 +76,18 @@ class Thermometer(nn.Module):
         self.network = SmallCNN(15, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        levels = torch.arange(1, 16, device=x.device).reshape(1, -1, 1, 1) / 16
-        return self.network(((x - levels).sign() + 1) / 2)
+        return self.network(((x - self.levels(x)).sign() + 1) / 2)
+
+    def levels(self, x: Tensor) -> Tensor:
+        return torch.arange(1, 16, device=x.device).reshape(1, -1, 1, 1) / 16
+
+
+class Passable(Thermometer):
+    """The same, and its comparisons have the gradient of a slope: what an attacker puts in their place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        above = x - self.levels(x)
+        return self.network(straight((4 * above + 0.5).clamp(0, 1), (above.sign() + 1) / 2))
 
 
 def winners(x: Tensor, share: float) -> Tensor:
@@ -575,6 +585,7 @@ Build = Callable[[Stock], Target]
 class Control:
     """A system of known truth. ``needs``: trained networks (of ``TRAINED``) that it is made of. ``attacks``: faulty ones, spec texts or
     attacks without a budget. ``floor``: clean accuracy that it has at least. ``due``: checks that fire on it rightly though it is honest.
+    ``inside``: the network whose points break it, default the undefended one.
     """
 
     name: str
@@ -585,7 +596,8 @@ class Control:
     needs: tuple[str, ...] = ()
     attacks: tuple[str | Attack, ...] = ()
     floor: float = 0.85
-    due: tuple[str, ...] = field(default=())
+    due: tuple[str, ...] = ()
+    inside: Callable[[Stock], nn.Module] = Stock.base
 
 
 def model_of(make: Callable[[Stock], nn.Module]) -> Build:
@@ -630,9 +642,16 @@ def coin(stock: Stock) -> Target:
     return Target(frozen(known), (Coin(),))
 
 
+def passable(stock: Stock) -> nn.Module:
+    """The thermometer network with a gradient."""
+    network = Passable()
+    load_weights(network, str(stock.file("thermometer")))
+    return network
+
+
 def onehot(z: Tensor) -> Tensor:
-    """1 for the largest logit, and a gradient of 0."""
-    return F.one_hot(z.argmax(1), z.shape[1]).to(z) + 0.0 * z
+    """10 for the largest logit, and a gradient of 0."""
+    return 10.0 * F.one_hot(z.argmax(1), z.shape[1]).to(z) + 0.0 * z
 
 
 MNIST: tuple[DataSet, ...] = ("mnist",)
@@ -680,10 +699,11 @@ LIST = (
     honest("logits x1000", AS_BASE, outputs(lambda z: 1000 * z)),
     honest("log-probabilities", AS_BASE, outputs(lambda z: z.log_softmax(1))),
     honest("probabilities", "breaks; not saturated, so gradients are exact", outputs(lambda z: (z / 5).softmax(1))),
+    honest("probabilities in percent", "the same", outputs(lambda z: 100 * (z / 5).softmax(1))),
     honest(
-        "probabilities in float64",
+        "percent in float64",
         "breaks; float64 keeps gradients where float32 has none",
-        outputs(lambda z: z.double().softmax(1)),
+        outputs(lambda z: 100 * z.double().softmax(1)),
     ),
     honest("blur", "only hurts", behind(Blur()), floor=0.6),
     honest("idle denoiser", "does nothing", behind(IdleDenoiser()), due=("P12",)),
@@ -720,9 +740,10 @@ LIST = (
     Control("own quantizer 2", "truly robust", "the same, with one declared backward", behind(OwnQuantizer(2)), MNIST),
     masked("log of saturated softmax", outputs(lambda z: ((100 * z).softmax(1) + 1e-20).log())),
     masked("probabilities of x100", outputs(lambda z: (100 * z).softmax(1))),
+    masked("percent of x100", outputs(lambda z: 100 * (100 * z).softmax(1))),
     masked("logits on 256 levels", outputs(lambda z: rounded(spread(z), 256))),
     masked("logits on 5 levels", outputs(lambda z: rounded(spread(z), 5))),
-    masked("scores on 2 levels", outputs(lambda z: rounded(z.softmax(1), 2))),
+    masked("scores on 2 levels", outputs(lambda z: 10 * rounded(z.softmax(1), 2))),
     masked("percent with 1 decimal", outputs(lambda z: (1000 * z.softmax(1)).round() / 10)),
     masked("detached", outputs(lambda z: z.detach())),
     masked("detached, with a graph", outputs(lambda z: z.detach() + 0.0 * z)),
@@ -741,6 +762,7 @@ LIST = (
         model_of(lambda stock: HalfBlind(stock.other(), stock.base())),
         "breaks as the mean of two networks does",
         needs=("plain0", "plain1"),
+        inside=lambda stock: MeanLogits(stock.members()[:2]),
     ),
     masked("sine", inputs(sine), "the ripple is noise to the network: breaks", MNIST),
     masked("sine as a stage", behind(sine), "the same, given as a defense", MNIST),
@@ -750,8 +772,16 @@ LIST = (
         "breaks once the comparisons are passed by",
         MNIST,
         needs=("thermometer",),
+        inside=passable,
     ),
-    masked("k-WTA", trained("winners"), "breaks; its gradient jumps from point to point", MNIST, needs=("winners",)),
+    masked(
+        "k-WTA",
+        trained("winners"),
+        "breaks; its gradient jumps from point to point",
+        MNIST,
+        needs=("winners",),
+        inside=lambda stock: stock.trained("winners"),
+    ),
     masked("hidden quantizer 16", inputs(useless)),
     masked("hidden quantizer as a stage", behind(useless)),
     masked(

@@ -2,9 +2,10 @@
 
 ``python benchmarks/verdict.py --weights FOLDER [--n 64] [--data mnist] [--norm linf l2] [--seeds 0 1 2] [--half 0] [--out verdict.json]``
 
-"white": the cascade alone is in the pool; "pool": all attacks of the quick tier. A faulty attack stands in the cascade's place. Rows are kept
-in ``--out``: the same command resumes, and measures anew what other code of the package has made. ``--half``: thresholds are set on half 0 and
-confirmed on half 1. The trained networks: ``python benchmarks/controls.py --train FOLDER``.
+"white": the cascade alone is in the pool; "pool": all attacks of the quick tier. A faulty attack stands in the cascade's place. "inside": what
+points leave of a control that are made on the network inside it, its truth; no check is asked there. Rows are kept in ``--out``: the same
+command resumes, and measures anew what other code of the package has made. ``--half``: thresholds are set on half 0 and confirmed on half 1.
+The trained networks: ``python benchmarks/controls.py --train FOLDER``.
 
 A check catches a control that it must not let pass (masked, hidden randomness, faulty attack) where it fails (severity FAIL or FATAL), and raises
 a false alarm on an honest or truly robust one, unless it is due there. Warnings are shown ("?") and not counted.
@@ -24,24 +25,30 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from controls import BALLS, CONTROLS, Control, DataSet, Stock, Target, halves
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 import sparring
 from sparring.attacks.attack import Attack, attack
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
+from sparring.core.noise import Noise, image_keys
 from sparring.defenses.base import name_of
 from sparring.evaluation.plan.tiers import TIERS
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.provenance import code_hash
+from sparring.models.prepare import prepare
+from sparring.subject import Subject
 
 MODES = ("white", "pool")
+INSIDE = "inside"
 CASCADE = "cascade"
 GOOD = ("honest", "truly robust")
 STANDS = ("HOLDS", "NOT_BROKEN_YET")
-FALSELY_HIGH = 0.05  # above what the whole pool leaves of the undefended network
+FALSELY_HIGH = 0.05  # above what points from inside leave, or the whole pool of the undefended network
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,28 @@ def evaluated(control: Control, stock: Stock, norm: Norm, eps: float, mode: str)
     )
 
 
+def from_inside(control: Control, stock: Stock, norm: Norm, eps: float) -> Row:
+    """What points leave that are made on the network inside, run to their end so that they lie far behind its boundary."""
+    row = Row(control.name, stock.data, norm, eps, stock.seed, INSIDE, stock.limit, code_hash())
+    target, images, start = control.build(stock), stock.images(), time.perf_counter()
+    subject = Subject.of(target.model, images, target.defenses)
+    system = subject.systems[subject_of(target)].system()
+    inside = prepare(control.inside(stock).eval().requires_grad_(False), images.x[:4]).model
+    keys = image_keys(list(images.ids))
+
+    def right(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return system.logits(x, Noise.of(stock.seed, "inside", keys), 1)[:, 0].argmax(1) == images.y
+
+    clean = alive = right(images.x)
+    for given in (CASCADE, "apgd:steps=50", "apgd:steps=50,loss=margin"):
+        for stop in ("never", "success"):
+            (made,) = in_ball(given, norm, eps)
+            alive = alive & right(made.run(inside, images.x, images.y, stop=stop, ids=list(images.ids)).x)
+    shares = float(clean.double().mean()), float(alive.double().mean())
+    return replace(row, clean=shares[0], robust=shares[1], seconds=time.perf_counter() - start)
+
+
 def refused(row: Row, message: str, seconds: float) -> Row:
     """An evaluation that ended without a number, by the check that ended it."""
     found = re.search(r"check (\w+) failed", message)
@@ -208,7 +237,9 @@ class Bench:
             return None
         wanted = Row(control.name, stock.data, norm, eps, stock.seed, mode, stock.limit, code_hash()).key
         if wanted not in self.rows:
-            self.rows[wanted] = row = evaluated(control, stock, norm, eps, mode)
+            inside = mode == INSIDE
+            row = from_inside(control, stock, norm, eps) if inside else evaluated(control, stock, norm, eps, mode)
+            self.rows[wanted] = row
             about = f"{100 * row.robust:5.1f} % {row.word} {' '.join(row.failed)}"
             say(
                 f"{control.name}, {stock.data} {norm} {eps:.3g}, seed {stock.seed}, {mode}: {about} ({row.seconds:.0f} s)"
@@ -239,18 +270,25 @@ def tables(rows: Sequence[Row], console: Console) -> None:
 
 def per_control(rows: Sequence[Row], title: str, console: Console) -> None:
     table = Table(title=title)
-    columns = ("control", "kind", "half", "clean", "white", "verdict", "failed checks")
+    columns = ("control", "kind", "half", "clean", "inside", "white", "verdict", "failed checks")
     for name in (*columns, "pool", "verdict", "failed checks", "s", "checks %"):
         table.add_column(name)
     for name, both in pairs(rows).items():
         control, clean = CONTROLS[name], max((r.clean for r in both.values() if r.clean == r.clean), default=math.nan)
-        cells = [name, control.kind, str(halves()[name]), percent(clean)]
+        inside = percent(both[INSIDE].robust) if INSIDE in both else ""
+        cells = [name, control.kind, str(halves()[name]), percent(clean), inside]
         for mode in MODES:
             row = both.get(mode)
             cells += [percent(row.robust), row.word, " ".join(row.failed)] if row else ["", "", ""]
-        seconds, checking = sum(r.seconds for r in both.values()), sum(r.checking for r in both.values())
-        table.add_row(*cells, f"{seconds:.0f}", f"{100 * checking / seconds:.0f}")
+        seconds, checking = time_of(list(both.values()))
+        table.add_row(*cells, f"{seconds:.0f}", f"{100 * checking / max(seconds, 1e-9):.0f}")
     console.print(table)
+
+
+def time_of(rows: Sequence[Row]) -> tuple[float, float]:
+    """(seconds of evaluations, and of those on checks)."""
+    ran = [r for r in rows if r.mode in MODES]
+    return sum(r.seconds for r in ran), sum(r.checking for r in ran)
 
 
 def pairs(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
@@ -304,15 +342,20 @@ def goals(rows: Sequence[Row], console: Console) -> None:
     def kind(row: Row) -> str:
         return CONTROLS[row.control].kind
 
-    base = {(r.data, r.norm, r.eps, r.seed): r.robust for r in rows if (r.control, r.mode) == ("undefended", "pool")}
+    def about(row: Row) -> tuple[object, ...]:
+        return row.data, row.norm, row.eps, row.seed
+
+    base = {about(r): r.robust for r in rows if (r.control, r.mode) == ("undefended", "pool")}
+    truth = {(r.control, *about(r)): r.robust for r in rows if r.mode == INSIDE}
+    ran = [r for r in rows if r.mode in MODES]
 
     def excess(row: Row) -> float:
-        return row.robust - base.get((row.data, row.norm, row.eps, row.seed), math.nan)
+        return row.robust - truth.get((row.control, *about(row)), base.get(about(row), math.nan))
 
     def silent(row: Row) -> bool:
         return not row.failed and row.word in ("-", *STANDS)
 
-    bad, good = [r for r in rows if kind(r) not in GOOD], [r for r in rows if kind(r) in GOOD]
+    bad, good = [r for r in ran if kind(r) not in GOOD], [r for r in ran if kind(r) in GOOD]
     missed = {
         "masked, hidden or faulty that end HOLDS or NOT BROKEN YET": (bad, [r for r in bad if r.word in STANDS]),
         "honest or truly robust that end ATTACK NOT TRUSTED or INVALID": (
@@ -320,14 +363,14 @@ def goals(rows: Sequence[Row], console: Console) -> None:
             [r for r in good if r.word in ("ATTACK_NOT_TRUSTED", "INVALID")],
         ),
         "masked that do not end BROKEN with the pool": (
-            masked := [r for r in rows if kind(r) == "masked" and r.mode == "pool"],
+            masked := [r for r in ran if kind(r) == "masked" and r.mode == "pool"],
             [r for r in masked if r.word not in ("BROKEN", "-")],
         ),
         "truly robust that end BROKEN": (
-            robust := [r for r in rows if kind(r) == "truly robust"],
+            robust := [r for r in ran if kind(r) == "truly robust"],
             [r for r in robust if r.word == "BROKEN"],
         ),
-        "bad that read more than 5 points above the undefended network, and no check failed": (
+        "bad that read more than 5 points above their truth, and no check failed": (
             bad,
             [r for r in bad if excess(r) > FALSELY_HIGH and silent(r)],
         ),
@@ -342,7 +385,7 @@ def goals(rows: Sequence[Row], console: Console) -> None:
     for goal, (asked, those) in missed.items():
         table.add_row(goal, str(len(those)), str(len(asked)), listed(those))
     console.print(table)
-    seconds, checking = sum(r.seconds for r in rows), sum(r.checking for r in rows)
+    seconds, checking = time_of(rows)
     console.print(f"{len(rows)} rows in {seconds:.0f} s, of which checks {100 * checking / max(seconds, 1e-9):.1f} %")
 
 
@@ -363,6 +406,11 @@ def chosen(args: argparse.Namespace) -> list[Control]:
     return [c for c in kinds if args.half is None or halves()[c.name] == args.half]
 
 
+def has_mode(control: Control, mode: str) -> bool:
+    """Only of a masked control the inside is another one than itself."""
+    return mode in MODES or control.kind in ("masked", "hidden randomness")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, help="folder of the trained networks")
@@ -371,7 +419,7 @@ def main() -> None:
     parser.add_argument("--norm", nargs="+", choices=("linf", "l2"), default=["linf", "l2"])
     parser.add_argument("--eps", type=float, nargs="+", help="instead of the data set's own budgets")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--mode", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--mode", nargs="+", choices=(*MODES, INSIDE), default=(*MODES, INSIDE))
     parser.add_argument("--half", type=int, choices=(0, 1))
     parser.add_argument("--kind", nargs="+", help="honest, masked, ...")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
@@ -385,7 +433,7 @@ def main() -> None:
             todo = [c for c in chosen(args) if data in c.data]
             for norm in args.norm:
                 for eps in args.eps or BALLS[data][norm]:
-                    found = [bench.run(c, stock, norm, eps, m) for c in todo for m in args.mode]
+                    found = [bench.run(c, stock, norm, eps, m) for c in todo for m in args.mode if has_mode(c, m)]
                     rows += [r for r in found if r]
     tables(rows, Console(width=args.width))
 
