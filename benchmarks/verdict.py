@@ -4,7 +4,7 @@
 
 "white": the cascade alone is in the pool; "pool": all attacks of the quick tier. A faulty attack stands in the cascade's place. "inside": what
 points leave of a control that are made on the network inside it, its truth; no check is asked there. Rows are kept in ``--out``: the same
-command resumes, and measures anew what other code of the package has made. ``--half``: thresholds are set on half 0 and confirmed on half 1.
+command resumes, and measures anew what other code (of the package, of the controls) has made. ``--half``: thresholds are set on half 0 and confirmed on half 1.
 The trained networks: ``python benchmarks/controls.py --train FOLDER``.
 
 A check catches a control that it must not let pass (masked, hidden randomness, faulty attack) where it fails (severity FAIL or FATAL), and raises
@@ -22,6 +22,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from torch import Tensor
 
 import sparring
 from sparring.attacks.attack import Attack, attack
+from sparring.core.code import code_of
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
 from sparring.core.noise import Noise, image_keys
@@ -49,6 +51,12 @@ CASCADE = "cascade"
 GOOD = ("honest", "truly robust")
 STANDS = ("HOLDS", "NOT_BROKEN_YET")
 FALSELY_HIGH = 0.05  # above what points from inside leave, or the whole pool of the undefended network
+
+
+@cache
+def code() -> str:
+    """Of the package and of the controls: what rows are kept for."""
+    return code_hash() + code_of(Control)
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ def attacks_of(control: Control, norm: Norm, eps: float, mode: str) -> list[Atta
 
 def evaluated(control: Control, stock: Stock, norm: Norm, eps: float, mode: str) -> Row:
     """Run it."""
-    row = Row(control.name, stock.data, norm, eps, stock.seed, mode, stock.limit, code_hash())
+    row = Row(control.name, stock.data, norm, eps, stock.seed, mode, stock.limit, code())
     target, watch, start = control.build(stock), Stopwatch(), time.perf_counter()
     try:
         result = sparring.evaluate(
@@ -168,7 +176,7 @@ def evaluated(control: Control, stock: Stock, norm: Norm, eps: float, mode: str)
 
 def from_inside(control: Control, stock: Stock, norm: Norm, eps: float) -> Row:
     """What points leave that are made on the network inside, run to their end so that they lie far behind its boundary."""
-    row = Row(control.name, stock.data, norm, eps, stock.seed, INSIDE, stock.limit, code_hash())
+    row = Row(control.name, stock.data, norm, eps, stock.seed, INSIDE, stock.limit, code())
     target, images, start = control.build(stock), stock.images(), time.perf_counter()
     subject = Subject.of(target.model, images, target.defenses)
     system = subject.systems[subject_of(target)].system()
@@ -235,7 +243,7 @@ class Bench:
         if lacking:
             say(f"{control.name}: no {stock.file(lacking[0])}; python benchmarks/controls.py --train FOLDER makes it")
             return None
-        wanted = Row(control.name, stock.data, norm, eps, stock.seed, mode, stock.limit, code_hash()).key
+        wanted = Row(control.name, stock.data, norm, eps, stock.seed, mode, stock.limit, code()).key
         if wanted not in self.rows:
             inside = mode == INSIDE
             row = from_inside(control, stock, norm, eps) if inside else evaluated(control, stock, norm, eps, mode)
