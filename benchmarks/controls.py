@@ -190,9 +190,9 @@ def frozen(network: nn.Module) -> nn.Module:
 # ---------------------------------------------------------------------------------------------------- training them
 
 
-def train(stock: Stock, name: str, epochs: int | None = None) -> nn.Module:
-    """One of ``TRAINED``, by Adam on the 4,000 training digits, and kept where ``stock`` finds it."""
-    digits = load_data("mnist5k:split=train")
+def train(stock: Stock, name: str, epochs: int | None = None, limit: int | None = None) -> nn.Module:
+    """One of ``TRAINED``, by Adam on the 4,000 training digits (or ``limit`` of them), and kept where ``stock`` finds it."""
+    digits = load_data("mnist5k:split=train", limit=limit)
     epochs = epochs or EPOCHS.get(name, 8)
     number = TRAINED.index(name)
     with seeded(100 * stock.seed + number + 1):
@@ -432,8 +432,8 @@ def shifted(x: Tensor) -> Tensor:
 
 
 def noised(x: Tensor) -> Tensor:
-    """Noise that nobody is told of."""
-    return x + 0.1 * torch.randn_like(x)
+    """Noise that nobody is told of; photos bear less of it than digits."""
+    return x + (0.1 if x.shape[1] == 1 else 0.02) * torch.randn_like(x)
 
 
 class _Blurring(Stage):
