@@ -47,8 +47,9 @@ DATA = os.environ.get("SPARRING_DATA", "../shared/data")
 Kind = Literal["honest", "masked", "hidden randomness", "truly robust", "faulty attack"]
 DataSet = Literal["mnist", "cifar"]
 SPECS: dict[DataSet, str] = {"mnist": "mnist5k:split=test", "cifar": f"{DATA}/cifar10_test_0-699.npz"}
+# in l2 1.5 about a third of the digits withstand everything, whatever the control; in the other balls of digits nearly none
 BALLS: dict[DataSet, dict[Norm, tuple[float, ...]]] = {
-    "mnist": {"linf": (0.2,), "l2": (1.5,)},
+    "mnist": {"linf": (0.2,), "l2": (1.5, 2.5)},
     "cifar": {"linf": (2 / 255, 8 / 255), "l2": (0.5,)},
 }
 DEPTHS = (20, 32, 44, 56)  # of the CIFAR networks that are there

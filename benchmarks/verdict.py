@@ -50,6 +50,7 @@ INSIDE = "inside"
 CASCADE = "cascade"
 GOOD = ("honest", "truly robust")
 STANDS = ("HOLDS", "NOT_BROKEN_YET")
+BREAKABLE = 0.1
 FALSELY_HIGH = 0.05  # above what points from inside leave, or the whole pool of the undefended network
 
 
@@ -345,7 +346,7 @@ def per_check(rows: Sequence[Row], console: Console) -> None:
 
 
 def goals(rows: Sequence[Row], console: Console) -> None:
-    """The goals, each with those that miss it."""
+    """The goals, each with those that miss it. Where the truth is above a tenth, a masked control need not end BROKEN, but not read too high."""
 
     def kind(row: Row) -> str:
         return CONTROLS[row.control].kind
@@ -357,22 +358,32 @@ def goals(rows: Sequence[Row], console: Console) -> None:
     truth = {(r.control, *about(r)): r.robust for r in rows if r.mode == INSIDE}
     ran = [r for r in rows if r.mode in MODES]
 
+    def true(row: Row) -> float:
+        return truth.get((row.control, *about(row)), base.get(about(row), math.nan))
+
     def excess(row: Row) -> float:
-        return row.robust - truth.get((row.control, *about(row)), base.get(about(row), math.nan))
+        return row.robust - true(row)
+
+    def breakable(row: Row) -> bool:
+        """Where the truth leaves no more than a tenth, or is not known."""
+        return not true(row) > BREAKABLE
+
+    def stands(row: Row) -> bool:
+        return row.word in STANDS and (breakable(row) or excess(row) > FALSELY_HIGH)
 
     def silent(row: Row) -> bool:
         return not row.failed and row.word in ("-", *STANDS)
 
     bad, good = [r for r in ran if kind(r) not in GOOD], [r for r in ran if kind(r) in GOOD]
     missed = {
-        "masked, hidden or faulty that end HOLDS or NOT BROKEN YET": (bad, [r for r in bad if r.word in STANDS]),
+        "masked, hidden or faulty that end HOLDS or NOT BROKEN YET": (bad, [r for r in bad if stands(r)]),
         "honest or truly robust that end ATTACK NOT TRUSTED or INVALID": (
             good,
             [r for r in good if r.word in ("ATTACK_NOT_TRUSTED", "INVALID")],
         ),
         "masked that do not end BROKEN with the pool": (
             masked := [r for r in ran if kind(r) == "masked" and r.mode == "pool"],
-            [r for r in masked if r.word not in ("BROKEN", "-")],
+            [r for r in masked if breakable(r) and r.word not in ("BROKEN", "-")],
         ),
         "truly robust that end BROKEN": (
             robust := [r for r in ran if kind(r) == "truly robust"],

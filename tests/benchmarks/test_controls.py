@@ -1,11 +1,13 @@
 """The controls of the verdict's benchmark: each can be evaluated, and is as accurate on clean images as it says."""
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -126,3 +128,13 @@ def test_a_row_is_read_as_it_was_kept():
     again = verdict.Row.read(json.loads(json.dumps(asdict(row))))
     assert again.key == row.key
     assert again.failed == ["P3"]
+
+
+def test_the_verdict_on_this_number_is_read():
+    def given(defense: str, word: str) -> SimpleNamespace:
+        return SimpleNamespace(defense=defense, norm="linf", eps=0.2, word=word, sentence="because")
+
+    result = SimpleNamespace(verdicts=[given("none", "BROKEN"), given("blur", "NOT BROKEN YET")])
+    assert verdict.verdict_of(result, "blur", "linf", 0.2) == ("NOT_BROKEN_YET", "because")
+    assert verdict.verdict_of(result, "blur", "l2", 0.2) == ("-", "")
+    assert verdict.verdict_of(SimpleNamespace(), "blur", "linf", 0.2) == ("-", "")
