@@ -37,7 +37,7 @@ from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.provenance import code_hash
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.closed import all_closed, strongest
-from sparring.evaluation.results.load import Evaluation, whole_rows
+from sparring.evaluation.results.load import Evaluation, load_evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
@@ -45,8 +45,6 @@ from sparring.evaluation.run.trial import survivors_of, trial_of, white_cells
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
 from sparring.threats import Options, threat
-from sparring.verdict.evidence import Claim
-from sparring.verdict.load import load_evaluation
 
 MISTRUSTED = ("S1", "PL1", "X5", "X6", "G1", "R11")  # checks that, failing, ask for other attacks than gradients
 
@@ -68,7 +66,7 @@ def evaluate(
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
-    block, large_eps, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
+    block, large_eps): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
     rows. progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
     Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
@@ -95,8 +93,6 @@ def _evaluate(
 ) -> Evaluation:
     """The evaluation in a folder that is this process's own, or without one a dry run."""
     tier, seed = spec.tier, spec.seed
-    for claim in spec.claims:  # refused before hours are spent
-        Claim.of(claim)
     say = (lambda text: progress(0, 1, text)) if progress else (lambda _: None)
     threats = list(dict.fromkeys(str(threat(t)) for t in spec.threats))
     attacks = [attack(a) for a in (spec.attacks or default_attacks(tier, threats))]
@@ -174,7 +170,7 @@ def _evaluate(
         rows = _rows(folder)
     facts["checks"] = [asdict(f) for f in findings + run_row_checks(rows)]
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots)
-    return load_evaluation(store.folder, spec.baseline, spec.claims)
+    return load_evaluation(store.folder)
 
 
 def _rows(folder: Path) -> RowTable:

@@ -57,14 +57,6 @@ OptionalData = Annotated[str | None, _DATA]
 # numbers stay texts here: the fields they fill say what a number is and what range it has
 Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="use only the first N images")]
 Seed = Annotated[str, typer.Option(metavar="INTEGER", help="seed of all randomness")]
-Baseline = Annotated[
-    str | None,
-    typer.Option(help="the defense that others are compared with; none: the undefended model", show_default=False),
-]
-Claims = Annotated[
-    list[str] | None,
-    typer.Option(help='what somebody says, to be confirmed or refuted: "adaptive,linf 8/255 = 0.45"; may be repeated'),
-]
 Slots = Annotated[str, typer.Option(metavar="INTEGER", help="live rows; changes speed and memory, never answers")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout and nothing else there")]
 Expect = Annotated[
@@ -125,8 +117,6 @@ def evaluate(
         bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
     ] = False,
     large_eps: LargeEps = False,
-    baseline: Baseline = None,
-    claim: Claims = None,
     config: Annotated[
         Path | None,
         place_option("FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
@@ -153,17 +143,8 @@ def evaluate(
         "bf16": bf16,
         "skip_bad": skip_bad,
         "large_eps": large_eps,
-        "baseline": baseline,
-        "claim": claim,
     }
-    names = {
-        "defense": "defenses",
-        "threat": "threats",
-        "attack": "attacks",
-        "source": "sources",
-        "bf16": "amp",
-        "claim": "claims",
-    }
+    names = {"defense": "defenses", "threat": "threats", "attack": "attacks", "source": "sources", "bf16": "amp"}
     sources = {k: context.get_parameter_source(k) for k in fields}
     said = {names.get(k, k): v for k, v in fields.items() if (by := sources[k]) is not None and by.name != "DEFAULT"}
     if config is None and "model" not in said:
@@ -273,17 +254,14 @@ def report(
     metric: Annotated[
         list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")
     ] = None,
-    baseline: Baseline = None,
-    claim: Claims = None,
     json_out: Json = False,
 ) -> None:
-    """Verdicts, tables and a page from run folders; nothing is run again."""
-    from sparring.evaluation.results.load import load_rows
+    """Tables and a page from run folders; nothing is run again."""
+    from sparring.evaluation.results.load import load_evaluation, load_rows
     from sparring.evaluation.results.metrics.base import measure
     from sparring.report.page import write_report
     from sparring.report.tables import metrics_table
     from sparring.report.terminal import draw_table
-    from sparring.verdict.load import load_evaluation
 
     if metric:
         measured = [
@@ -291,9 +269,9 @@ def report(
         ]
         emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
         return
-    found = [load_evaluation(r, baseline, claim) for r in runs]
+    found = [load_evaluation(r) for r in runs]
     if html:
-        write_report(runs, html, baseline, claim)
+        write_report(runs, html)
     if json_out and len(found) > 1:
         typer.echo(json.dumps([r.json() for r in found], indent=2))
         return

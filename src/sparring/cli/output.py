@@ -196,10 +196,6 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
         )
     if result.made_by:
         out.print(literal(f"These rows were {result.made_by}."), highlight=False)
-    for verdict in result.verdicts:
-        out.print(literal(verdict.headline), highlight=False)
-        for line in verdict.details:
-            out.print(literal(line), highlight=False)
     out.print(draw_table(cells_table(result.cells)))
     out.print(draw_table(closed_table(result.closed)))
     failed = [f for f in result.findings if not f.ok]

@@ -88,8 +88,7 @@ class ThreatKind:
 
     over: names of the threats whose points it inherits (PROTOCOL 1.5), transitively. grants: the access of its seat. needs: what --sources
     must hold, in words, or "". shows: what its numbers mean, in one clause. merges: points of the same threat with other fields are its own too.
-    pictured: examples of it are worth a look. deployed: its source is the deployed system itself. informed: its attacker
-    knows everything but the noise.
+    pictured: examples of it are worth a look. deployed: its source is the deployed system itself.
     """
 
     name: str
@@ -101,7 +100,6 @@ class ThreatKind:
     merges: bool = False
     pictured: bool = False
     deployed: bool = False
-    informed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -130,12 +128,11 @@ def threat_kind(
     merges: bool = False,
     pictured: bool = False,
     deployed: bool = False,
-    informed: bool = False,
 ) -> Callable[[Callable[..., Seat]], Callable[..., Seat]]:
     """Decorator: enrol a function (defended, others, options, **fields) -> Seat as a threat; see ``ThreatKind``."""
 
     def enrol(make: Callable[..., Seat]) -> Callable[..., Seat]:
-        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured, deployed, informed))
+        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured, deployed))
         return make
 
     return enrol
@@ -184,7 +181,6 @@ class Threat:
             "merges": kind.merges,
             "pictured": kind.pictured,
             "deployed": kind.deployed,
-            "informed": kind.informed,
             "shows": kind.shows,
         }
 

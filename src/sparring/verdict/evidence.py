@@ -3,37 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 
-from sparring.core.errors import SparringError
-from sparring.core.ranges import Positive, Share
-from sparring.core.spec import convert
 from sparring.evaluation.records.finding import Finding
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What somebody says: the robust accuracy ``value`` of a defense ("": of every one) under a threat and ball."""
-
-    threat: str
-    norm: str
-    eps: float
-    value: float
-
-    @classmethod
-    def of(cls, text: str) -> Claim:
-        """From text: ``adaptive,linf 8/255 = 0.45``. Raises SparringError for anything else."""
-        found = re.fullmatch(r"\s*(\S+?)\s*,\s*(linf|l2|l1|l0)\s+(\S+)\s*=\s*(\S+)\s*", text)
-        if found is None:
-            raise SparringError(f"claim {text!r} is none; write THREAT,NORM EPS = SHARE: 'adaptive,linf 8/255 = 0.45'")
-        threat, norm = found[1], found[2]
-        eps, value = convert("claim", "eps", Positive, found[3]), convert("claim", "share", Share, found[4])
-        return cls(threat, norm, eps, value)
-
-    def about(self, defense: str, threat: str, norm: str, eps: float) -> bool:
-        """Is it about this number?"""
-        return (self.threat, self.norm) == (threat, norm) and math.isclose(self.eps, eps, rel_tol=1e-6)
 
 
 @dataclass(frozen=True)

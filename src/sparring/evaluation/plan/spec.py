@@ -24,7 +24,6 @@ from sparring.evaluation.records.seal import write_text
 BLOCK = 256  # images that are attacked, judged and stored together
 SETTINGS = ("seed", "limit", "draws", "expect_clean", "amp", "skip_bad", "block", "large_eps")
 LISTS = ("defenses", "threats", "attacks", "eps", "sources")
-TEXTS = ("model", "data", "tier", "baseline")
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class EvaluationSpec:
     set, an ``Attack``, a defense); one text where several may stand is split as on the command line. eps: budgets for attacks without
     their own. tier: quick, standard or thorough. draws: EOT draws per gradient, None: the tier's. expect_clean: declared clean accuracy
     in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out. block: images stored together. large_eps: an linf eps
-    above 0.5 is meant. baseline: the defense that others are compared with, "none" the undefended model, "" nothing; claims: what somebody
-    says, ``adaptive,linf 8/255 = 0.45``: both change verdicts only.
+    above 0.5 is meant.
 
     Where it runs, how fast and where to is not its business. Raises SparringError for a field that is none or does not fit.
     """
@@ -55,14 +53,11 @@ class EvaluationSpec:
     skip_bad: bool = False
     block: Count = BLOCK
     large_eps: bool = False
-    baseline: str = ""
-    claims: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         known = signature(EvaluationSpec)
         for name in LISTS:
             object.__setattr__(self, name, _several(name, vars(self)[name]))
-        object.__setattr__(self, "claims", (self.claims,) if isinstance(self.claims, str) else tuple(self.claims))
         object.__setattr__(self, "eps", convert("evaluate", "eps", tuple[Positive, ...], self.eps))
         for name in SETTINGS:
             object.__setattr__(self, name, convert("evaluate", name, known[name][0], vars(self)[name]))
@@ -161,8 +156,7 @@ def _several(name: str, value: object) -> tuple[object, ...]:
 def _checked(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the right types, none of which names code."""
     kinds: dict[str, object] = {
-        **dict.fromkeys(TEXTS, str),
-        "claims": list[str] | str,
+        **dict.fromkeys(("model", "data", "tier"), str),
         **dict.fromkeys(LISTS, list[str] | str),
         **dict.fromkeys(("seed", "limit", "draws", "block"), int),
         **dict.fromkeys(("amp", "skip_bad", "large_eps"), bool),

@@ -6,7 +6,6 @@ import itertools
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,24 +21,12 @@ from sparring.evaluation.results.closed import ClosedResult, all_closed, headlin
 from sparring.evaluation.results.table import RowTable
 
 
-class Said(Protocol):
-    """A verdict, as results carry it: its first line, and all of it."""
-
-    @property
-    def headline(self) -> str: ...
-    @property
-    def details(self) -> list[str]: ...
-
-    def json(self) -> Json: ...
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """What came out: results, findings and the folder they are kept in. ``prepared``: what was done to each network before it was
     attacked, by defense. ``missing``: what an interrupted run lacks, or ""; then the numbers are over the images that every cell has, and
     there is no headline. ``damaged``: a line on each file that is not what was written, which
-    no number counts. ``made_by``: that other code made the rows, or "". ``plan``: of a dry run only. ``verdicts``: a word on each number
-    of ``headlines``, where one was given (room verdict)."""
+    no number counts. ``made_by``: that other code made the rows, or "". ``plan``: of a dry run only."""
 
     cells: list[CellResult]
     closed: list[ClosedResult]
@@ -51,7 +38,6 @@ class Evaluation:
     made_by: str = ""
     plan: Estimate | None = None
     damaged: tuple[str, ...] = ()
-    verdicts: tuple[Said, ...] = ()
 
     @property
     def headlines(self) -> list[str]:
@@ -65,17 +51,10 @@ class Evaluation:
             headline(r, self.tier) for r in chosen if r.defense != "none" or all(o.defense == "none" for o in chosen)
         ]
 
-    def _undermined(self, result: ClosedResult) -> list[str]:
-        """Ids of the checks that failed and speak against a number."""
-        about = result.defense, result.threat, result.norm, result.eps
-        failed = [f.check for f in self.findings if not f.ok and f.severity in ("FATAL", "FAIL") and f.about(*about)]
-        return list(dict.fromkeys(failed))
-
     def json(self) -> Json:
         return {
-            "verdicts": [v.json() for v in self.verdicts],
             "cells": [c.json() for c in self.cells],
-            "closed": [{**c.json(), "undermined": self._undermined(c)} for c in self.closed],
+            "closed": [c.json() for c in self.closed],
             "checks": [asdict(f) for f in self.findings],
             "prepared": self.prepared,
             "missing": self.missing,
@@ -84,7 +63,7 @@ class Evaluation:
         }
 
 
-def read_evaluation(folder: str | Path) -> Evaluation:
+def load_evaluation(folder: str | Path) -> Evaluation:
     """An ``Evaluation`` from a run folder: all numbers are computed anew from its rows, over the images that every cell has. Files that
     are damaged are named and not counted. Raises SparringError if run.json is missing or damaged, or there are no rows.
     """

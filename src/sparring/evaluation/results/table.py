@@ -24,7 +24,7 @@ CLEAN = "clean"
 class ThreatFacts:
     """What results need to know of a threat, as its run remembers it: its registered name, the names of those whose points it inherits
     (itself included), whether it shares points with the same threat of other fields, whether examples of it are worth a look, whether its
-    source is the deployed system, whether its attacker knows everything but the noise.
+    source is the deployed system.
     """
 
     name: str
@@ -32,7 +32,6 @@ class ThreatFacts:
     merges: bool = False
     pictured: bool = False
     deployed: bool = False
-    informed: bool = False
     shows: str = ""
 
     @classmethod
@@ -69,8 +68,7 @@ class RowTable:
         self.rank = {text: i for i, text in enumerate(order)}
         self.columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
         for name in ("check", "access"):  # older rows do not have them
-            values = self.columns[name]
-            self.columns[name] = np.where(values == None, "", values)  # noqa: E711
+            self.columns[name] = np.where(self.columns[name] == None, "", self.columns[name])  # noqa: E711
         self.size = table.num_rows
 
     def __getitem__(self, name: str) -> np.ndarray:
