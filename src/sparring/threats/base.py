@@ -88,7 +88,8 @@ class ThreatKind:
 
     over: names of the threats whose points it inherits (PROTOCOL 1.5), transitively. grants: the access of its seat. needs: what --sources
     must hold, in words, or "". shows: what its numbers mean, in one clause. merges: points of the same threat with other fields are its own too.
-    pictured: examples of it are worth a look.
+    pictured: examples of it are worth a look. adaptive: its attacker knows the defense and inherits every point of who knows less, so that a
+    number under it may be said to hold.
     """
 
     name: str
@@ -99,6 +100,7 @@ class ThreatKind:
     needs: str = ""
     merges: bool = False
     pictured: bool = False
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -126,11 +128,12 @@ def threat_kind(
     needs: str = "",
     merges: bool = False,
     pictured: bool = False,
+    adaptive: bool = False,
 ) -> Callable[[Callable[..., Seat]], Callable[..., Seat]]:
     """Decorator: enrol a function (defended, others, options, **fields) -> Seat as a threat; see ``ThreatKind``."""
 
     def enrol(make: Callable[..., Seat]) -> Callable[..., Seat]:
-        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured))
+        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured, adaptive))
         return make
 
     return enrol
@@ -179,6 +182,8 @@ class Threat:
             "merges": kind.merges,
             "pictured": kind.pictured,
             "shows": kind.shows,
+            "grants": kind.grants.name,
+            "adaptive": kind.adaptive,
         }
 
 

@@ -40,6 +40,7 @@ def white_identity(defended: Defended, others: Sequence[Defended], options: Opti
     over=("score", "twin", "oblivious", "transfer", "white-exact", "white-identity"),
     merges=True,
     pictured=True,
+    adaptive=True,
     shows="what who knows everything but the noise leaves",
 )
 def adaptive(defended: Defended, others: Sequence[Defended], options: Options, draws: Draws | None = None) -> Seat:

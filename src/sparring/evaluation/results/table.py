@@ -22,7 +22,8 @@ CLEAN = "clean"
 @dataclass(frozen=True)
 class ThreatFacts:
     """What results need to know of a threat, as its run remembers it: its registered name, the names of those whose points it inherits
-    (itself included), whether it shares points with the same threat of other fields, whether examples of it are worth a look.
+    (itself included), whether it shares points with the same threat of other fields, whether examples of it are worth a look, what its seat
+    grants (the name of an ``Access``), whether its attacker knows the defense.
     """
 
     name: str
@@ -30,6 +31,8 @@ class ThreatFacts:
     merges: bool = False
     pictured: bool = False
     shows: str = ""
+    grants: str = ""
+    adaptive: bool = False
 
     @classmethod
     def of(cls, facts: Json) -> ThreatFacts:
