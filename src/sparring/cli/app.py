@@ -300,9 +300,9 @@ def report(
         ]
         emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
         return
-    evaluations = [load_evaluation(r, baseline, claim) for r in runs]
+    evaluations = [load_evaluation(r, baseline, claim or None) for r in runs]
     if html:
-        write_report(runs, html, baseline, claim)
+        write_report(runs, html, baseline, claim or None)
     if json_out and len(evaluations) > 1:
         typer.echo(json.dumps([r.json() for r in evaluations], indent=2))
         return

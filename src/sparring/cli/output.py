@@ -181,12 +181,13 @@ def invalid_as_json(command: Callable[[], str], as_json: bool) -> Generator[None
     try:
         yield
     except SparringError as error:
+        from sparring.evaluation.records.files import json_safe
         from sparring.evaluation.records.finding import InvalidSetup
         from sparring.verdict.rules import invalid
 
         if as_json and isinstance(error, InvalidSetup):
             verdicts = [v.json() for v in invalid(error.findings, command())]
-            emit({"verdicts": verdicts, "checks": [vars(f) for f in error.findings]}, "", True)
+            emit(json_safe({"verdicts": verdicts, "checks": [vars(f) for f in error.findings]}), "", True)
         raise
 
 
