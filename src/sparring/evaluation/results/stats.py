@@ -95,14 +95,19 @@ def rate_lower(p: np.ndarray, first: np.ndarray, random: bool) -> float:
 def gain_bounds(a: np.ndarray, b: np.ndarray) -> Interval:
     """One-sided 95 % bounds of mean(a) - mean(b), (n,) values of 0 and 1 on the same images.
 
-    The shares of images won and lost have exact bounds each; their difference gets the root of the squared distances (MOVER). Where no image
-    differs a bootstrap is certain of 0: here the bounds are those of 0 of n, 8.9 points at n = 32.
+    The shares of images won and lost have exact bounds each, whose distances are joined as standard deviations are (MOVER, with the correlation
+    of two counts of one sample). Where no image differs a bootstrap is certain of 0: here the bounds are those of 0 of n, 8.9 points at n = 32.
     """
     n, won, lost = len(a), int((a > b).sum()), int((a < b).sum())
-    more = math.hypot(upper_bound(won, n) - won / n, lost / n - lower_bound(lost, n))
-    less = math.hypot(won / n - lower_bound(won, n), upper_bound(lost, n) - lost / n)
-    gain = (won - lost) / n
-    return Interval(max(-1.0, gain - less), min(1.0, gain + more), "paired exact")
+    p, q = won / n, lost / n
+    together = math.sqrt(p * q / ((1 - p) * (1 - q))) if max(p, q) < 1 else 0.0
+
+    def joined(first: float, second: float) -> float:
+        return math.sqrt(first**2 + second**2 + 2 * together * first * second)
+
+    more = joined(upper_bound(won, n) - p, q - lower_bound(lost, n))
+    less = joined(p - lower_bound(won, n), upper_bound(lost, n) - q)
+    return Interval(max(-1.0, p - q - less), min(1.0, p - q + more), "paired exact")
 
 
 def mean_gain_bounds(a: np.ndarray, b: np.ndarray, first_a: np.ndarray, first_b: np.ndarray) -> Interval:
