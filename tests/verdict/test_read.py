@@ -128,8 +128,8 @@ def test_the_next_command_can_be_pasted(place):  # noqa: F811
     import shlex
 
     words = (*BASE, "--defense", "cd:bits=3", "--threat", "adaptive", "--claim", CLAIM, "--json")
-    for verdict in json.loads(run(place, *words).stdout)["verdicts"]:
-        command = shlex.split(verdict["next"])
+    for said in json.loads(run(place, *words).stdout)["verdicts"]:
+        command = shlex.split(said["next"])
         assert command[0] == "sparring"
         run(place, *command[1:], *(() if "doctor" in command else ("--dry-run",)))
 
