@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from sparring.data.sources import load_data
     from sparring.defenses.base import defense
     from sparring.evaluation.plan.spec import EvaluationSpec
-    from sparring.evaluation.results.load import Evaluation, load_evaluation
+    from sparring.evaluation.results.load import Evaluation
     from sparring.models.load import load_model
     from sparring.subject import Subject
     from sparring.training.base import train
+    from sparring.verdict.read import load_evaluation
 
 __all__ = [
     "Attack",
@@ -59,7 +60,7 @@ _HOME = {
     "defense": "defenses.base",
     "evaluate": "conduct",
     "load_data": "data.sources",
-    "load_evaluation": "evaluation.results.load",
+    "load_evaluation": "verdict.read",
     "load_model": "models.load",
     "train": "training.base",
 }

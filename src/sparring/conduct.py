@@ -31,13 +31,14 @@ from sparring.evaluation.plan.followup import more_budget, repairs
 from sparring.evaluation.plan.grid import Cell, Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
+from sparring.evaluation.records.claim import Claim
 from sparring.evaluation.records.files import read_run
-from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.finding import Finding, InvalidSetup
 from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.provenance import code_hash
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.closed import all_closed, strongest
-from sparring.evaluation.results.load import Evaluation, load_evaluation, whole_rows
+from sparring.evaluation.results.load import Evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
@@ -45,6 +46,7 @@ from sparring.evaluation.run.trial import survivors_of, trial_of, white_cells
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
 from sparring.threats import Options, threat
+from sparring.verdict.read import load_evaluation, refuse_unasked
 
 MISTRUSTED = ("S1", "PL1", "X5", "X6", "G1", "R11")  # checks that, failing, ask for other attacks than gradients
 
@@ -66,8 +68,8 @@ def evaluate(
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
-    block, large_eps): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed if it exists. slots: live
-    rows. progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
+    block, large_eps, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
+    if it exists. slots: live rows. progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
     Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
     or a folder that cannot be written; whatever stops it, the same call resumes.
@@ -108,6 +110,8 @@ def _evaluate(
         device=device,
     )
     chosen = with_budgets(attacks, spec.eps, subject.images.x.shape[1:])
+    numbers = {(t, a.norm, a.budget) for t in threats for a in chosen}
+    refuse_unasked(spec.baseline, [Claim.of(text) for text in spec.claims], subject.systems, numbers)
     judge = Judge(*JUDGES[tier], seed=seed)
     options = Options(spec.draws or DRAWS[tier], spec.amp)
     say("planning")
@@ -130,10 +134,8 @@ def _evaluate(
     findings = run_checks(
         Context.of(subject, run_attacks, tier, spec.expect_clean, seed), say=lambda text: say(f"checking: {text}")
     )
-    stopped = [f for f in findings if f.stops]
-    if stopped:
-        more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""
-        raise SparringError(f"check {stopped[0].check} failed: {stopped[0].message}{more}")
+    if any(f.stops for f in findings):
+        raise InvalidSetup(findings)
 
     identity = {
         "code": code_hash(),

@@ -17,8 +17,8 @@ pytest.importorskip("mlxtend", reason="extra demo is not installed")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import controls
-import verdict
 
+import verdict
 from sparring.core.noise import Noise
 from sparring.evaluation.records.finding import Finding
 from sparring.models.small import SmallCNN

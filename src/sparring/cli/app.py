@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sparring.cli.analyze import analyze
 from sparring.cli.kinds import OneLine, listed, numbers, place_option
-from sparring.cli.output import Bar, emit, print_evaluation
+from sparring.cli.output import Bar, emit, invalid_as_json, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
 from sparring.core.registry import load_plugin
@@ -75,6 +75,20 @@ SkipBad = Annotated[
 ]
 
 
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        help="evaluated defense that each number is compared with, none: the undefended model", show_default=False
+    ),
+]
+Claimed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--claim", metavar="TEXT", help='what somebody says a number is: "adaptive,linf 8/255 = 0.45"; may be repeated'
+    ),
+]
+
+
 @app.command(
     epilog="Example: sparring evaluate lite0 --data imagenet20 --defense cd:bits=4 --threat oblivious,adaptive --attack pgd:eps=4/255,steps=20"
 )
@@ -117,6 +131,8 @@ def evaluate(
         bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
     ] = False,
     large_eps: LargeEps = False,
+    baseline: Baseline = None,
+    claim: Claimed = None,
     config: Annotated[
         Path | None,
         place_option("FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
@@ -143,8 +159,17 @@ def evaluate(
         "bf16": bf16,
         "skip_bad": skip_bad,
         "large_eps": large_eps,
+        "baseline": baseline,
+        "claim": claim,
     }
-    names = {"defense": "defenses", "threat": "threats", "attack": "attacks", "source": "sources", "bf16": "amp"}
+    names = {
+        "defense": "defenses",
+        "threat": "threats",
+        "attack": "attacks",
+        "source": "sources",
+        "bf16": "amp",
+        "claim": "claims",
+    }
     sources = {k: context.get_parameter_source(k) for k in fields}
     said = {names.get(k, k): v for k, v in fields.items() if (by := sources[k]) is not None and by.name != "DEFAULT"}
     if config is None and "model" not in said:
@@ -154,11 +179,14 @@ def evaluate(
     with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
         from sparring.conduct import evaluate as run
         from sparring.evaluation.plan.spec import EvaluationSpec
+        from sparring.verdict.command import Command
 
         spec = EvaluationSpec.read(config, **said) if config else EvaluationSpec.of(**said)
         if save_config:
             spec.save(save_config)
-        result = run(spec, out=out, **numbers("evaluate", slots=slots), device=device, dry_run=dry_run, progress=bar)
+        with invalid_as_json(lambda: Command(spec.passed()).doctor(), json_out):
+            typed = numbers("evaluate", slots=slots)
+            result = run(spec, out=out, **typed, device=device, dry_run=dry_run, progress=bar)
     if html and out and not dry_run:
         from sparring.report.page import write_report
 
@@ -254,14 +282,17 @@ def report(
     metric: Annotated[
         list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")
     ] = None,
+    baseline: Baseline = None,
+    claim: Claimed = None,
     json_out: Json = False,
 ) -> None:
-    """Tables and a page from run folders; nothing is run again."""
-    from sparring.evaluation.results.load import load_evaluation, load_rows
+    """Tables and a page from run folders; nothing is run again. With --baseline and --claim they are judged anew."""
+    from sparring.evaluation.results.load import load_rows
     from sparring.evaluation.results.metrics.base import measure
     from sparring.report.page import write_report
     from sparring.report.tables import metrics_table
     from sparring.report.terminal import draw_table
+    from sparring.verdict.read import load_evaluation
 
     if metric:
         measured = [
@@ -269,13 +300,13 @@ def report(
         ]
         emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
         return
-    found = [load_evaluation(r) for r in runs]
+    evaluations = [load_evaluation(r, baseline, claim or None) for r in runs]
     if html:
-        write_report(runs, html)
-    if json_out and len(found) > 1:
-        typer.echo(json.dumps([r.json() for r in found], indent=2))
+        write_report(runs, html, baseline, claim or None)
+    if json_out and len(evaluations) > 1:
+        typer.echo(json.dumps([r.json() for r in evaluations], indent=2))
         return
-    for result in found:
+    for result in evaluations:
         print_evaluation(result, json_out, html)
 
 

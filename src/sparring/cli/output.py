@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -22,7 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from sparring.core.errors import visible
+from sparring.core.errors import SparringError, visible
 from sparring.core.spec import ball, split
 
 if TYPE_CHECKING:  # what is printed brings torch with it; a command's help does not wait for that
@@ -173,12 +173,30 @@ def print_panel(panel: Panel, as_json: bool) -> None:
         emit({}, line, False)
 
 
+@contextmanager
+def invalid_as_json(command: Callable[[], str], as_json: bool) -> Generator[None]:
+    """Print the verdict INVALID and the checks as JSON where one of them stops an evaluation; the error goes on to its line and exit code.
+    ``command``: what to do next.
+    """
+    try:
+        yield
+    except SparringError as error:
+        from sparring.evaluation.records.files import json_safe
+        from sparring.evaluation.records.finding import InvalidSetup
+        from sparring.verdict.rules import invalid
+
+        if as_json and isinstance(error, InvalidSetup):
+            verdicts = [v.json() for v in invalid(error.findings, command())]
+            emit(json_safe({"verdicts": verdicts, "checks": [vars(f) for f in error.findings]}), "", True)
+        raise
+
+
 def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None) -> None:
     """An evaluation as tables and sentences, or as JSON; a dry run as its plan."""
     from sparring.report.sections.attacks import cells_table
     from sparring.report.sections.checks import findings_table
     from sparring.report.sections.worst_case import closed_table
-    from sparring.report.terminal import draw_table, literal
+    from sparring.report.terminal import draw_table, literal, verdict_lines
 
     if result.plan is not None:
         _print_plan(result.plan, as_json)
@@ -189,9 +207,11 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
         print(json.dumps(result.json(), indent=2))
         return
     out = console()
+    for line in (line for verdict in result.verdicts for line in verdict_lines(verdict)):
+        out.print(literal(line), highlight=False)
     if result.missing:
         out.print(
-            literal(f"{result.missing}. What follows is over those images alone, and no headline stands."),
+            literal(f"No verdict: {result.missing}. What follows is over those images alone, and no headline stands."),
             highlight=False,
         )
     if result.made_by:

@@ -6,7 +6,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from sparring.core.errors import visible
+from sparring.evaluation.results.verdicts import Verdict
 from sparring.report.content import Table
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """A verdict as a terminal shows it: the word and the number, why, the evidence as yes or no, and what to do next."""
+    evidence = [f"  {'yes' if line.ok else 'no ':3} {line.name}: {line.text}" for line in verdict.evidence]
+    return [verdict.line, verdict.sentence, *evidence, f"next: {verdict.next}"]
 
 
 def literal(text: str) -> Text:

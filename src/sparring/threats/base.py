@@ -88,7 +88,8 @@ class ThreatKind:
 
     over: names of the threats whose points it inherits (PROTOCOL 1.5), transitively. grants: the access of its seat. needs: what --sources
     must hold, in words, or "". shows: what its numbers mean, in one clause. merges: points of the same threat with other fields are its own too.
-    pictured: examples of it are worth a look. deployed: its source is the deployed system itself.
+    pictured: examples of it are worth a look. deployed: its source is the deployed system itself. adaptive: its attacker knows the defense and inherits every point of who knows less, so that a
+    number under it may be said to hold.
     """
 
     name: str
@@ -100,6 +101,7 @@ class ThreatKind:
     merges: bool = False
     pictured: bool = False
     deployed: bool = False
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -128,11 +130,12 @@ def threat_kind(
     merges: bool = False,
     pictured: bool = False,
     deployed: bool = False,
+    adaptive: bool = False,
 ) -> Callable[[Callable[..., Seat]], Callable[..., Seat]]:
     """Decorator: enrol a function (defended, others, options, **fields) -> Seat as a threat; see ``ThreatKind``."""
 
     def enrol(make: Callable[..., Seat]) -> Callable[..., Seat]:
-        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured, deployed))
+        THREATS(name)(ThreatKind(name, make, grants, shows, tuple(over), needs, merges, pictured, deployed, adaptive))
         return make
 
     return enrol
@@ -182,6 +185,8 @@ class Threat:
             "pictured": kind.pictured,
             "deployed": kind.deployed,
             "shows": kind.shows,
+            "grants": kind.grants.name,
+            "adaptive": kind.adaptive,
         }
 
 

@@ -41,6 +41,7 @@ def white_identity(defended: Defended, others: Sequence[Defended], options: Opti
     merges=True,
     pictured=True,
     deployed=True,
+    adaptive=True,
     shows="what who knows everything but the noise leaves",
 )
 def adaptive(defended: Defended, others: Sequence[Defended], options: Options, draws: Draws | None = None) -> Seat:

@@ -19,6 +19,7 @@ from sparring.core.registry import suggest
 from sparring.core.spec import PYTHON, convert, signature, split
 from sparring.defenses.base import name_of
 from sparring.evaluation.plan.tiers import TIERS
+from sparring.evaluation.records.claim import Claim
 from sparring.evaluation.records.seal import write_text
 
 BLOCK = 256  # images that are attacked, judged and stored together
@@ -32,7 +33,8 @@ class EvaluationSpec:
     set, an ``Attack``, a defense); one text where several may stand is split as on the command line. eps: budgets for attacks without
     their own. tier: quick, standard or thorough. draws: EOT draws per gradient, None: the tier's. expect_clean: declared clean accuracy
     in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out. block: images stored together. large_eps: an linf eps
-    above 0.5 is meant.
+    above 0.5 is meant. baseline: the defense that each number is compared with, "": none. claims: what somebody says a number is, such as
+    "adaptive,linf 8/255 = 0.45"; both are asked of the rows and change none.
 
     Where it runs, how fast and where to is not its business. Raises SparringError for a field that is none or does not fit.
     """
@@ -53,6 +55,8 @@ class EvaluationSpec:
     skip_bad: bool = False
     block: Count = BLOCK
     large_eps: bool = False
+    baseline: str = ""
+    claims: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         known = signature(EvaluationSpec)
@@ -67,6 +71,9 @@ class EvaluationSpec:
                 raise SparringError(f"evaluate: {name} is {is_what}; name a {name.replace('data', 'data set')}")
         if self.tier not in TIERS:
             raise SparringError(f"tier={self.tier} is not one of {', '.join(TIERS)}")
+        # a claim holds a comma itself, so one text is one claim
+        claims = (self.claims,) if isinstance(self.claims, str) else tuple(self.claims)
+        object.__setattr__(self, "claims", tuple(str(Claim.of(text)) for text in claims))
 
     @classmethod
     def of(cls, **given: Any) -> EvaluationSpec:
@@ -78,7 +85,7 @@ class EvaluationSpec:
         return cls(**given)
 
     def passed(self) -> dict[str, Any]:
-        """What was passed, as plain values; objects by their names."""
+        """What was passed, as plain values; objects by their names, and under "objects" which fields hold some."""
         named = {
             "model": _text(self.model),
             "data": self.data
@@ -90,7 +97,16 @@ class EvaluationSpec:
             "attacks": [str(a) for a in self.attacks],
             "sources": [_text(s) for s in self.sources],
         }
-        return {f.name: named.get(f.name, vars(self)[f.name]) for f in fields(self)}
+        given = {f.name: named.get(f.name, vars(self)[f.name]) for f in fields(self)}
+        return {
+            **given,
+            "objects": [name for name in ("model", "data", "defenses", "sources") if not self._texts(name)],
+        }
+
+    def _texts(self, name: str) -> bool:
+        """Is a field text, all of it?"""
+        values = vars(self)[name] if name in LISTS else (vars(self)[name],)
+        return all(isinstance(v, str | Path) for v in values)
 
     @property
     def hash(self) -> str:
@@ -99,11 +115,10 @@ class EvaluationSpec:
 
     def save(self, file: str | Path) -> None:
         """Write it as FILE.toml or FILE.json. Raises SparringError where a model, data or a defense is an object: a file holds texts."""
-        for name in ("model", "data", "defenses", "sources"):
-            values = vars(self)[name] if name in LISTS else (vars(self)[name],)
-            if not all(isinstance(v, str | Path) for v in values):
-                raise SparringError(f"{name} is an object of yours; a configuration file holds spec texts")
-        content = {k: list(v) if isinstance(v, tuple) else v for k, v in self.passed().items() if v is not None}
+        passed = self.passed()
+        for name in passed.pop("objects"):
+            raise SparringError(f"{name} is an object of yours; a configuration file holds spec texts")
+        content = {k: list(v) if isinstance(v, tuple) else v for k, v in passed.items() if v is not None}
         lines = [f"{k} = {json.dumps(v)}" for k, v in content.items()]  # JSON of these values is TOML too
         text = json.dumps(content, indent=2) if _is_json(file) else "\n".join(lines)
         write_text(Path(file), text + "\n")
@@ -156,8 +171,8 @@ def _several(name: str, value: object) -> tuple[object, ...]:
 def _checked(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the right types, none of which names code."""
     kinds: dict[str, object] = {
-        **dict.fromkeys(("model", "data", "tier"), str),
-        **dict.fromkeys(LISTS, list[str] | str),
+        **dict.fromkeys(("model", "data", "tier", "baseline"), str),
+        **dict.fromkeys((*LISTS, "claims"), list[str] | str),
         **dict.fromkeys(("seed", "limit", "draws", "block"), int),
         **dict.fromkeys(("amp", "skip_bad", "large_eps"), bool),
         "eps": list[float | str] | float | str,

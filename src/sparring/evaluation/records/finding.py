@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from sparring.core.errors import SparringError
 
 Severity = Literal["FATAL", "FAIL", "WARN", "INFO"]
 Scope = Literal["J", "A"]
@@ -40,3 +43,13 @@ class Finding:
         """Does it concern the number of this defense, threat and ball?"""
         mine, asked = (self.defense, self.threat, self.norm, self.eps), (defense, threat, norm, eps)
         return all(m in ("", None, a) for m, a in zip(mine, asked, strict=True))
+
+
+class InvalidSetup(SparringError):
+    """A check that is fatal failed, so there is no number. ``findings``: what all checks said."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        stopped = [f for f in self.findings if f.stops]
+        more = f" (and {len(stopped) - 1} more; see sparring doctor)" if len(stopped) > 1 else ""
+        super().__init__(f"INVALID: check {stopped[0].check} failed: {stopped[0].message}{more}")

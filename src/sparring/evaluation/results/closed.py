@@ -17,6 +17,8 @@ from sparring.evaluation.results.cells import cell_keys
 from sparring.evaluation.results.stats import persistent, rate_interval, rate_upper
 from sparring.evaluation.results.table import RowTable, plain
 
+UNDEFENDED = "none"  # the name of the system without a defense
+
 
 @dataclass(frozen=True)
 class ClosedResult:
@@ -51,6 +53,14 @@ def pool_mask(rows: RowTable, defense: str, threat: str, norm: str, eps: float) 
     """Candidates of the closed pool: points of this threat and all it dominates that lie in the ball, and the clean
     images.
     """
+    reach = eps + float(slack(torch.tensor(eps, dtype=torch.float64), cast(Norm, norm)))
+    # a point made for this ball was checked in float64 by the judge; others enter by their distance
+    inside = ((rows["norm"] == norm) & (rows["eps"] == eps) & rows["feasible"]) | (rows[norm] <= reach)
+    return pooled(rows, defense, threat) & inside | rows.clean(defense)
+
+
+def pooled(rows: RowTable, defense: str, threat: str) -> np.ndarray:
+    """Attacked rows of this threat and all it dominates that may join its pool, wherever their points lie."""
     mine = rows.facts(threat)
     others = {t: rows.facts(t).name for t in np.unique(rows["threat"])}
     # the same threat with other fields (another source, another w) is another threat, unless it says otherwise
@@ -59,14 +69,12 @@ def pool_mask(rows: RowTable, defense: str, threat: str, norm: str, eps: float) 
         for t, name in others.items()
         if t == threat or (name in mine.dominated and (name != mine.name or mine.merges))
     ]
-    reach = eps + float(slack(torch.tensor(eps, dtype=torch.float64), cast(Norm, norm)))
-    # a point made for this ball was checked in float64 by the judge; others enter by their distance
-    inside = ((rows["norm"] == norm) & (rows["eps"] == eps) & rows["feasible"]) | (rows[norm] <= reach)
-    mask = rows.where(defense=defense) & np.isin(rows["threat"], allowed) & inside & rows["pooled"] & ~rows["averaged"]
-    return mask | rows.clean(defense)
+    return rows.where(defense=defense) & np.isin(rows["threat"], allowed) & rows["pooled"] & ~rows["averaged"]
 
 
-def closed(rows: RowTable, defense: str, threat: str, norm: str, eps: float, baseline: str = "none") -> ClosedResult:
+def closed(
+    rows: RowTable, defense: str, threat: str, norm: str, eps: float, baseline: str = UNDEFENDED
+) -> ClosedResult:
     """The reported number of (threat, ball)."""
     mask = pool_mask(rows, defense, threat, norm, eps)
     picked = rows.pick(mask)

@@ -17,8 +17,9 @@ from sparring.evaluation.records.files import read_run, scan_pictures, scan_rows
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.provenance import made_by, threat_facts
 from sparring.evaluation.results.cells import CellResult, all_cells
-from sparring.evaluation.results.closed import ClosedResult, all_closed, headline, strongest
+from sparring.evaluation.results.closed import UNDEFENDED, ClosedResult, all_closed, headline, strongest
 from sparring.evaluation.results.table import RowTable
+from sparring.evaluation.results.verdicts import Verdict
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Evaluation:
     """What came out: results, findings and the folder they are kept in. ``prepared``: what was done to each network before it was
     attacked, by defense. ``missing``: what an interrupted run lacks, or ""; then the numbers are over the images that every cell has, and
     there is no headline. ``damaged``: a line on each file that is not what was written, which
-    no number counts. ``made_by``: that other code made the rows, or "". ``plan``: of a dry run only."""
+    no number counts. ``made_by``: that other code made the rows, or "". ``plan``: of a dry run only. ``verdicts``: one per defense and ball, and one
+    per claim; none of an incomplete run (``sparring.load_evaluation`` and ``evaluate`` give them)."""
 
     cells: list[CellResult]
     closed: list[ClosedResult]
@@ -38,6 +40,7 @@ class Evaluation:
     made_by: str = ""
     plan: Estimate | None = None
     damaged: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def headlines(self) -> list[str]:
@@ -48,13 +51,22 @@ class Evaluation:
             return []
         chosen = strongest(self.closed)
         return [
-            headline(r, self.tier) for r in chosen if r.defense != "none" or all(o.defense == "none" for o in chosen)
+            headline(r, self.tier)
+            for r in chosen
+            if r.defense != UNDEFENDED or all(o.defense == UNDEFENDED for o in chosen)
         ]
+
+    def undermined(self, result: ClosedResult) -> list[str]:
+        """Ids of the failed checks that speak against a number."""
+        about = (result.defense, result.threat, result.norm, result.eps)
+        failed = [f for f in self.findings if not f.ok and f.severity in ("FATAL", "FAIL") and f.about(*about)]
+        return list(dict.fromkeys(f.check for f in failed))
 
     def json(self) -> Json:
         return {
+            "verdicts": [v.json() for v in self.verdicts],
             "cells": [c.json() for c in self.cells],
-            "closed": [c.json() for c in self.closed],
+            "closed": [{**c.json(), "undermined": self.undermined(c)} for c in self.closed],
             "checks": [asdict(f) for f in self.findings],
             "prepared": self.prepared,
             "missing": self.missing,
@@ -64,11 +76,15 @@ class Evaluation:
 
 
 def load_evaluation(folder: str | Path) -> Evaluation:
-    """An ``Evaluation`` from a run folder: all numbers are computed anew from its rows, over the images that every cell has. Files that
-    are damaged are named and not counted. Raises SparringError if run.json is missing or damaged, or there are no rows.
+    """An ``Evaluation`` from a run folder, without verdicts: all numbers are computed anew from its rows, over the images that every cell has.
+    Files that are damaged are named and not counted. Raises SparringError if run.json is missing or damaged, or there are no rows.
     """
     record = read_run(folder)
-    rows, missing, damaged = whole_rows(folder, record)
+    return evaluation_of(folder, record, *whole_rows(folder, record))
+
+
+def evaluation_of(folder: str | Path, record: Json, rows: RowTable, missing: str, damaged: list[str]) -> Evaluation:
+    """The same from what ``read_run`` and ``whole_rows`` give."""
     try:
         findings = [
             Finding(
@@ -85,11 +101,8 @@ def load_evaluation(folder: str | Path) -> Evaluation:
     except (KeyError, TypeError, ValueError) as error:
         raise SparringError(f"{Path(folder) / 'run.json'} is damaged: {type(error).__name__} {error}") from None
     cells, closed = (all_cells(rows), all_closed(rows)) if rows.size else ([], [])
-    damaged += scan_pictures(folder, record)[1]
-    other = made_by(record)
-    return Evaluation(
-        cells, closed, findings, Path(folder), tier, notes, missing, made_by=other, damaged=tuple(damaged)
-    )
+    unread, other = (*damaged, *scan_pictures(folder, record)[1]), made_by(record)
+    return Evaluation(cells, closed, findings, Path(folder), tier, notes, missing, made_by=other, damaged=unread)
 
 
 def load_rows(folder: str | Path) -> RowTable:

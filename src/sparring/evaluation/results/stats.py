@@ -82,6 +82,46 @@ def rate_upper(p: np.ndarray, first: np.ndarray, random: bool) -> float:
     return float(np.quantile(bootstrap_means(p), CONFIDENCE))
 
 
+def rate_lower(p: np.ndarray, first: np.ndarray, random: bool) -> float:
+    """L, the one-sided 95 % lower bound that verdicts use."""
+    n, k = len(p), int(first.sum())
+    if not random:
+        return lower_bound(round(float(p.sum())), n)
+    if n < 50 or np.ptp(p) == 0 or k in (0, n):
+        return lower_bound(k, n)
+    return float(np.quantile(bootstrap_means(p), 1 - CONFIDENCE))
+
+
+def gain_bounds(a: np.ndarray, b: np.ndarray) -> Interval:
+    """One-sided 95 % bounds of mean(a) - mean(b), (n,) values of 0 and 1 on the same images.
+
+    The shares of images won and lost have exact bounds each, whose distances are joined as standard deviations are (MOVER, with the correlation
+    of two counts of one sample). Where no image differs a bootstrap is certain of 0: here the bounds are those of 0 of n, 8.9 points at n = 32.
+    """
+    n, won, lost = len(a), int((a > b).sum()), int((a < b).sum())
+    p, q = won / n, lost / n
+    together = math.sqrt(p * q / ((1 - p) * (1 - q))) if max(p, q) < 1 else 0.0
+
+    def joined(first: float, second: float) -> float:
+        return math.sqrt(first**2 + second**2 + 2 * together * first * second)
+
+    more = joined(upper_bound(won, n) - p, q - lower_bound(lost, n))
+    less = joined(p - lower_bound(won, n), upper_bound(lost, n) - q)
+    return Interval(max(-1.0, p - q - less), min(1.0, p - q + more), "paired exact")
+
+
+def mean_gain_bounds(a: np.ndarray, b: np.ndarray, first_a: np.ndarray, first_b: np.ndarray) -> Interval:
+    """The same for random systems: a, b (n,) per-image accuracies, first_* their first judge draws. A bootstrap over images; the exact bounds of
+    the first draws where that is degenerate.
+    """
+    delta = a - b
+    if len(a) < 50 or np.ptp(delta) == 0:
+        low, high, kind = gain_bounds(first_a.astype(float), first_b.astype(float))
+        return Interval(min(low, float(delta.mean())), max(high, float(delta.mean())), kind)
+    low, high = np.quantile(bootstrap_means(delta), [1 - CONFIDENCE, CONFIDENCE])
+    return Interval(float(low), float(high), "cluster bootstrap")
+
+
 def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int = 0) -> Interval:
     """Percentile interval of ``statistic(indices (n,) of resampled images)``; where it is nan (an empty denominator) it is left out."""
     rng = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ CLEAN = "clean"
 class ThreatFacts:
     """What results need to know of a threat, as its run remembers it: its registered name, the names of those whose points it inherits
     (itself included), whether it shares points with the same threat of other fields, whether examples of it are worth a look, whether its
-    source is the deployed system.
+    source is the deployed system, what its seat grants (the name of an ``Access``), whether its attacker knows the defense.
     """
 
     name: str
@@ -33,6 +33,8 @@ class ThreatFacts:
     pictured: bool = False
     deployed: bool = False
     shows: str = ""
+    grants: str = ""
+    adaptive: bool = False
 
     @classmethod
     def of(cls, facts: Json) -> ThreatFacts:
