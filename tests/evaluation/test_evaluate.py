@@ -449,7 +449,7 @@ def test_transfer_between_different_models(toy, tmp_path):
 def test_json_is_what_the_issue_of_record_promises(toy, tmp_path):
     model, data = toy
     result = json.loads(json.dumps(sparring.evaluate(model, data, **settings(tmp_path)).json()))
-    assert set(result) == {"cells", "closed", "checks", "prepared", "missing", "damaged", "made_by"}
+    assert set(result) == {"verdicts", "cells", "closed", "checks", "prepared", "missing", "damaged", "made_by"}
     wanted = [
         "defense",
         "threat",

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sparring.evaluation.records.files import SCHEMA
-from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.finding import Finding, Severity
 from sparring.evaluation.results.closed import closed
 from sparring.evaluation.results.stats import gain_bounds, mean_gain_bounds
 from sparring.evaluation.results.table import CLEAN, RowTable
@@ -44,7 +44,7 @@ def table(*cells: list[dict]) -> RowTable:
     return RowTable(pa.Table.from_pylist(list(distinct.values()), schema=SCHEMA), threats=FACTS)
 
 
-def fault(check: str = "X6", ok: bool = False, severity="FAIL", images=(), **about) -> Finding:
+def fault(check: str = "X6", ok: bool = False, severity: Severity = "FAIL", images=(), **about) -> Finding:
     return Finding(check, about.pop("subject", ""), ok, severity, "A", 0.0, 1.0, "why", images=tuple(images), **about)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.finding import Finding, Scope, Severity
 from sparring.evaluation.results.stats import lower_bound, upper_bound
 from sparring.verdict.command import Command
 from sparring.verdict.evidence import Evidence
@@ -18,7 +18,7 @@ from sparring.verdict.rules import RULES, invalid, lines, verdict_of
 PASSED = {"model": "small_cnn", "data": "mnist5k", "defenses": ["cd:bits=3"], "threats": ["adaptive"], "tier": "quick"}
 
 
-def failed(check: str = "S1", severity="FAIL", scope="A", **about) -> Finding:
+def failed(check: str = "S1", severity: Severity = "FAIL", scope: Scope = "A", **about) -> Finding:
     return Finding(check, "", False, severity, scope, 0.0, 1.0, f"{check} says why", **about)
 
 

@@ -208,7 +208,7 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
         return
     out = console()
     for line in (line for verdict in result.verdicts for line in verdict_lines(verdict)):
-        out.print(literal(line), highlight=False)
+        out.print(literal(line), highlight=False, soft_wrap=True)  # a command is pasted as one line
     if result.missing:
         out.print(
             literal(f"No verdict: {result.missing}. What follows is over those images alone, and no headline stands."),
