@@ -3,6 +3,7 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import asdict, replace
@@ -18,12 +19,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import controls
 
-import verdict
 from sparring.core.noise import Noise
 from sparring.evaluation.records.finding import Finding
 from sparring.models.small import SmallCNN
 from sparring.subject import Subject
 from sparring.testing.networks import conv_classifier, pictures
+
+verdict = importlib.import_module("verdict")  # of benchmarks/
 
 N = 16
 BUILT = [c for c in controls.CONTROLS.values() if set(c.needs) <= {"plain0"}]

@@ -71,5 +71,5 @@ def test_several_models_and_texts_as_values():
     other.name = "another"
     panel = sparring.analyze("patches", [conv_classifier(), other], pictures(), sides="2", confidence="0")
     assert list(panel.data) == ["toy0", "another"]
-    assert list(panel.data["toy0"]) == ["whole", "2 x 2"]
+    assert list(panel.json()["data"]["toy0"]) == ["whole", "2 x 2"]
     assert panel.data["toy0"] == panel.data["another"]

@@ -53,7 +53,7 @@ class Panel:
     """
 
     title: str
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
     tables: Sequence[Table] = ()
     maps: Sequence[Map] = ()
     sheets: Sequence[Sheet] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from string import ascii_uppercase
-from typing import Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -97,17 +97,20 @@ class Answer:
     images: tuple[str, ...] = ()
 
 
+Seen = TypeVar("Seen")  # what a kind of check looks at
+
+
 @dataclass(frozen=True)
-class Check:
-    """An enrolled check. ``fires`` and ``silent`` build contexts it must fire on and stay silent on."""
+class Enrolled(Generic[Seen]):
+    """An enrolled check. ``fires`` and ``silent`` build what it must fire on and stay silent on."""
 
     id: str
     title: str
     scope: Scope
     severity: Severity
-    ask: Callable[[Context], list[Answer]]
-    fires: Callable[[], Context]
-    silent: Callable[[], Context]
+    ask: Callable[[Seen], list[Answer]]
+    fires: Callable[[], Seen]
+    silent: Callable[[], Seen]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__module__", self.ask.__module__)  # it is from where its function is
@@ -116,42 +119,34 @@ class Check:
     def doc(self) -> str:
         return self.ask.__doc__ or ""
 
-    def run(self, context: Context) -> list[Finding]:
-        """What it says of a set-up."""
-        return findings_of(self, self.ask(context))
+    def answers(self, seen: Seen) -> list[Answer]:
+        """What its function says."""
+        return self.ask(seen)
+
+    def run(self, seen: Seen) -> list[Finding]:
+        """What it says as findings; scope and severity are the check's unless an answer has its own."""
+        return [
+            Finding(
+                self.id,
+                a.subject,
+                a.ok,
+                a.severity or self.severity,
+                self.scope,
+                float(a.value),
+                float(a.threshold),
+                a.message,
+                a.defense,
+                a.threat,
+                a.norm,
+                a.eps,
+                a.images,
+            )
+            for a in self.answers(seen)
+        ]
 
 
-class Declared(Protocol):
-    """What every kind of check declares."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def scope(self) -> Scope: ...
-    @property
-    def severity(self) -> Severity: ...
-
-
-def findings_of(check: Declared, answers: Sequence[Answer]) -> list[Finding]:
-    """A check's answers as findings; scope and severity are the check's unless an answer has its own."""
-    return [
-        Finding(
-            check.id,
-            a.subject,
-            a.ok,
-            a.severity or check.severity,
-            check.scope,
-            float(a.value),
-            float(a.threshold),
-            a.message,
-            a.defense,
-            a.threat,
-            a.norm,
-            a.eps,
-            a.images,
-        )
-        for a in answers
-    ]
+class Check(Enrolled[Context]):
+    """A check of a set-up, before any attack."""
 
 
 Kind = TypeVar("Kind")

@@ -37,10 +37,10 @@ class Pool:
 
     def least(self, mask: np.ndarray) -> dict[str, float]:
         """Of every image with rows in ``mask`` its smallest share right in the selection draws."""
-        found: dict[str, float] = {}
+        smallest: dict[str, float] = {}
         for image, p in zip(self.rows["image"][mask], self.rows["p_select"][mask], strict=True):
-            found[str(image)] = min(found.get(str(image), 1.0), float(p))
-        return found
+            smallest[str(image)] = min(smallest.get(str(image), 1.0), float(p))
+        return smallest
 
     def answer(
         self, ok: bool, value: float, threshold: float, message: str, images: tuple[str, ...] = (), warn: bool = False

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from sparring.checks.base import Answer, findings_of, in_order
+from sparring.checks.base import Answer, Enrolled, in_order
 from sparring.core.registry import CHECKS
 from sparring.evaluation.records.files import SCHEMA
 from sparring.evaluation.records.finding import Finding, Scope, Severity
@@ -16,26 +15,8 @@ from sparring.evaluation.results.table import CLEAN, RowTable
 Ask = Callable[[RowTable], list[Answer]]
 
 
-@dataclass(frozen=True)
-class RowCheck:
-    """An enrolled check of rows. ``fires`` and ``silent`` build rows it must fire on and stay silent on."""
-
-    id: str
-    title: str
-    scope: Scope
-    severity: Severity
-    ask: Ask
-    fires: Callable[[], RowTable]
-    silent: Callable[[], RowTable]
-    doc: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "__module__", self.ask.__module__)  # it is from where its function is
-        object.__setattr__(self, "doc", self.ask.__doc__ or "")
-
-    def run(self, rows: RowTable) -> list[Finding]:
-        """What it says of these rows."""
-        return findings_of(self, self.ask(rows))
+class RowCheck(Enrolled[RowTable]):
+    """A check of the rows of a run."""
 
 
 def row_check(
@@ -60,7 +41,7 @@ def run_row_checks(rows: RowTable) -> list[Finding]:
     return [finding for c in in_order(RowCheck) for finding in c.run(rows)]
 
 
-def toy_rows(count: int = 20, **changes: object) -> RowTable:
+def toy_rows(count: int = 20, /, **changes: object) -> RowTable:
     """Rows of ``count`` images, right when clean, each with one point of one attack that moved and won; ``changes`` of the attacked rows, a
     column may be a list with an entry an image.
     """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from sparring.attacks.attack import attack
-from sparring.checks.base import Answer, findings_of, in_order
+from sparring.checks.base import Answer, Enrolled, in_order
 from sparring.checks.controls import context
 from sparring.core.registry import CHECKS
 from sparring.core.victim import Access, Victim
@@ -21,30 +21,16 @@ Ask = Callable[[Trial], list[Answer]]
 
 
 @dataclass(frozen=True)
-class ActiveCheck:
-    """An enrolled check of a trial. ``fires`` and ``silent`` build trials it must fire on and stay silent on. ``cost``: forwards of an image
-    that it looks at, a gradient counted as two.
-    """
+class ActiveCheck(Enrolled[Trial]):
+    """A check of a number after its attacks. ``cost``: forwards of an image that it looks at, a gradient counted as two."""
 
-    id: str
-    title: str
-    scope: Scope
-    severity: Severity
-    cost: int
-    ask: Ask
-    fires: Callable[[], Trial]
-    silent: Callable[[], Trial]
-    doc: str = field(init=False)
+    cost: int = 0
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "__module__", self.ask.__module__)  # it is from where its function is
-        object.__setattr__(self, "doc", self.ask.__doc__ or "")
-
-    def run(self, trial: Trial) -> list[Finding]:
-        """What it says of a number."""
-        subject = f"{trial.defense} / {trial.threat}"
-        about = {"defense": trial.defense, "threat": trial.threat, "norm": trial.norm, "eps": trial.eps}
-        return findings_of(self, [replace(a, subject=a.subject or subject, **about) for a in self.ask(trial)])
+    def answers(self, seen: Trial) -> list[Answer]:
+        """What its function says, about the trial's number."""
+        subject = f"{seen.defense} / {seen.threat}"
+        about = {"defense": seen.defense, "threat": seen.threat, "norm": seen.norm, "eps": seen.eps}
+        return [replace(a, subject=a.subject or subject, **about) for a in self.ask(seen)]
 
 
 def active_check(
@@ -60,7 +46,7 @@ def active_check(
     """Decorator: enrol a function Trial -> list[Answer]. Its docstring says when it is raised, why, and what to do."""
 
     def enrol(ask: Ask) -> ActiveCheck:
-        return CHECKS(id)(ActiveCheck(id, title, scope, severity, cost, ask, fires, silent))
+        return CHECKS(id)(ActiveCheck(id, title, scope, severity, ask, fires, silent, cost))
 
     return enrol
 

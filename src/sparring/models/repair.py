@@ -6,7 +6,8 @@ arXiv:1802.00420, sec. 4.1). Nothing has to be declared: every torch call of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,11 @@ COMPARISONS = {
 FLOATS = {"float", "double", "half", "to", "type", "type_as"}
 
 
+Value = Any  # what torch hands over and gets back
+Call = Callable[..., Value]
+DATA = inspect.getattr_static(Tensor, "data").__get__
+
+
 def straight_through(value: Tensor, x: Tensor) -> Tensor:
     """``value`` with the gradient of ``x``, of which it is a blunt copy."""
     return x + (value - x).detach()
@@ -74,12 +80,12 @@ class _Repair(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Call,
         types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        name, kwargs = str(vars_name(func)), kwargs or {}
+        args: Sequence[Value] = (),
+        kwargs: Mapping[str, Value] | None = None,
+    ) -> Value:
+        name, kwargs = func.__name__, kwargs or {}
         if name == "_set_grad_enabled":  # no_grad around a part of the forward
             return None
         first = args[0] if args and isinstance(args[0], Tensor) else None
@@ -89,7 +95,7 @@ class _Repair(TorchFunctionMode):
             return self._seen(self._unblunted(name, func, args, kwargs))
         if name in STOPS:
             return first
-        if name == "__get__" and kwargs == {} and func == Tensor.data.__get__:  # type: ignore[attr-defined]
+        if func == DATA:
             return first
         if name in REMAINDERS:
             return first - straight_through(first - func(*args, **kwargs), first)
@@ -106,7 +112,7 @@ class _Repair(TorchFunctionMode):
             self.compared[id(out)] = (out, COMPARISONS[name] * (first - args[1]))
         return self._seen(out)
 
-    def _unblunted(self, name: str, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _unblunted(self, name: str, func: Call, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         """A comparison that becomes a number has the gradient of what was compared."""
         out = func(*args, **kwargs)
         if (
@@ -119,23 +125,18 @@ class _Repair(TorchFunctionMode):
             return straight_through(out, self.compared[id(args[0])][1].to(out.dtype))
         return out
 
-    def _seen(self, out: Any) -> Any:
+    def _seen(self, out: Value) -> Value:
         if isinstance(out, Tensor) and out.shape == (self.rows, self.classes) and out.is_floating_point():
             self.heads.append(out)
         return out
 
 
-def vars_name(func: Callable[..., Any]) -> str:
-    """The name of a function that torch hands over."""
-    return func.__name__
-
-
-def _to_integers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def _to_integers(args: Sequence[Value], kwargs: Mapping[str, Value]) -> bool:
     kinds = [a for a in (*args[1:], kwargs.get("dtype")) if isinstance(a, torch.dtype)]
     return bool(kinds) and not kinds[0].is_floating_point
 
 
-class _Context(SimpleNamespace):
+class _Unread(SimpleNamespace):
     """What the forward of a custom autograd function writes to; nobody reads it, its backward is passed by."""
 
     needs_input_grad = (True,) * 64
@@ -148,15 +149,15 @@ class _Context(SimpleNamespace):
     mark_dirty = mark_non_differentiable = set_materialize_grads = save_for_forward = _ignored
 
 
-def _forward_alone(function: Any, *args: Any, **options: Any) -> Any:
+def _forward_alone(function: Value, *args: Value, **options: Value) -> Value:
     """A custom autograd function as what its forward computes."""
     if function.setup_context is torch.autograd.Function.setup_context:
-        return function.forward(_Context(), *args, **options)
+        return function.forward(_Unread(), *args, **options)
     return function.forward(*args, **options)
 
 
 @contextmanager
-def repairing(rows: int, classes: int):
+def repairing(rows: int, classes: int) -> Generator[_Repair]:
     """A forward inside runs repaired; yields what saw it."""
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())

@@ -88,8 +88,8 @@ class ThreatKind:
 
     over: names of the threats whose points it inherits (PROTOCOL 1.5), transitively. grants: the access of its seat. needs: what --sources
     must hold, in words, or "". shows: what its numbers mean, in one clause. merges: points of the same threat with other fields are its own too.
-    pictured: examples of it are worth a look. deployed: its source is the deployed system itself. adaptive: its attacker knows the defense and inherits every point of who knows less, so that a
-    number under it may be said to hold.
+    pictured: examples of it are worth a look. deployed: its source is the deployed system itself. adaptive: its attacker knows the defense and
+    inherits every point of who knows less, so that a number under it may be said to hold.
     """
 
     name: str

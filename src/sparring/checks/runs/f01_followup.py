@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sparring.checks.base import Answer
@@ -12,7 +10,7 @@ from sparring.checks.rows import row_check, toy_rows
 from sparring.evaluation.results.table import RowTable
 
 
-def _found(**changes: Any) -> RowTable:
+def _found(**changes: object) -> RowTable:
     first = toy_rows(correct=True, k=1, p_select=1.0, margin=-1.0)
     return first.joined(toy_rows(attack="square", run="later", view="default", kind="query", check="S1", **changes))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sparring.checks.base import Answer
 from sparring.checks.pool import LOST, pools
 from sparring.checks.rows import row_check, toy_rows
@@ -12,7 +10,7 @@ from sparring.evaluation.results.table import RowTable
 SHARE = 0.01
 
 
-def _later(**changes: Any) -> RowTable:
+def _later(**changes: object) -> RowTable:
     first = toy_rows(correct=True, k=1, p_select=1.0, margin=-1.0)
     return first.joined(toy_rows(attack="b", run="later", check="X2", **changes))
 

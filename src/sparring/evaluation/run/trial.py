@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -124,7 +123,7 @@ def trial_of(
     return Trial(
         result.defense,
         result.threat,
-        cast(Norm, result.norm),
+        cell.attack.norm,
         result.eps,
         views,
         frozenset(exact),
@@ -156,8 +155,8 @@ def _points(
     at = np.flatnonzero(np.isin(rows["run"], list(runs)) & np.isin(rows["image"], list(chosen)))
     best: dict[str, tuple[float, str]] = {}
     for i in at:
-        image, found = str(rows["image"][i]), (float(rows["margin"][i]), str(rows["run"][i]))
-        best[image] = max(best.get(image, (-np.inf, "")), found)
+        image, last = str(rows["image"][i]), (float(rows["margin"][i]), str(rows["run"][i]))
+        best[image] = max(best.get(image, (-np.inf, "")), last)
     points = subject.images.x[[number[i] for i in chosen]].clone()
     for row, image in enumerate(chosen):
         if image not in best:
