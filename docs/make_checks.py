@@ -13,12 +13,12 @@ SCOPE = {
 sections = [
     "# Checks",
     "",
-    "Those with P are run before every evaluation and by `sparring doctor`; S1, PL1, X5 and G3 ask the system once more about the images that "
+    "Those with P are run before every evaluation and by `sparring doctor`; S1, PL, X5 and G3 ask the system once more about the images that "
     "count as robust; the rest read the rows of a run once it is whole. "
     "Made from the docstrings by `python docs/make_checks.py`.",
     "",
 ]
-for name in sorted(CHECKS, key=lambda n: (n.rstrip("0123456789"), int(n.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")))):
+for name in sorted(CHECKS, key=lambda n: (n.rstrip("0123456789"), int(n.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") or 0))):
     check = CHECKS[name]
     sections += [
         f"## {name} {check.title}",

@@ -21,7 +21,7 @@ def test_an_attack_that_fails_in_earnest_is_no_fault():
     lost = {"source_fooled": False, "margin": -1.0, "correct": True, "k": 1, "p_select": 1.0}
     assert fired(toy_rows(**lost)) == set(), "it moved to the edge of its ball and lost"
     assert fired(toy_rows(linf=0.0, **lost)) == {"R6", "R11"}
-    assert fired(toy_rows(eps=math.inf, **lost)) == {"R7"}
+    assert fired(toy_rows(eps=math.inf, **lost)) == {"R12"}
     assert fired(toy_rows(eps=0.0, linf=0.0, **lost)) == set(), "at eps 0 nothing may move"
 
 
@@ -45,7 +45,7 @@ def test_a_step_too_small_for_a_quantizer_is_said():
     x, net = images(8), linear_net(scale=0.05)
     y = net(x).argmax(1).detach()
     weak = sparring.evaluate(net, (x, y), ["cd:bits=4"], ["adaptive"], ["cw:steps=12,searches=1,c=1,lr=0.0006"])
-    said = [f for f in weak.findings if not f.ok and f.check == "R7"]
+    said = [f for f in weak.findings if not f.ok and f.check == "R12"]
     assert {f.subject.split(" / ")[0] for f in said} >= {"cd:bits=4"}
     assert "its own failure" in said[0].message
     strong = sparring.evaluate(net, (x, y), ["cd:bits=4"], ["adaptive"], ["cw:steps=60,searches=5,c=1"])

@@ -321,7 +321,7 @@ def test_a_corrupt_image_is_named_counted_and_refused(place):
 
 @pytest.mark.parametrize(
     ("model", "says"),
-    [("trained_mode", "train mode"), ("batchnorm_training", "train mode"), ("probabilities", "returns probabilities"),
+    [("trained_mode", "train mode"), ("batchnorm_training", "train mode"),
      ("not_a_model", "not an nn.Module"), ("missing", "no callable 'missing'")],
 )  # fmt: skip
 def test_bad_models(place, model, says):

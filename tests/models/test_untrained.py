@@ -112,10 +112,6 @@ BROKEN = {
     "NaN": (lambda net, x: net.net(x) * float("nan"), "not finite"),
     "infinite": (lambda net, x: net.net(x) / 0, "not finite"),
     "integers": (lambda net, x: (10 * net.net(x)).long(), "floating-point logits"),
-    "no_grad": (without_gradient, "no gradient"),
-    "inference_mode": (inference, "no gradient"),
-    "argmax": (lambda net, x: nn.functional.one_hot(net.net(x).argmax(1), 4).float(), "no gradient"),
-    "detached": (lambda net, x: net.net(x).detach(), "no gradient"),
 }
 
 
@@ -125,6 +121,28 @@ def test_a_model_that_breaks_the_contract_is_one_line(name):
     with pytest.raises(SparringError, match=says) as caught:
         sparring.evaluate(wrapped(change), (X, Y), attacks=["fgsm:eps=8/255"])
     assert "\n" not in str(caught.value)
+
+
+BLIND = {
+    "no_grad": without_gradient,
+    "inference_mode": inference,
+    "argmax": lambda net, x: nn.functional.one_hot(net.net(x).argmax(1), 4).float(),
+    "detached": lambda net, x: net.net(x).detach(),
+}
+
+
+@pytest.mark.parametrize("name", list(BLIND))
+def test_a_model_that_hides_its_gradient_is_attacked_all_the_same(name):
+    """P10 says so; a call from Python, which has no report, refuses."""
+    attacks = ["apgd:eps=64/255,steps=10", "square:eps=64/255,steps=100"]
+    hidden, honest = (
+        sparring.evaluate(wrapped(c), (X, Y), [], ["adaptive"], attacks)
+        for c in (BLIND[name], lambda net, x: net.net(x))
+    )
+    assert "P10" in [f.check for f in hidden.findings if not f.ok]
+    assert hidden.closed[0].robust_accuracy <= honest.closed[0].robust_accuracy + 0.2
+    with pytest.raises(SparringError, match="no gradient"):
+        sparring.attack("pgd:eps=8/255").run(wrapped(BLIND[name]), X, Y)
 
 
 def test_a_model_without_gradient_can_be_asked_for_scores():

@@ -94,7 +94,7 @@ def test_an_idle_stage_and_a_fatal_check_are_no_faults_of_the_attacks():
 
 
 def test_kinds_and_labels_are_those_that_went_for_this_ball():
-    query = {"kind": "query", "run": "q"}
+    query = {"kind": "query", "run": "q", "access": "label"}
     assert gathered(table(cell("d", 8))).kinds == {"iterative"}
     near = gathered(table(cell("d", 8), cell("d", 9, "decision", **query, linf=0.5, feasible=True)))
     assert (near.kinds, near.labels_only) == ({"iterative", "query"}, True)

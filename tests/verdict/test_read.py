@@ -35,7 +35,7 @@ def net_and_data():
 
 @pytest.fixture(scope="module")
 def folder(net_and_data, tmp_path_factory):
-    out, attacks = tmp_path_factory.mktemp("verdict") / "run", ["pgd:eps=2/255,steps=2", "pgd:eps=8/255,steps=2"]
+    out, attacks = tmp_path_factory.mktemp("verdict") / "run", ["apgd:eps=1/255,steps=20", "apgd:eps=4/255,steps=20"]
     sparring.evaluate(*net_and_data, defenses=["cd:bits=3"], attacks=attacks, out=out)
     return out
 
@@ -43,26 +43,26 @@ def folder(net_and_data, tmp_path_factory):
 def test_one_verdict_a_defense_and_ball_defenses_first(folder):
     verdicts = sparring.load_evaluation(folder).verdicts
     assert [(v.defense, v.threat, v.eps) for v in verdicts] == [
-        (d, "adaptive", e) for d in ("cd:bits=3", "none") for e in (2 / 255, 8 / 255)
+        (d, "adaptive", e) for d in ("cd:bits=3", "none") for e in (1 / 255, 4 / 255)
     ]
 
 
 def test_a_finished_folder_is_judged_anew_without_a_run(folder):
     before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
     plain = sparring.load_evaluation(folder)
-    anew = sparring.load_evaluation(folder, "none", ["oblivious,linf 8/255 = 1", "adaptive,linf 8/255 = 1"])
+    anew = sparring.load_evaluation(folder, "none", ["oblivious,linf 4/255 = 1", "adaptive,linf 4/255 = 1"])
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
     assert [v.word for v in plain.verdicts if v.defense == "cd:bits=3"] == ["NOT_BROKEN_YET"] * 2
     of = {(v.threat, v.eps): v for v in anew.verdicts if v.defense == "cd:bits=3"}
-    assert of["adaptive", 8 / 255].word == "REFUTED"
-    assert of["oblivious", 8 / 255], "a claim about a weaker threat has a verdict of its own"
+    assert of["adaptive", 4 / 255].word == "REFUTED"
+    assert of["oblivious", 4 / 255], "a claim about a weaker threat has a verdict of its own"
     assert anew.cells == plain.cells
     assert all(v.word != "REFUTED" for v in anew.verdicts if v.defense == "none"), "the claim is the defense's"
 
 
 def test_baseline_and_claims_are_no_part_of_what_a_run_is(net_and_data, folder):
-    asked = {"baseline": "none", "claims": ["adaptive,linf 2/255 = 0.5"]}
-    attacks = ["pgd:eps=2/255,steps=2", "pgd:eps=8/255,steps=2"]
+    asked = {"baseline": "none", "claims": ["adaptive,linf 1/255 = 0.5"]}
+    attacks = ["apgd:eps=1/255,steps=20", "apgd:eps=4/255,steps=20"]
     identity = read_run(folder)["identity"]
     result = sparring.evaluate(*net_and_data, defenses=["cd:bits=3"], attacks=attacks, out=folder, **asked)
     assert read_run(folder)["identity"] == identity
@@ -86,7 +86,7 @@ def test_baseline_and_claims_are_no_part_of_what_a_run_is(net_and_data, folder):
 )
 def test_what_cannot_be_asked_is_refused_before_and_after_a_run(net_and_data, folder, asked, says):
     with pytest.raises(SparringError, match=says):
-        sparring.evaluate(*net_and_data, attacks=["pgd:eps=2/255,steps=2"], **asked)
+        sparring.evaluate(*net_and_data, attacks=["apgd:eps=1/255,steps=20"], **asked)
     with pytest.raises(SparringError, match=says):
         sparring.load_evaluation(folder, asked.get("baseline"), [c] if (c := asked.get("claims")) else None)
 

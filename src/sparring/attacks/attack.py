@@ -192,7 +192,8 @@ class Attack(ABC):
             raise SparringError(f"{len(x)} images but {len(y)} labels")
         if isinstance(model, nn.Module) and any(m.training for m in model.modules()):
             raise SparringError("the model is in train mode; call model.eval() first")
-        if isinstance(model, nn.Module) and self.method.needs is Access.GRADIENT and len(x):
+        asks_gradients = self.method.needs is Access.GRADIENT and not torch.is_inference_mode_enabled()
+        if isinstance(model, nn.Module) and asks_gradients and len(x):
             with torch.enable_grad():
                 logits = model(x[:1].clone().requires_grad_(True))
             if not logits.requires_grad:  # an evaluation goes on and reports it; a call from here has no report

@@ -95,6 +95,7 @@ class Answer:
     norm: str = ""
     eps: float | None = None
     images: tuple[str, ...] = ()
+    scope: Scope | None = None
 
 
 Seen = TypeVar("Seen")  # what a kind of check looks at
@@ -131,7 +132,7 @@ class Enrolled(Generic[Seen]):
                 a.subject,
                 a.ok,
                 a.severity or self.severity,
-                self.scope,
+                a.scope or self.scope,
                 float(a.value),
                 float(a.threshold),
                 a.message,
@@ -158,7 +159,7 @@ def in_order(kind: type[Kind]) -> list[Kind]:
     return [
         c
         for _, c in sorted(
-            chosen, key=lambda pair: (pair[0].rstrip("0123456789"), int(pair[0].lstrip(ascii_uppercase)))
+            chosen, key=lambda pair: (pair[0].rstrip("0123456789"), int(pair[0].lstrip(ascii_uppercase) or 0))
         )
     ]
 

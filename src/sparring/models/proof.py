@@ -4,9 +4,15 @@ logits *and* input gradients are the network's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +32,65 @@ def obstacle(model: nn.Module, example: Tensor) -> str:
         hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
         if any(hooks):
             return f"{name or 'the model'} has hooks"
+    if reason := depends(model, example):
+        return reason
     custom = sorted({type(node).__name__.removesuffix("Backward") for node in _graph(model, example) if _custom(node)})
     return f"custom autograd function {custom[0]}" if custom else ""
+
+
+ASKED = {"torch.is_grad_enabled": torch, "torch.is_inference_mode_enabled": torch}
+CLOCKS = ("time", "time_ns", "monotonic", "perf_counter", "process_time")
+
+
+def depends(model: nn.Module, example: Tensor) -> str:
+    """On what a forward looks beside the image, which a trace would take for fixed: whether gradients are on, clocks, global generators, what
+    an earlier call left behind. In words, or "".
+    """
+    asked: set[str] = set()
+
+    def noting(name: str, function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if caller.split(".")[0] != "torch":  # torch's own layers ask, and answer the same either way
+                asked.add(name)
+            return function(*args, **options)
+
+        return call
+
+    before = _state(model)
+    with ExitStack() as stack:
+        for name in CLOCKS:
+            stack.enter_context(patch.object(time, name, noting(f"time.{name}", vars(time)[name])))
+        for path, module in ASKED.items():
+            name = path.rpartition(".")[2]
+            stack.enter_context(patch.object(module, name, noting(path, vars(module)[name])))
+        with torch.no_grad():
+            first = model(example)
+    if asked:
+        return f"its forward asks {sorted(asked)[0]}"
+    if changed := [name for name, value in _state(model).items() if before.get(name) != value]:
+        return f"its forward changes {changed[0]}"
+    with torch.enable_grad():
+        second = model(example)
+    if not torch.equal(first, second.detach()) and float((first - second).abs().max()) > 1e-5 * float(
+        first.abs().max()
+    ):
+        return "its forward gives another answer where gradients are on, or the second time"
+    return ""
+
+
+def _state(model: nn.Module) -> dict[str, object]:
+    """The global generators, and what modules hold beside tensors and modules."""
+    state: dict[str, object] = {
+        "Python's random generator": random.getstate(),
+        "numpy's random generator": str(np.random.get_state(legacy=False)),
+        "torch's random generator": torch.get_rng_state().numpy().tobytes(),
+    }
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, bool | int | float | str | list | tuple | dict | set) and not key.startswith("_"):
+                state[f"{name or 'the model'}.{key}"] = repr(value)[:10_000]
+    return state
 
 
 def _custom(node: object) -> bool:

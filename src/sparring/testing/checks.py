@@ -28,7 +28,7 @@ class CheckContract:
         """Its id is letters and a number, by which findings are sorted; its docstring has the sections of the docs."""
         check: Check | RowCheck | ActiveCheck = CHECKS[spec]
         assert check.id == spec
-        assert re.fullmatch(r"[A-Z]+\d+", spec)
+        assert re.fullmatch(r"[A-Z]{1,2}\d*", spec)
         assert check.title
         assert all(word in check.doc for word in SECTIONS)
 

@@ -38,7 +38,7 @@ def _rounding(x: Tensor, noise: Noise) -> Tensor:
 def slope(t: Trial) -> list[Answer]:
     """Raised if: the margin rises along the gradient by less than .4 of what the gradient says, in the median over images: at the images,
     at random points of the ball, or where the attack ended. (More than 1.5 is a warning: rough.) One view of the attacker that passes is enough;
-    a warning too where another view has a backward that stands in (declared or repaired): slopes cannot try that one, PL1 does.
+    a warning too where another view has a backward that stands in (declared or repaired): slopes cannot try that one, PL does.
 
     Why: a gradient that does not say how the loss changes leads nowhere, and an attack along it proves nothing (shattered, stopped or
     replaced gradients). A gradient can be right at every image and wrong where it matters: only the last points show it.
@@ -55,7 +55,7 @@ def slope(t: Trial) -> list[Answer]:
         return []
     stands_in = len(t.exact) < len(
         t.victims
-    )  # another view has a backward that is no gradient of its forward: PL1 tries that one
+    )  # another view has a backward that is no gradient of its forward: PL tries that one
     return [replace(best, severity="WARN") if stands_in and not best.ok else best]
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import CLASSES, context
+from sparring.models.proof import depends
 
 
 def _batchnorm(training: bool) -> nn.Module:
@@ -37,7 +38,8 @@ def fingerprint(model: nn.Module) -> dict[str, str]:
 )
 def purity(c: Context) -> list[Answer]:
     """Raised if: a module is in train mode, or a forward pass or an input gradient changes parameters, buffers,
-    modes or .grad.
+    modes or .grad. A failure of the attacks only: a forward that changes other things, asks a clock or whether gradients are on, or answers
+    otherwise where they are.
 
     Why: with BatchNorm or dropout in train mode a prediction depends on the batch and on chance, and the model
     drifts while attacked.
@@ -54,5 +56,16 @@ def purity(c: Context) -> list[Answer]:
         if logits.requires_grad:  # whether it must is P10's question
             torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
     changed = [k for k, v in fingerprint(c.network).items() if before.get(k) != v]
+    if not changed and (reason := depends(c.model, c.x[:4])):
+        return [
+            Answer(
+                False,
+                1,
+                0,
+                f"{reason}: who attacks it may see another network than who judges it",
+                severity="FAIL",
+                scope="A",
+            )
+        ]
     message = f"{changed[0]} changed during inference" if changed else "nothing changes during inference"
     return [Answer(not changed, len(changed), 0, message)]

@@ -27,7 +27,7 @@ def closure_gap(rows: RowTable) -> list[Answer]:
     Why: who knows more must do better; where it does not, its gradients are masked or it began at the wrong place, and what it leaves
     may fall to the next search (Carlini et al., arXiv:1902.06705, sec. 3.2).
 
-    What to do: read S1, PL1 and P10 for the culprit; the follow-up has searched the survivors once more.
+    What to do: read S1, PL and P10 for the culprit; the follow-up has searched the survivors once more.
     """
     answers = []
     for pool in pools(rows):

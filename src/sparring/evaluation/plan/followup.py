@@ -13,7 +13,7 @@ from sparring.evaluation.plan.grid import Cell, Run, runs_of
 from sparring.threats import Options, View, threat
 
 SEARCHES = {  # of points, by scores alone, where a gradient cannot be believed
-    "quick": ("square:steps=1999", "spsa:steps=20,samples=32", "random_search:steps=200"),
+    "quick": ("square:steps=999", "spsa:steps=10,samples=16", "random_search:steps=100"),
     "standard": ("square:steps=9999", "spsa:steps=100,samples=64", "random_search:steps=1000"),
     "thorough": ("square:steps=19999", "spsa:steps=200,samples=128", "random_search:steps=5000"),
 }

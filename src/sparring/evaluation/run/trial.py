@@ -128,9 +128,7 @@ def trial_of(
         views,
         frozenset(exact),
         cell.seat.judge,
-        cell.attack.brief(STEPS)
-        if cell.attack.method.kind == "iterative"
-        else attack(f"apgd:steps={STEPS},norm={result.norm},eps={result.eps!r}"),
+        _short(cell.attack),
         subject.images.x[index].to(device),
         subject.images.y[index].to(device),
         chosen,
@@ -139,6 +137,14 @@ def trial_of(
         plan.judge,
         seed,
     )
+
+
+def _short(chosen: Attack) -> Attack:
+    """The attack in a few steps, with no goal but to be wrong; APGD where it takes one step only."""
+    if chosen.method.kind != "iterative":
+        return attack(f"apgd:steps={STEPS},norm={chosen.norm},eps={chosen.budget!r}")
+    plain = replace(chosen, setting=replace(chosen.setting, target=None, targets=0))
+    return plain.brief(STEPS)
 
 
 def _points(

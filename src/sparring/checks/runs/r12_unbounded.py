@@ -1,4 +1,4 @@
-"""R7 unbounded attack that does not win."""
+"""R12 unbounded attack that does not win."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHARE = 0.1
 
 
 @row_check(
-    "R7",
+    "R12",
     "unbounded attack",
     "A",
     "FAIL",

@@ -27,7 +27,7 @@ def _rounding(x: Tensor, noise: Noise) -> Tensor:
 
 
 @active_check(
-    "PL1",
+    "PL",
     "planted target",
     "A",
     "FAIL",
