@@ -125,7 +125,7 @@ def _tried(network: nn.Module, example: Tensor, name: str) -> object:
     try:
         with torch.no_grad():
             return network(example)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shape = tuple(example.shape[1:])
         raise SparringError(f"{name} cannot take images of shape {shape}: {one_line(error)}") from None
 

@@ -77,7 +77,7 @@ def test_baseline_and_claims_are_no_part_of_what_a_run_is(net_and_data, folder):
     [
         ({"baseline": "cd:bits=4"}, "baseline 'cd:bits=4' is not evaluated"),
         (
-            {"claims": "adaptive,linf 1/255 = 0.5"},
+            {"claims": "adaptive,linf 3/255 = 0.5"},
             "is about no number of this evaluation; there are adaptive,linf 1/255",
         ),
         ({"claims": "adaptive linf"}, "is not understood; write THREAT,NORM EPS = SHARE"),

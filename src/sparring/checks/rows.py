@@ -67,5 +67,5 @@ def toy_rows(count: int = 20, /, **changes: object) -> RowTable:
                 **mine,
             }
         )
-    facts = {"adaptive": {"name": "adaptive", "dominated": ["adaptive"], "deployed": True}}
+    facts = {"adaptive": {"name": "adaptive", "dominated": ["adaptive"], "deployed": True, "grants": "GRADIENT"}}
     return RowTable(pa.Table.from_pylist(rows, schema=SCHEMA), threats=facts)

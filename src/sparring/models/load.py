@@ -155,7 +155,7 @@ def _own(factory: Callable[..., nn.Module], path: str, weights: str | None) -> C
     """The user's own code: factory() -> nn.Module (images in [0,1] -> logits)."""
     try:
         network = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SparringError(
             f"python:{path}: the factory raised {one_line(error)}; it is called without arguments and returns an nn.Module"
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,12 @@ def load_evaluation(folder: str | Path, baseline: str | None = None, claims: Seq
     passed |= {"claims": list(claims)} if claims is not None else {}
     wanted = [Claim.of(text) for text in passed.get("claims", ())]
     defenses = record["identity"]["defenses"]
+    if "checksum" not in record:  # of an earlier edition, or edited: nobody can tell
+        warnings.warn(
+            f"{folder}: its files hold no checksums, so nobody can tell whether they were edited: no verdict",
+            stacklevel=2,
+        )
+        return evaluation
     if evaluation.missing:
         refuse_unasked(passed.get("baseline", ""), (), defenses, ())
         return evaluation
