@@ -52,7 +52,9 @@ def test_the_file(line, folder):
         assert "halfway" in said or re.search(r"\d+ passed", said)
         return
     table = json.loads((folder / "points" / "table.json").read_text())
-    assert table["accuracy"] < table["clean_accuracy"] - 0.2, "the example of a page shows an attack that does something"
+    assert table["accuracy"] < table["clean_accuracy"] - 0.2, (
+        "the example of a page shows an attack that does something"
+    )
 
 
 @pytest.mark.parametrize("line", COMMANDS[1])
