@@ -62,5 +62,7 @@ def test_nor_is_what_was_enrolled_without_it(mine, monkeypatch):
 
 def test_a_factory_is_one(mine):
     assert str(sparring.defense("python:silent_module:factory,bits=3")) == "cd:bits=3"
-    with pytest.raises(SparringError, match=r"'bits' is required .takes int.; write python:silent_module:factory,bits="):
+    with pytest.raises(
+        SparringError, match=r"'bits' is required .takes int.; write python:silent_module:factory,bits="
+    ):
         sparring.defense("python:silent_module:factory")

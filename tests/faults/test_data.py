@@ -212,7 +212,7 @@ BAD_DATA: list[tuple[Any, tuple[str, ...]]] = [
     (b"mnist5k", ("of type bytes", "give a spec text")),
     ("", ("empty", "give a spec text")),
     ("a\0b", ("no text", "give a spec text")),
-    ("mnist6k", ("unknown data", "did you mean mnist5k")),
+    ("mnist6k", ("unknown data", "did you mean mnist5k", "and no file or folder of that name exists")),
     ((X, Y, Y), ("a tuple of 3", "a pair")),
     ((X,), ("a tuple of 1", "a pair")),
     ((), ("a tuple of 0", "a pair")),
