@@ -312,6 +312,8 @@ def test_another_configuration_is_refused_and_nothing_is_touched(toy, tmp_path):
         sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, attacks=["fgsm:eps=4/255"]))
     with pytest.raises(SparringError, match="differs in seed"):
         sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, seed=1))
+    with pytest.raises(SparringError, match="differs in data; its data was images passed as an object with limit none"):
+        sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, limit=3))
     assert (tmp_path / "run" / "run.json").read_bytes() == record
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
