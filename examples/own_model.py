@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import sparring
-from sparring.training.classifier import train_classifier
-from sparring.training.loop import LoopConfig
 
 weights = Path("small_cnn.safetensors")
 if not weights.exists():
-    train_classifier(sparring.load_data("mnist5k:split=train"), LoopConfig(epochs=2), weights)
+    sparring.train("classifier", data="mnist5k:split=train", out=weights, epochs=2)
 
 result = sparring.evaluate(
     f"small_cnn:weights={weights}",
@@ -17,5 +15,4 @@ result = sparring.evaluate(
     threats=["oblivious", "adaptive"],
     attacks=["ddn:steps=20", "pgd:eps=0.2,steps=10"],
 )
-for line in result.headlines:
-    print(line)
+print(result)

@@ -38,6 +38,7 @@ ALLOWED = {
     "cli": LOWER
     | PLAN
     | {"subject", "training", "analysis", "evaluation.run", "checks", "verdict", "conduct", "report"},
+    "__main__": {"cli"},
 }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sparring.evaluation.plan.spec import EvaluationSpec
     from sparring.evaluation.results.load import Evaluation
     from sparring.models.load import load_model
+    from sparring.report.page import write_report
     from sparring.subject import Subject
     from sparring.training.base import train
     from sparring.verdict.read import load_evaluation
@@ -44,6 +45,7 @@ __all__ = [
     "load_evaluation",
     "load_model",
     "train",
+    "write_report",
 ]
 
 # where each name lives; imported when it is first asked for, so that ``sparring --help`` does not wait for torch
@@ -63,6 +65,7 @@ _HOME = {
     "load_evaluation": "verdict.read",
     "load_model": "models.load",
     "train": "training.base",
+    "write_report": "report.page",
 }
 
 

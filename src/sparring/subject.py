@@ -116,7 +116,8 @@ def fit(classifier: Classifier, images: ImageSet) -> int:
     classes, low, high = logits.shape[1], int(images.y.min()), int(images.y.max())
     if low < 0 or high >= classes:
         label = high if high >= classes else low
-        raise SparringError(f"{name}: label {label} is outside the model's {classes} classes (0..{classes - 1})")
+        hint = "; labels that begin at 1?" if (low, high) == (1, classes) else ""
+        raise SparringError(f"{name}: label {label} is outside the model's {classes} classes (0..{classes - 1}){hint}")
     return classes
 
 

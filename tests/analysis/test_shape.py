@@ -50,7 +50,9 @@ def test_permutations_are_uniform():
 
 
 def test_patches_must_fit():
-    with pytest.raises(SparringError, match="5 x 5 patches do not divide images of 12 x 12"):
+    with pytest.raises(
+        SparringError, match="5 x 5 patches do not divide images of 12 x 12; these do: sides=2,3,4,6,12"
+    ):
         patch_shuffle(torch.zeros(1, 3, 12, 12), 5, noise(["a"]))
 
 

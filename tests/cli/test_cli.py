@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import sparring
 from tests.faults.commands import say
 
 FACTORIES = """
@@ -63,6 +64,11 @@ def test_the_installed_command_itself(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: unknown kind 'attack'; did you mean attacks")
+
+
+def test_the_version_and_the_package_as_a_program(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "sparring", "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"sparring {sparring.__version__}\n", "")
 
 
 @pytest.fixture

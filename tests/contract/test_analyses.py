@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import torch
 
 import sparring
 from sparring.core.errors import SparringError
@@ -73,3 +74,14 @@ def test_several_models_and_texts_as_values():
     assert list(panel.data) == ["toy0", "another"]
     assert list(panel.json()["data"]["toy0"]) == ["whole", "2 x 2"]
     assert panel.data["toy0"] == panel.data["another"]
+
+
+def test_of_the_default_patches_those_that_divide_are_asked():
+    """Digits of 28 x 28 were refused by the defaults: 8 does not divide 28."""
+    twelve = torch.nn.functional.interpolate(pictures().x, (12, 12))
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(twelve[0].numel(), 10)).eval()
+    images = ImageSet.of(twelve, net(twelve).argmax(1).detach())
+    panel = sparring.analyze("patches", net, images)
+    assert [list(answers) for answers in panel.json()["data"].values()] == [["whole", "2 x 2", "4 x 4"]]
+    with pytest.raises(SparringError, match="8 x 8 patches do not divide"):
+        sparring.analyze("patches", net, images, sides="8")

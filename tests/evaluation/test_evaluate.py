@@ -26,6 +26,7 @@ from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.tiers import TIERS, default_attacks
 from sparring.evaluation.records.files import read_rows, read_run
+from sparring.evaluation.records.provenance import made_by
 from sparring.evaluation.results.table import RowTable
 from tests.conftest import HANG
 
@@ -311,6 +312,8 @@ def test_another_configuration_is_refused_and_nothing_is_touched(toy, tmp_path):
         sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, attacks=["fgsm:eps=4/255"]))
     with pytest.raises(SparringError, match="differs in seed"):
         sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, seed=1))
+    with pytest.raises(SparringError, match="differs in data; its data was images passed as an object with limit none"):
+        sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, limit=3))
     assert (tmp_path / "run" / "run.json").read_bytes() == record
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
@@ -332,7 +335,12 @@ def test_an_upgrade_in_between_never_resumes_in_silence(toy, tmp_path, monkeypat
     with pytest.raises(SparringError, match="made by other code than this"):
         sparring.evaluate(model, data, **changes)
     again = sparring.load_evaluation(tmp_path / "run")
-    assert "other code" in again.made_by
+    assert (
+        f"other code than this (sparring {sparring.__version__}, the same version with edited source)" in again.made_by
+    )
+    record = read_run(tmp_path / "run")
+    record["environment"]["sparring"] = "0.0.9"
+    assert made_by(record).endswith(f"(sparring 0.0.9; this is {sparring.__version__})")
     print_evaluation(again, as_json=False)
     assert "other code" in capsys.readouterr().out
     assert json.loads(pq.read_schema(block).metadata[b"made_by"]) == before

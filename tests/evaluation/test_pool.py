@@ -10,9 +10,10 @@ import pytest
 
 from sparring.evaluation.records.files import SCHEMA
 from sparring.evaluation.results.cells import all_cells, own
-from sparring.evaluation.results.closed import all_closed, closed, strongest
+from sparring.evaluation.results.closed import all_closed, closed, headline, strongest
 from sparring.evaluation.results.stats import upper_bound
 from sparring.evaluation.results.table import RowTable
+from sparring.report.sections.worst_case import closed_table
 from sparring.threats import threat
 
 EPS = 0.1
@@ -191,3 +192,20 @@ def test_a_cells_costs_are_sums_over_its_views_and_its_norm_is_of_what_fooled_it
     assert (cell.forwards_per_image, cell.backwards_per_image) == (40, 10)
     assert cell.median_norm == 0.02
     assert cell.source_fooled == 0.5
+
+
+def test_an_unbounded_attack_alone_is_no_robustness():
+    """It was announced as a robust accuracy of at most 0.0 % with a lattice number of 97.5 %."""
+    rows = table(clean(), point(lost=True, eps=math.inf, k_8bit=1, label_8bit=0))
+    (result,) = all_closed(rows)
+    said = headline(result, "quick")
+    assert "leaves 0.0 % right under T = {adaptive, linf unbounded, untargeted} (n=1)" in said
+    assert "no robust accuracy" in said
+    assert "lattice" not in said
+    assert "at most" not in said
+    shown = closed_table([result])
+    assert "no robustness" in shown.title
+    assert shown.rows[0][shown.columns.index("8-bit")].text == "-"
+    bounded = closed(table(clean(), point(lost=True)), "d", "adaptive", "linf", EPS)
+    assert "robust accuracy under" in headline(bounded, "quick")
+    assert "no robustness" not in closed_table([bounded]).title

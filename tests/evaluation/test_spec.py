@@ -104,3 +104,16 @@ def test_the_command_line_writes_and_reads_it(tmp_path):
     assert {c["n"] for c in json.loads(less.stdout)["cells"]} == {4}
     with pytest.raises(SparringError, match="no model is given"):
         runner.invoke(app, ["evaluate"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("field", ["model", "data", "defenses", "attacks"])
+def test_a_field_that_names_code_is_given_again_beside_the_file(tmp_path, field):
+    file, text = tmp_path / "run.toml", "python:mine:make"
+    values = {**vars(SPEC), field: text if field in ("model", "data") else [text]}
+    spec = EvaluationSpec.of(**values)
+    with pytest.warns(UserWarning, match=f"give {field} on the command line beside --config") as said:
+        spec.save(file)
+    assert len(said) == 1
+    with pytest.raises(SparringError, match="code to import"):
+        EvaluationSpec.read(file)
+    assert EvaluationSpec.read(file, **{field: vars(spec)[field]}) == spec

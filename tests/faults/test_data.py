@@ -15,6 +15,7 @@ import torch
 from sparring.core.errors import SparringError
 from sparring.data.images import ImageSet
 from sparring.data.sources import load_data
+from sparring.subject import Subject
 from tests.faults.inputs import RGB, Make, X, Y, classes, npz, photo, refused
 
 # labels --------------------------------------------------------------------------------------------------------------
@@ -212,7 +213,7 @@ BAD_DATA: list[tuple[Any, tuple[str, ...]]] = [
     (b"mnist5k", ("of type bytes", "give a spec text")),
     ("", ("empty", "give a spec text")),
     ("a\0b", ("no text", "give a spec text")),
-    ("mnist6k", ("unknown data", "did you mean mnist5k")),
+    ("mnist6k", ("unknown data", "did you mean mnist5k", "and no file or folder of that name exists")),
     ((X, Y, Y), ("a tuple of 3", "a pair")),
     ((X,), ("a tuple of 1", "a pair")),
     ((), ("a tuple of 0", "a pair")),
@@ -315,3 +316,17 @@ def test_torchvision_sets_with_split_are_read_without_a_network(tmp_path):
     refused(f"torchvision:Country211,root={tmp_path},split=test", "Country211", "cannot be loaded")
     photo(base, "valid/BB/2.png", RGB[:3])
     refused(f"torchvision:Country211,root={tmp_path},split=valid", "image 2 is 6x3 RGB", "resize")
+
+
+def test_labels_that_begin_at_1_are_guessed():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(90, 2)).eval()
+    for labels, hint in (([1, 2, 2, 1], True), ([0, 2, 1, 1], False), ([1, 3, 2, 1], False)):
+        with pytest.raises(SparringError, match="is outside the model's 2 classes") as caught:
+            Subject.of(net, (X, labels))
+        assert str(caught.value).endswith("; labels that begin at 1?") == hint
+
+
+@pytest.mark.parametrize("name", ["cifar20", "imagenet20"])
+def test_a_set_of_a_package_is_called_what_its_spec_says(name):
+    pytest.importorskip("foolbox", reason="extra demo is not installed")
+    assert load_data(name).name == name

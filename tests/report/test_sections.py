@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -69,3 +70,17 @@ def test_a_new_section_is_one_function(folder, tmp_path, monkeypatch):
     assert "&lt;b&gt;12&lt;/b&gt; toys" in text, "what a plug-in says is text, never markup"
     assert text.index("Toys") < text.index("Worst case per image")
     assert "http" not in text.replace("http-equiv", "").split("<body>")[0], "opens offline"
+
+
+def test_an_evaluation_prints_as_what_is_to_be_read_first(folder):
+    result = sparring.load_evaluation(folder)
+    lines = str(result).splitlines()
+    failed = [f for f in result.findings if not f.ok]
+    said = 2 * len(result.verdicts)  # a line and a sentence each
+    assert lines[:said:2] == [v.line for v in result.verdicts]
+    assert [line.split()[1] for line in lines[said:-1]] == [f.check for f in failed]
+    assert lines[-1] == f"rows: {folder}"
+    bare = replace(result, verdicts=(), findings=[], folder=None)
+    assert str(bare).splitlines() == result.headlines
+    assert str(replace(bare, missing="interrupted: 3 of 12 images")) == "interrupted: 3 of 12 images"
+    assert result.headlines, "there is something to print"

@@ -20,6 +20,7 @@ from sparring.data.sources import load_data
 from sparring.subject import Subject
 
 Network = Callable[[Tensor], Tensor]
+SIDES = (2, 4, 8)
 
 
 @analysis("patches")
@@ -34,7 +35,9 @@ class Patches(Comparison):
         "patches trained:plain.safetensors trained:defective.safetensors --data test.npz --png patches.png"
     )
 
-    sides: tuple[Count, ...] = option((2, 4, 8), help="k of the k x k patches, joined by commas")
+    sides: tuple[Count, ...] = option(
+        SIDES, help="k of the k x k patches, joined by commas; of the default those that divide the images"
+    )
     confidence: Share = option(0.0, help="least softmax probability on the whole image (paper's code: .99)")
     stylized: str = option(
         "", help="folder of restyled images whose names are the ids of the data (class folders included)"
@@ -52,8 +55,11 @@ class Patches(Comparison):
         if not bool(kept.any()):
             raise SparringError(f"patches: {images.name} has n=0 of {among}")
         chosen = images.at(kept.nonzero()[:, 0].tolist())
+        # 28 x 28 digits have no 8 x 8 patches: a default is no wish, what was asked for by name is refused
+        fitting = tuple(k for k in self.sides if not any(side % k for side in chosen.x.shape[2:]))
+        sides = fitting if self.sides == SIDES and fitting else self.sides
         noise = Noise.of(self.seed, "patches", image_keys(chosen.ids))
-        shown = {"whole": chosen.x, **{f"{k} x {k}": patch_shuffle(chosen.x, k, noise) for k in self.sides}}
+        shown = {"whole": chosen.x, **{f"{k} x {k}": patch_shuffle(chosen.x, k, noise) for k in sides}}
         truth = dict.fromkeys(shown, chosen.y)
         if self.stylized:
             style = load_data(self.stylized)
@@ -87,7 +93,9 @@ def patch_shuffle(x: Tensor, k: int, noise: Noise) -> Tensor:
     """
     count, channels, height, width = x.shape
     if height % k or width % k:
-        raise SparringError(f"{k} x {k} patches do not divide images of {height} x {width}")
+        fitting = [str(d) for d in range(2, min(height, width) + 1) if height % d == width % d == 0]
+        fix = f"; these do: sides={','.join(fitting)}" if fitting else ""
+        raise SparringError(f"{k} x {k} patches do not divide images of {height} x {width}{fix}")
     order = noise.uniform(f"patches{k}", (k * k,)).argsort(1)
     patches = x.reshape(count, channels, k, height // k, k, width // k).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     moved = patches.gather(1, order[:, :, None, None, None].expand_as(patches))

@@ -15,6 +15,7 @@ from sparring.cli.output import Bar, emit, invalid_as_json, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
 from sparring.core.registry import load_plugin
+from sparring.version import __version__
 
 app = typer.Typer(
     cls=OneLine,
@@ -26,12 +27,21 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sparring {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     plugin: Annotated[
         list[Path] | None,
         typer.Option(help="Python file whose decorators enrol attacks, defenses, threats, ...; may be repeated"),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and leave")
+    ] = False,
 ) -> None:
     """Put a defended image classifier in the ring: honest, adaptive robustness evaluation."""
     for file in plugin or ():

@@ -115,6 +115,7 @@ def signature(target: Callable[..., object], skip: tuple[str, ...] = ()) -> dict
         known = {
             p.name: (hints.get(p.name, str), MISSING if p.default is p.empty else p.default)
             for p in inspect.signature(target).parameters.values()
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)  # no fields: they have no names
         }
     return {k: v for k, v in known.items() if k not in skip}
 
@@ -259,8 +260,9 @@ def check_fields(owner: str, given: Mapping[str, object], known: Fields) -> dict
         resolved[field] = convert(owner, field, known[field][0], text)
     missing = [k for k, (_, default) in known.items() if default is MISSING and k not in resolved]
     if missing:
+        before = f"{owner}{',' if owner.startswith(f'{PYTHON}:') else ':'}"
         raise SparringError(
-            f"{owner}: field {missing[0]!r} is required (takes {describe(known[missing[0]][0])}); write {owner}:{missing[0]}=..."
+            f"{owner}: field {missing[0]!r} is required (takes {describe(known[missing[0]][0])}); write {before}{missing[0]}=..."
         )
     return resolved
 
@@ -292,12 +294,14 @@ def entry_of(registry: Registry, spec: Spec) -> tuple[Callable[..., Any], Spec]:
 
 def build(registry: Registry, spec: Spec | str, skip: tuple[str, ...] = (), **extra: object) -> Any:
     """The object a spec names: registry entry called with its typed fields (and ``extra`` arguments not in specs)."""
-    entry, spec = entry_of(registry, parse(spec) if isinstance(spec, str) else spec)
-    arguments = check_fields(spec.name, spec.values, signature(entry, skip))
+    given = parse(spec) if isinstance(spec, str) else spec
+    owner = f"{PYTHON}:{given.values.get('', '')}" if given.name == PYTHON else given.name
+    entry, spec = entry_of(registry, given)
+    arguments = check_fields(owner, spec.values, signature(entry, skip))
     try:
         return entry(**extra, **arguments)
     except SparringError as error:
-        prefix = f"{spec.name}: "
+        prefix = f"{owner}: "
         text = str(error)
         raise type(error)(text if text.startswith(spec.name) else prefix + text) from None
 

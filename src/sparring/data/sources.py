@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.errors import SparringError
-from sparring.core.registry import DATA
+from sparring.core.registry import DATA, suggest
 from sparring.core.spec import PYTHON, Spec, build, entry_of, parse, signature
 from sparring.data.boundary import one_line, shown, whole
 from sparring.data.images import ImageSet
@@ -102,7 +102,11 @@ def _spec(given: str | Path) -> Spec:
                 f"{shown(path)}: {stray[0]!r} after the path is no field; write {shown(path)},field=value"
             )
         return replace(spec, values={"path": path, **spec.values})
-    return parse(text)
+    if (spec := parse(text)).name != PYTHON and spec.name not in DATA:
+        raise SparringError(
+            f"unknown data {spec.name!r}{suggest(spec.name, DATA)}, and no file or folder of that name exists"
+        )
+    return spec
 
 
 def _exists(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, is_dataclass, replace
 from functools import cached_property, partial
 from types import FunctionType
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -18,7 +18,7 @@ from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.core.ranges import Draws
 from sparring.core.registry import DEFENSES
-from sparring.core.spec import build, check_ranges, registered_name, spec_text, split
+from sparring.core.spec import build, check_ranges, entry_of, parse, registered_name, signature, spec_text, split
 from sparring.core.system import Part, Readout, Reparametrisation, Rule, System
 from sparring.models.classifier import weights_hash
 from sparring.models.repair import repaired, repaired_stage
@@ -280,11 +280,31 @@ def defense(text: DefenseLike) -> Defense:
         )
     if not text.strip():
         raise SparringError("empty defense spec; write none, or NAME:field=value joined by +")
-    parts = [build(DEFENSES, p) for p in split(text, "+")]
+    parts = [_named(p) for p in split(text, "+")]
     readouts = [i for i, p in enumerate(parts) if isinstance(p, ReadoutDefense)]
     if len(readouts) > 1 or (readouts and readouts[0] != len(parts) - 1):
         raise SparringError(f"{text}: a readout (vote, mean-prob, mean-logit) comes once and last")
     return Composition(tuple(parts))
+
+
+def _named(text: str) -> Defense:
+    """What the spec of one part names: something that installs itself. A function of images is refused by name, it has no spec."""
+    entry, spec = entry_of(DEFENSES, parse(text))
+    if isinstance(entry, FunctionType) and "" not in spec.values:
+        known = signature(entry)
+        lacks = [k for k, (_, default) in known.items() if default is MISSING and k not in spec.values]
+        if len(lacks) == 1 and (known[lacks[0]][0] is Tensor or lacks[0] not in entry.__annotations__):
+            raise SparringError(
+                f"{text}: {entry.__name__} is a function of {lacks[0]}; a function of images is a defense only in Python "
+                f"(defenses=[{entry.__name__}]): name a class with install(), or a factory, whose fields are given as ,{lacks[0]}=..."
+            )
+    config: object = build(DEFENSES, text)
+    if not isinstance(config, Defense):
+        raise SparringError(
+            f"{text}: {type(config).__name__} has no install(), so it is no defense; make it a frozen dataclass that inherits "
+            "sparring.defenses.base.InputDefense and has stage(), see docs/plugins.md"
+        )
+    return config
 
 
 def joined(before: str, name: str) -> str:

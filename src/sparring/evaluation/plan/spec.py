@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -114,7 +115,9 @@ class EvaluationSpec:
         return hashlib.sha256(json.dumps(self.passed(), sort_keys=True).encode()).hexdigest()
 
     def save(self, file: str | Path) -> None:
-        """Write it as FILE.toml or FILE.json. Raises SparringError where a model, data or a defense is an object: a file holds texts."""
+        """Write it as FILE.toml or FILE.json. Warns of fields that name code, which must be given again beside the file. Raises SparringError
+        where a model, data or a defense is an object: a file holds texts.
+        """
         passed = self.passed()
         for name in passed.pop("objects"):
             raise SparringError(f"{name} is an object of yours; a configuration file holds spec texts")
@@ -122,10 +125,17 @@ class EvaluationSpec:
         lines = [f"{k} = {json.dumps(v)}" for k, v in content.items()]  # JSON of these values is TOML too
         text = json.dumps(content, indent=2) if _is_json(file) else "\n".join(lines)
         write_text(Path(file), text + "\n")
+        if coded := [name for name, value in content.items() if _code_in(value)]:
+            warnings.warn(
+                f"{file} names code to import, which is never read from a file: give {' and '.join(coded)} on the command line beside --config",
+                stacklevel=2,
+            )
 
     @classmethod
     def read(cls, file: str | Path, **given: Any) -> EvaluationSpec:
-        """From FILE.toml or FILE.json; ``given`` values win. A file names registered things only, never code to import."""
+        """From FILE.toml or FILE.json; ``given`` values win, and what the file says of these fields is not looked at. A file names registered
+        things only, never code to import.
+        """
         try:
             text = Path(file).read_text()
             content = json.loads(text) if _is_json(file) else tomllib.loads(text)
@@ -133,7 +143,7 @@ class EvaluationSpec:
             raise SparringError(f"configuration {file} cannot be read ({error})") from None
         if not isinstance(content, dict):
             raise SparringError(f"configuration {file} holds no table of fields")
-        checked = _checked(str(file), content)
+        checked = _checked(str(file), {k: v for k, v in content.items() if k not in given})
         try:
             return cls.of(**{**checked, **given})
         except (TypeError, SparringError) as error:
@@ -184,9 +194,14 @@ def _checked(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
             checked[name] = adapter(kinds.get(name, object)).validate_python(value, strict=True)
         except ValidationError as error:
             raise SparringError(f"configuration {file}: {name} = {value!r}: {error.errors()[0]['msg']}") from None
-        for text in checked[name] if isinstance(checked[name], list) else [checked[name]]:
-            if isinstance(text, str) and f"{PYTHON}:" in text:
-                raise SparringError(
-                    f"configuration {file}: {name} names {text}, code to import; say it on the command line instead"
-                )
+        if text := _code_in(checked[name]):
+            raise SparringError(
+                f"configuration {file}: {name} names {text}, code to import; say it on the command line instead"
+            )
     return checked
+
+
+def _code_in(value: object) -> str:
+    """The first text of a field's value that names code to import, or ""."""
+    texts = [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, str)]
+    return next((text for text in texts if f"{PYTHON}:" in text), "")

@@ -48,7 +48,10 @@ def made_by(record: Json) -> str:
     """Which code made a run, in words, or "" where it is the code that asks."""
     if record["identity"].get("code") == code_hash():
         return ""
-    return f"made by other code than this (sparring {record['environment']['sparring']}; this is {__version__})"
+    before = record["environment"]["sparring"]
+    if before == __version__:
+        return f"made by other code than this (sparring {before}, the same version with edited source)"
+    return f"made by other code than this (sparring {before}; this is {__version__})"
 
 
 def environment() -> Json:

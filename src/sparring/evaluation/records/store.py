@@ -90,8 +90,11 @@ class Store:
                 f"output folder {self.folder} was made before your own code (plug-in, class, function) changed: it can be reported, not resumed; choose another --out"
             )
         if changed:
+            passed, was = record.get("passed", {}), ""
+            if "data" in changed and "limit" in passed:
+                was = f"; its data was {passed.get('data')} with limit {passed['limit'] or 'none'}"
             raise SparringError(
-                f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}); choose another --out"
+                f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}{was}); choose another --out"
             )
 
     def _adopt(self, fault: str) -> None:

@@ -125,12 +125,20 @@ def all_closed(rows: RowTable) -> list[ClosedResult]:
 
 
 def headline(result: ClosedResult, tier: str) -> str:
-    """The fixed sentence of PROTOCOL 5.4, without the verdict word."""
+    """The fixed sentence of PROTOCOL 5.4, without the verdict word. Of an unbounded ball: what the attack leaves, which is no robustness and
+    has no lattice number (a nearest error that rounding moves back is there all the same).
+    """
     goal = f"T = {{{result.threat}, {ball(result.norm, result.eps)}, untargeted}}"
     bound = "is at most" if not result.random else f"is at most (estimated on fresh draws, T_j={result.judge_draws})"
     lattice = f"{100 * result.robust_accuracy_8bit:.1f} %" if not math.isnan(result.robust_accuracy_8bit) else "n/a"
     again = f" R_10 {100 * result.persistent_10:.1f} %." if not math.isnan(result.persistent_10) else ""
     bare = f"{100 * result.undefended:.1f} %" if not math.isnan(result.undefended) else "n/a"
+    if math.isinf(result.eps):
+        return (
+            f"{result.defense}: an unbounded attack leaves {100 * result.robust_accuracy:.1f} % right under {goal} (n={result.n}), clean "
+            f"{100 * result.clean_accuracy:.1f} %, undefended {bare}. That is no robust accuracy, which needs a budget: give the attack eps=, or "
+            f"run --eps. Worst case over {result.attacks} attacks per image. Tier {tier}."
+        )
     return (
         f"{result.defense}: robust accuracy under {goal} {bound} {100 * result.robust_accuracy:.1f} % (n={result.n}, one-sided 95 % upper "
         f"bound {100 * result.upper:.1f} %, lattice {lattice}), clean {100 * result.clean_accuracy:.1f} %, undefended {bare}.{again} "

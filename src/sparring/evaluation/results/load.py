@@ -56,6 +56,17 @@ class Evaluation:
             if r.defense != UNDEFENDED or all(o.defense == UNDEFENDED for o in chosen)
         ]
 
+    def __str__(self) -> str:
+        """What is to be read first, a line each: what is missing, the verdicts (or the headlines, where there are none), the checks that
+        failed, the folder. ``repr`` shows all fields.
+        """
+        if self.plan is not None:
+            return f"dry run: {len(self.plan.cells)} cells, estimated at most {self.plan.seconds:.0f} s"
+        lines = [self.missing] if self.missing else []
+        lines += [f"{v.line}\n  {v.sentence}" for v in self.verdicts] or self.headlines
+        lines += [f"{f.severity} {f.check} {f.subject}: {f.message}" for f in self.findings if not f.ok]
+        return "\n".join(lines + ([f"rows: {self.folder}"] if self.folder else []))
+
     def undermined(self, result: ClosedResult) -> list[str]:
         """Ids of the failed checks that speak against a number."""
         about = (result.defense, result.threat, result.norm, result.eps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from sparring.core.spec import ball
@@ -25,9 +26,12 @@ COLUMNS = (
 
 
 def closed_table(results: Sequence[ClosedResult], flags: Mapping[str, Sequence[str]] | None = None) -> Table:
-    """One line per (defense, threat, ball). flags: warnings by defense."""
+    """One line per (defense, threat, ball). flags: warnings by defense. An unbounded ball has no robust accuracy and no 8-bit number: its
+    line says what the attack leaves, the title that this is all it says.
+    """
     rows, said = [], set()
     for r in results:
+        unbounded = math.isinf(r.eps)
         warned = () if r.defense in said else tuple((flags or {}).get(r.defense, ()))
         said.add(r.defense)
         rows.append(
@@ -36,16 +40,22 @@ def closed_table(results: Sequence[ClosedResult], flags: Mapping[str, Sequence[s
                 r.threat,
                 ball(r.norm, r.eps),
                 percent(r.clean_accuracy),
-                Entry(percent(r.robust_accuracy), "strong", (r.robust_accuracy, r.ci_low, r.ci_high)),
+                Entry(
+                    percent(r.robust_accuracy),
+                    "plain" if unbounded else "strong",
+                    (r.robust_accuracy, r.ci_low, r.ci_high),
+                ),
                 f"{percent(r.ci_low)}-{percent(r.ci_high)}",
                 percent(r.upper),
-                percent(r.robust_accuracy_8bit),
+                "-" if unbounded else percent(r.robust_accuracy_8bit),
                 percent(r.undefended),
                 str(r.attacks),
                 str(r.n),
             )
         )
     title = "Worst case per image over the closed pool: the numbers to report (%)"
+    if any(math.isinf(r.eps) for r in results):  # a defense has either bounded balls or unbounded ones
+        title += ". An unbounded ball: what the attack leaves, no robustness"
     return Table(title, COLUMNS, tuple(rows), COLUMNS[3:])
 
 
