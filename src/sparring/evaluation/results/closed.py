@@ -136,8 +136,8 @@ def headline(result: ClosedResult, tier: str) -> str:
     if math.isinf(result.eps):
         return (
             f"{result.defense}: an unbounded attack leaves {100 * result.robust_accuracy:.1f} % right under {goal} (n={result.n}), clean "
-            f"{100 * result.clean_accuracy:.1f} %, undefended {bare}. That is no robust accuracy, which needs a budget: give the attack eps=, or "
-            f"run --eps. Worst case over {result.attacks} attacks per image. Tier {tier}."
+            f"{100 * result.clean_accuracy:.1f} %, undefended {bare}. That is no robust accuracy, which needs a budget: give the attack its eps, or "
+            f"--eps for all. Worst case over {result.attacks} attacks per image. Tier {tier}."
         )
     return (
         f"{result.defense}: robust accuracy under {goal} {bound} {100 * result.robust_accuracy:.1f} % (n={result.n}, one-sided 95 % upper "
