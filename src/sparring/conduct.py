@@ -49,6 +49,7 @@ from sparring.threats import Options, threat
 from sparring.verdict.read import load_evaluation, refuse_unasked
 
 MISTRUSTED = ("S1", "PL", "X5", "X6", "G1", "R11")  # checks that, failing, ask for other attacks than gradients
+WEAK = ("PL", "X5")  # of these, those that a weak attack fails too
 
 
 def evaluate(
@@ -205,7 +206,9 @@ def _asked(
         findings += mine
         cell = white_cells(plan, result)[0]
         failed = [f for f in (*mine, *from_rows) if not f.ok and f.defense and f.about(*number)]
-        doubts = [f.check for f in failed if f.check in MISTRUSTED]
+        # where slopes are right a planted or large goal is missed by an attack that is weak, not blind
+        sees = any(f.check == "S1" and f.ok for f in mine)
+        doubts = [f.check for f in failed if f.check in MISTRUSTED and not (sees and f.check in WEAK)]
         if doubts:
             system = subject.systems[result.defense]
             cells += repairs(cell, system, among, doubts[0], spec.tier, options, spec.seed)
