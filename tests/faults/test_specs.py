@@ -45,6 +45,8 @@ OPTIONS: dict[Words, str] = {
     ("--device", "gpu"): "device gpu is not there",
     ("--out", ""): "'--out': an empty path",
     ("--html", " "): "'--html': an empty path",
+    ("--html", "data.npz"): "data.npz is no .html file",
+    ("--html", "/dev/null"): "/dev/null is no .html file",
     ("--save-config", ""): "'--save-config': an empty path",
 }
 BUDGETS: dict[Words, str] = {

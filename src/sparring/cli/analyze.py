@@ -29,7 +29,7 @@ Models = Annotated[
     list[str], typer.Argument(help="model specs, one or more; all see the same images", show_default=False)
 ]
 Data = Annotated[str, typer.Option("--data", help="images", show_default=False)]
-Png = Annotated[Path | None, place_option("write the picture here")]
+Png = Annotated[Path | None, place_option("write the picture here", suffix=".png")]
 
 
 class Analyses(Entries):

@@ -125,7 +125,7 @@ def evaluate(
     out: Annotated[
         Path | None, place_option("run folder; an existing one of the same configuration is resumed")
     ] = None,
-    html: Annotated[Path | None, place_option("also write the report page here")] = None,
+    html: Annotated[Path | None, place_option("also write the report page here", suffix=".html")] = None,
     limit: Limit = None,
     seed: Seed = "0",
     slots: Slots = "64",
@@ -288,7 +288,7 @@ def attack(
 )
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders")],
-    html: Annotated[Path | None, place_option("write one self-contained page here")] = None,
+    html: Annotated[Path | None, place_option("write one self-contained page here", suffix=".html")] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")
     ] = None,

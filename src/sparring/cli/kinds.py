@@ -41,9 +41,18 @@ def place(text: str | Path) -> Path:
     return Path(text)
 
 
-def place_option(help: str, *flags: str, shown: bool = True) -> OptionInfo:
-    """An option that takes a path."""
-    return typer.Option(*flags, parser=place, metavar="PATH", help=help, show_default=shown)
+def place_option(help: str, *flags: str, shown: bool = True, suffix: str = "") -> OptionInfo:
+    """An option that takes a path; with ``suffix`` one of a file of that kind, so that no data set or record is replaced by it."""
+
+    def of_kind(text: str | Path) -> Path:
+        path = place(text)
+        if suffix and path.suffix.lower() != suffix:
+            raise typer.BadParameter(f"{path} is no {suffix} file; write FILE{suffix}")
+        return path
+
+    return typer.Option(
+        *flags, parser=of_kind, metavar=f"FILE{suffix}" if suffix else "PATH", help=help, show_default=shown
+    )
 
 
 def parameter(name: str, annotation: object, default: object = inspect.Parameter.empty) -> inspect.Parameter:

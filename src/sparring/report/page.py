@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.seal import write_text
 from sparring.report.content import Evaluated, sections_of
@@ -21,8 +22,10 @@ def write_report(
     claims: Sequence[str] | None = None,
 ) -> Path:
     """Write the page about one or several run folders, judged by ``baseline`` and ``claims`` (see ``load_evaluation``); returns its path. Raises
-    SparringError if a folder is no run.
+    SparringError if a folder is no run, or the file is not called FILE.html: nothing else is replaced by a page.
     """
+    if Path(file).suffix.lower() != ".html":
+        raise SparringError(f"page {file}: write FILE.html")
     runs = [sections_of(Evaluated(str(f), read_run(f), load_evaluation(f, baseline, claims))) for f in folders]
     template = files("sparring.report").joinpath("page.html.jinja").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
