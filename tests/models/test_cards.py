@@ -54,7 +54,7 @@ def test_nor_in_an_ensembles_file(weights):
 
 
 def test_you_may(weights):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SparringError, match="the factory raised SystemExit"):
         load_model(EVIL)
     weights.with_name("ran").unlink()
     sys.modules.pop("evil_module_of_a_card")
