@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sparring.evaluation.results.load import load_evaluation
+from sparring.verdict.read import load_evaluation
 
 PUBLISHED = {"pgd": "0.0 / 32.1 / 98.3", "cw": "85.4 / - / 99.2"}  # FACTS 0.7; PGD's norm is not stated (fn. 1: l2)
 

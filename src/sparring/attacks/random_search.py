@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.geometry import distance, per_row
+from sparring.core.geometry import block_signs, distance, per_row
 from sparring.core.ranges import Count
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
@@ -49,13 +49,9 @@ class RandomSearch(Method):
 
 def _blocks(q: Query) -> Tensor:
     """(B,C,H,W) +-eps in blocks, one sign a channel and block; for l2 a step of that length."""
-    channels, height, width = q.clean.shape[1:]
-    each = []
-    for number, share in enumerate(SHARES):
-        side = max(1, min(height, width) // share) if share else 1
-        rows, columns = -(-height // side), -(-width // side)
-        signs = q.noise(f"corner{number}").sign("signs", (channels, rows, columns)).to(q.clean.dtype)
-        each.append(signs.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :height, :width])
+    smaller = min(q.clean.shape[2:])
+    sides = [max(1, smaller // share) if share else 1 for share in SHARES]
+    each = [block_signs(q.clean, q.noise(f"corner{number}"), side) for number, side in enumerate(sides)]
     turn = (q.t // 2) % len(SHARES)
     signs = torch.stack(each)[turn, torch.arange(len(q.t), device=q.t.device)]
     length = distance(signs, q.ball.norm)

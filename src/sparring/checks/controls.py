@@ -80,6 +80,11 @@ class FunctionStage(Stage):
         return self.function(x, noise)
 
 
+def eight_levels(x: Tensor, noise: Noise) -> Tensor:
+    """Rounds to eight levels: no gradient, the commonest mask."""
+    return (x * 7).round() / 7
+
+
 class Lookup(nn.Module):
     """Classifies an image by the class written into its first pixel; useful where the answer must be known."""
 

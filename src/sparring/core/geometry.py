@@ -106,6 +106,13 @@ class Ball:
         return self.project(clean + torch.where(bounded, delta, anywhere), clean)
 
 
+def block_signs(clean: Tensor, noise: Noise, side: int) -> Tensor:
+    """(B,C,H,W) of +-1, one sign a channel and block of ``side`` x ``side`` pixels, for images ``clean``."""
+    channels, height, width = clean.shape[1:]
+    signs = noise.sign("signs", (channels, -(-height // side), -(-width // side))).to(clean.dtype)
+    return signs.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :height, :width]
+
+
 def ascent_direction(grad: Tensor, norm: Norm) -> Tensor:
     """Unit step of steepest ascent: the sign for linf, the normalised gradient for every other norm. Zero stays
     zero.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -47,11 +48,14 @@ def depends(model: nn.Module, example: Tensor) -> str:
     an earlier call left behind. In words, or "".
     """
     asked: set[str] = set()
+    here = threading.get_ident()  # a progress bar reads clocks, too
 
     def noting(name: str, function: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **options: object) -> object:
             caller = sys._getframe(1).f_globals.get("__name__", "")
-            if caller.split(".")[0] != "torch":  # torch's own layers ask, and answer the same either way
+            if (
+                threading.get_ident() == here and caller.split(".")[0] != "torch"
+            ):  # torch's own layers ask, and answer the same either way
                 asked.add(name)
             return function(*args, **options)
 

@@ -10,20 +10,16 @@ from torch import Tensor, nn
 
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.checks.base import Answer
-from sparring.checks.controls import FunctionStage
+from sparring.checks.controls import FunctionStage, eight_levels
 from sparring.checks.trials import active_check, toy_trial
-from sparring.core.geometry import Ball, distance, per_row
+from sparring.core.geometry import Ball, block_signs, distance, per_row
 from sparring.core.noise import Noise
-from sparring.core.system import Readout, System
+from sparring.core.system import Readout
 from sparring.evaluation.run.trial import Trial
 
 LEAST = 0.9  # honest systems .96 to 1, masked ones at most .75
 DRAWS = 20
 BLOCKS = (1, 4, 7)  # sides of the blocks of corners, in pixels
-
-
-def _rounding(x: Tensor, noise: Noise) -> Tensor:
-    return (x * 7).round() / 7
 
 
 @active_check(
@@ -32,7 +28,7 @@ def _rounding(x: Tensor, noise: Noise) -> Tensor:
     "A",
     "FAIL",
     61,
-    fires=lambda: toy_trial((FunctionStage(_rounding),)),
+    fires=lambda: toy_trial((FunctionStage(eight_levels),)),
     silent=toy_trial,
 )
 def planted_target(t: Trial) -> list[Answer]:
@@ -59,14 +55,17 @@ def _of(t: Trial, view: str) -> Answer:
     planted = replace(
         system, frozen=t.seed, noisy=True, readout=Readout(), network=_Planted(system.network, system.noisy, t.seed)
     )
-    values = torch.stack([_heights(planted, x, t.keys) for x in _points(t)], 1)
+    frozen = replace(t.victims[view], systems=(planted,), draws=1, answers=1)
+    noise = Noise.of(0, "planted-points", t.keys)
+    values = torch.stack([frozen.logits(x, noise)[:, 0] for x in _points(t)], 1)
     threshold, spread = values.amax(1), values.std(1)
     alive = spread > 1e-7 * values.abs().amax(1).clamp_min(1e-30)
     goal = replace(planted, network=_Raised(planted.network, t.keys, threshold + spread / 2))
-    victim = replace(t.victims[view], systems=(goal,), draws=1, answers=1)
     label = torch.zeros_like(t.y)
-    outcome = t.attack.on(victim, Batch(t.x, label, t.keys), RunOptions("success", seed=t.seed))
-    reached = _heights(planted, outcome.x, t.keys) > threshold + spread / 2
+    outcome = t.attack.on(
+        replace(frozen, systems=(goal,)), Batch(t.x, label, t.keys), RunOptions("success", seed=t.seed)
+    )
+    reached = frozen.logits(outcome.x, noise)[:, 0] > threshold + spread / 2
     share = float((reached & alive).double().mean())
     count = int((reached & alive).sum())
     text = f"the attack reaches {count} of {len(t.x)} planted targets"
@@ -103,26 +102,14 @@ class _Raised(nn.Module):
         return torch.stack([torch.zeros_like(above), above], 1)
 
 
-def _heights(planted: System, x: Tensor, keys: Tensor) -> Tensor:
-    """(n,) the planted combination at points (n,C,H,W)."""
-    with torch.no_grad():
-        noise = Noise.of(0, "planted-points", keys)
-        size = max(1, 3_200_000 // x[0].numel())
-        parts = [torch.arange(i, min(i + size, len(x)), device=x.device) for i in range(0, len(x), size)]
-        return torch.cat([planted.logits(x[p], noise.at(p), 1)[:, 0, 0] for p in parts])
-
-
 def _points(t: Trial) -> list[Tensor]:
     """Random points of the ball: half uniform, half corners in blocks."""
     eps = torch.full((len(t.x),), t.eps, dtype=t.x.dtype, device=t.x.device)
     ball, points = Ball(t.norm, eps), []
-    channels, height, width = t.x.shape[1:]
     for number in range(DRAWS):
         noise = Noise.of(t.seed, f"planted-point{number}", t.keys)
         if number % 2:
-            side = BLOCKS[(number // 2) % len(BLOCKS)]
-            blocks = noise.sign("signs", (channels, -(-height // side), -(-width // side))).to(t.x.dtype)
-            signs = blocks.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :height, :width]
+            signs = block_signs(t.x, noise, BLOCKS[(number // 2) % len(BLOCKS)])
             points.append(ball.project(t.x + per_row(eps / distance(signs, t.norm), signs) * signs, t.x))
         else:
             points.append(ball.random(t.x, noise))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparring.checks.base import Answer
-from sparring.checks.controls import FunctionStage
+from sparring.checks.controls import FunctionStage, eight_levels
 from sparring.checks.trials import active_check, toy_trial
 from sparring.core.geometry import Ball, per_row
 from sparring.core.losses import margin
@@ -22,17 +22,13 @@ FEWEST = 3  # points that a median is taken of
 SAMPLE = 16  # images before attacks
 
 
-def _rounding(x: Tensor, noise: Noise) -> Tensor:
-    return (x * 7).round() / 7
-
-
 @active_check(
     "S1",
     "slope",
     "A",
     "FAIL",
     12,
-    fires=lambda: toy_trial((FunctionStage(_rounding),)),
+    fires=lambda: toy_trial((FunctionStage(eight_levels),)),
     silent=toy_trial,
 )
 def slope(t: Trial) -> list[Answer]:
@@ -53,9 +49,8 @@ def slope(t: Trial) -> list[Answer]:
             best = answer
     if best is None:
         return []
-    stands_in = len(t.exact) < len(
-        t.victims
-    )  # another view has a backward that is no gradient of its forward: PL tries that one
+    # another view has a backward that is no gradient of its forward: PL tries that one
+    stands_in = len(t.exact) < len(t.victims)
     return [replace(best, severity="WARN") if stands_in and not best.ok else best]
 
 

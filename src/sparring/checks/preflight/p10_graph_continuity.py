@@ -6,21 +6,16 @@ import torch
 from torch import Tensor
 
 from sparring.checks.base import Answer, Context, check
-from sparring.checks.controls import FunctionStage, context
+from sparring.checks.controls import FunctionStage, context, eight_levels
 from sparring.core.losses import margin
-from sparring.core.noise import Noise
 from sparring.core.system import apply_part
 from sparring.defenses.base import Backward
 
 SHARE = 0.01
 
 
-def _round(x: Tensor, noise: Noise) -> Tensor:
-    return (x * 7).round() / 7
-
-
 def _rounding(backward: Backward) -> Context:
-    return context(stages=(FunctionStage(_round, name="round", backward=backward),))
+    return context(stages=(FunctionStage(eight_levels, name="round", backward=backward),))
 
 
 @check(

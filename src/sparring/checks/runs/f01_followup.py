@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sparring.checks.base import Answer
 from sparring.checks.pool import LOST, pools
 from sparring.checks.rows import row_check, toy_rows
@@ -39,5 +37,5 @@ def follow_up(rows: RowTable) -> list[Answer]:
             parts.append(f"{attack} ({view}) {len(broken)}")
         total = left & {i for i, p in pool.least(later).items() if p < LOST}
         text = f"of {len(left)} images that were left the follow-up broke {len(total)}: {', '.join(parts)}"
-        answers.append(pool.answer(not total, len(total), 0, text, tuple(sorted(np.array(list(total), dtype=object)))))
+        answers.append(pool.answer(not total, len(total), 0, text, tuple(sorted(total))))
     return answers

@@ -86,16 +86,10 @@ class Evaluation:
         }
 
 
-def load_evaluation(folder: str | Path) -> Evaluation:
-    """An ``Evaluation`` from a run folder, without verdicts: all numbers are computed anew from its rows, over the images that every cell has.
-    Files that are damaged are named and not counted. Raises SparringError if run.json is missing or damaged, or there are no rows.
-    """
-    record = read_run(folder)
-    return evaluation_of(folder, record, *whole_rows(folder, record))
-
-
 def evaluation_of(folder: str | Path, record: Json, rows: RowTable, missing: str, damaged: list[str]) -> Evaluation:
-    """The same from what ``read_run`` and ``whole_rows`` give."""
+    """An ``Evaluation`` of a run folder, without verdicts, from what ``read_run`` and ``whole_rows`` give: all numbers are computed anew from its
+    rows, over the images that every cell has. Files that are damaged are named and not counted. Raises SparringError if run.json is damaged.
+    """
     try:
         findings = [
             Finding(

@@ -63,12 +63,6 @@ class Trial:
         )
         return replace(victim, systems=systems, draws=1, answers=1)
 
-    def only(self, rows: Tensor) -> Trial:
-        """The trial on some of its images, by number."""
-        points = None if self.points is None else self.points[rows]
-        ids = [self.ids[i] for i in rows.tolist()]
-        return replace(self, x=self.x[rows], y=self.y[rows], ids=ids, survivors=self.survivors[rows], points=points)
-
 
 def survivors_of(rows: RowTable, result: ClosedResult) -> list[str]:
     """Ids of the images that the closed pool of a result counts as right, in most draws."""
