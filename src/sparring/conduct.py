@@ -157,6 +157,7 @@ def _evaluate(
         "block": spec.block,
     }
     store = Store(folder, identity)
+    store.require_same(subject.answers())
     ring = Ring(subject, plan, store, slots, spec.block, progress)
     start = time.time()
     facts = _facts(subject, plan, findings)

@@ -20,6 +20,7 @@ from sparring.models.prepare import Prepared, prepare
 
 EXAMPLES = 4  # images that a network is tried and prepared on
 MENDED_ON = 16  # images on which its gradient is compared with a mended one
+PROBED = 16  # images, and as many of noise, on which a resumed run's systems must answer as they did
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,22 @@ class Subject:
         return cls(
             classifier, prepared, images, systems, others, classes, notes, image_keys(images.ids), "".join(own_code)
         )
+
+    def answers(self) -> dict[str, list[tuple[int, float]]]:
+        """(label, its score) of each system and source on the first images and on as many of uniform noise, one fixed draw: what shows that a
+        file, a variable or a module that the user's code reads has changed.
+        """
+        images = self.images.x[:PROBED]
+        fields = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+        noise = Noise.of(0, "answers", image_keys([str(i) for i in range(2 * len(images))]))
+        said: dict[str, list[tuple[int, float]]] = {}
+        asked = {**self.systems, **{f"source {i}": other for i, other in enumerate(self.others, 1)}}
+        for name, defended in asked.items():
+            with torch.no_grad():
+                scores = defended.system().scores(torch.cat([images, fields.to(images)]), noise)
+            top = scores.nan_to_num().max(1)
+            said[name] = [(int(label), float(score)) for label, score in zip(top.indices, top.values, strict=True)]
+        return said
 
 
 def fit(classifier: Classifier, images: ImageSet) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -218,3 +219,33 @@ def test_points_of_other_code_are_other_points(monkeypatch):
     before = ids(plan())
     monkeypatch.setattr("sparring.evaluation.plan.grid.code_hash", lambda: "of an upgrade")
     assert not set(before) & set(ids(plan()))
+
+
+class ReadsItsEnvironment(torch.nn.Module):
+    """A network that another process can change: what it multiplies by stands in an environment variable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = linear_net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x) * float(os.environ.get("SPARRING_TEST_GAIN", "1"))
+
+
+@pytest.mark.parametrize(("variable", "refused"), [("1", False), ("1.0001", False), ("0.5", True), ("2", True)])
+def test_a_folder_is_resumed_only_by_a_system_that_answers_as_it_did(tmp_path, monkeypatch, variable, refused):
+    """Its weights and its code are the same; what it reads is not."""
+
+    x = images(12)
+    y = linear_net()(x).argmax(1)
+
+    def run() -> Any:
+        return sparring.evaluate(**arguments(tmp_path / "run", model=ReadsItsEnvironment().eval(), data=(x, y)))
+
+    before = run()
+    monkeypatch.setenv("SPARRING_TEST_GAIN", variable)
+    if refused:
+        with pytest.raises(SparringError, match=r"run was made while none answered otherwise \(\d+ of 24"):
+            run()
+    else:
+        assert run().closed == before.closed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ from sparring.evaluation.records.seal import (
     write_whole,
 )
 
+SAME = 0.02  # of the largest score: what two machines may differ by
 LOST = "damaged"  # in the place of a checksum: equal to none
+Answers = Mapping[str, Sequence[tuple[int, float]]]  # by system: the label and its score, image by image
 FORMAT = 2  # of a folder: from 2 on every file holds its checksum
 
 
@@ -58,6 +61,7 @@ class Store:
         self.hash = hash_of(self.identity)
         self._seals: dict[Path, str] = {}  # of points that were read or written
         self._made_of: dict[Path, dict[str, str]] = {}  # of rows that were read or written: the seals of their points
+        self._answers: Answers = {}
         file = self.folder / "run.json"
         try:
             record = parse_run(file)
@@ -74,6 +78,7 @@ class Store:
                 self._adopt(f"output folder {folder} has no run.json")
         if record:
             self._same(record)
+            self._answers = record.get("answers", {})
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -97,6 +102,24 @@ class Store:
                 f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}{was}); choose another --out"
             )
 
+    def require_same(self, answers: Answers) -> None:
+        """Keep what each system answers on a few images, in run.json. Raises SparringError where the folder's rows were made while one of them
+        answered otherwise: its code, a file or a variable that it reads has changed, which no hash of its weights shows.
+        """
+        for name, before in self._answers.items():
+            now = answers.get(name, [])
+            most = max((abs(score) for _, score in before), default=0.0)
+            moved = sum(
+                abs(score - was) > SAME * most or label != old
+                for (old, was), (label, score) in zip(before, now, strict=False)
+            )
+            if moved > 1:  # one may be a tie
+                raise SparringError(
+                    f"output folder {self.folder} was made while {name} answered otherwise ({moved} of {len(before)} answers "
+                    "differ): a module, file or variable that it reads has changed; choose another --out"
+                )
+        self._answers = answers
+
     def _adopt(self, fault: str) -> None:
         """Raises SparringError unless all that a folder without a readable record holds is of this configuration, as its rows say."""
         foreign = [f.name for f in self.folder.iterdir() if f.name not in OURS and not is_partial(f)]
@@ -114,7 +137,7 @@ class Store:
 
     def write_run(self, **content: Any) -> None:
         """Write run.json: identity, environment and ``content``."""
-        record = {"identity": self.identity, "environment": environment(), **content}
+        record = {"identity": self.identity, "environment": environment(), "answers": self._answers, **content}
         text = to_json({**record, "format": FORMAT, "checksum": BLANK}, indent=2) + "\n"
         self._write(self.folder / "run.json", text.encode())
 
