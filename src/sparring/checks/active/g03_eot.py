@@ -9,13 +9,13 @@ from torch import Tensor
 
 from sparring.checks.base import Answer
 from sparring.checks.controls import FunctionStage
+from sparring.checks.thresholds import thresholds
 from sparring.checks.trials import active_check, toy_trial
 from sparring.core.losses import margin
 from sparring.core.noise import Noise
 from sparring.evaluation.run.trial import Trial
 
-LEAST = 0.5
-GOOD = 0.8
+LEAST, GOOD = thresholds("G3", "least", "good")
 SAMPLE = 16
 
 

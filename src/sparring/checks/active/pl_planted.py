@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.checks.base import Answer
 from sparring.checks.controls import FunctionStage, eight_levels
+from sparring.checks.thresholds import thresholds
 from sparring.checks.trials import active_check, toy_trial
 from sparring.core.geometry import Ball, block_signs, distance, per_row
 from sparring.core.noise import Noise
 from sparring.core.system import Readout
 from sparring.evaluation.run.trial import Trial
 
-LEAST = 0.9  # honest systems .96 to 1, masked ones at most .75
+(LEAST,) = thresholds("PL", "least")
 DRAWS = 20
 BLOCKS = (1, 4, 7)  # sides of the blocks of corners, in pixels
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparring.checks.base import Answer
 from sparring.checks.controls import FunctionStage, eight_levels
+from sparring.checks.thresholds import thresholds
 from sparring.checks.trials import active_check, toy_trial
 from sparring.core.geometry import Ball, per_row
 from sparring.core.losses import margin
@@ -16,7 +17,7 @@ from sparring.core.noise import Noise
 from sparring.core.victim import Victim
 from sparring.evaluation.run.trial import Trial
 
-LEAST, MOST = 0.4, 1.5  # of an honest gradient: .84 to 1.08 (resnet20 .66 to .78); of a masked one at most .37
+LEAST, MOST = thresholds("S1", "least", "most")
 SHARE = 0.1  # of eps: how far it is stepped
 FEWEST = 3  # points that a median is taken of
 SAMPLE = 16  # images before attacks

@@ -10,11 +10,11 @@ from torch import nn
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.checks.base import Answer
 from sparring.checks.controls import linear_net
+from sparring.checks.thresholds import thresholds
 from sparring.checks.trials import active_check, toy_trial
 from sparring.evaluation.run.trial import Trial
 
-LARGE = 0.5  # in linf every image can be made the same grey one
-MOST = 0.05
+LARGE, MOST = thresholds("X5", "eps", "most")
 
 
 class _Stuck(nn.Module):

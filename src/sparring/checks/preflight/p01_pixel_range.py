@@ -6,8 +6,9 @@ import torch
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import context, images
+from sparring.checks.thresholds import thresholds
 
-TOLERANCE = 1e-6
+(TOLERANCE,) = thresholds("P1", "tolerance")
 
 
 @check("P1", "pixel range", "J", "FATAL", fires=lambda: context(x=(images() - 0.45) / 0.23), silent=context)

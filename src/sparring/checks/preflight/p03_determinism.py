@@ -7,9 +7,10 @@ from torch import Tensor
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context
+from sparring.checks.thresholds import thresholds
 from sparring.core.noise import Noise
 
-TOLERANCE = 1e-4
+(TOLERANCE,) = thresholds("P3", "tolerance")
 CALLS = 5
 
 

@@ -6,8 +6,9 @@ from torch import nn
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import context, linear_net
+from sparring.checks.thresholds import thresholds
 
-TOLERANCE = 1e-5
+(TOLERANCE,) = thresholds("P5", "tolerance")
 
 
 @check(

@@ -7,10 +7,11 @@ import torch
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import context
 from sparring.checks.relabel import at_chance, better_labels
+from sparring.checks.thresholds import thresholds
 from sparring.core.victim import ROW_BUDGET
 from sparring.evaluation.results.stats import clopper_pearson
 
-SLACK = 0.01
+(SLACK,) = thresholds("P8", "slack")
 FIX = "put labels, mean/std or weights right, or declare this accuracy with --expect-clean if it is meant"
 
 

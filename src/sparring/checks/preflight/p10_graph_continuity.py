@@ -7,11 +7,12 @@ from torch import Tensor
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context, eight_levels
+from sparring.checks.thresholds import thresholds
 from sparring.core.losses import margin
 from sparring.core.system import apply_part
 from sparring.defenses.base import Backward
 
-SHARE = 0.01
+(SHARE,) = thresholds("P10", "share")
 
 
 def _rounding(backward: Backward) -> Context:

@@ -6,9 +6,10 @@ import torch
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import context, linear_net
+from sparring.checks.thresholds import thresholds
 from sparring.defenses.base import defense
 
-SHARE = 0.01
+(SHARE,) = thresholds("P12", "share")
 
 
 def _depth(bits: int) -> Context:

@@ -7,10 +7,10 @@ import numpy as np
 from sparring.checks.base import Answer
 from sparring.checks.pool import pools
 from sparring.checks.rows import row_check, toy_rows
+from sparring.checks.thresholds import thresholds
 from sparring.evaluation.results.table import RowTable
 
-SHARE = 0.01  # of the survivors
-HALF = 0.5  # of an image's gradients
+SHARE, HALF = thresholds("G1", "share", "half")
 
 
 @row_check(

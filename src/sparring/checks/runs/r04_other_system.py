@@ -5,9 +5,10 @@ from __future__ import annotations
 from sparring.checks.base import Answer
 from sparring.checks.pool import pools
 from sparring.checks.rows import row_check, toy_rows
+from sparring.checks.thresholds import thresholds
 from sparring.evaluation.results.table import RowTable
 
-SHARE = 0.02
+(SHARE,) = thresholds("R4", "share")
 
 
 @row_check(

@@ -7,9 +7,10 @@ import numpy as np
 from sparring.checks.base import Answer
 from sparring.checks.pool import pools
 from sparring.checks.rows import row_check, toy_rows
+from sparring.checks.thresholds import thresholds
 from sparring.evaluation.results.table import RowTable
 
-LEAST = 0.95
+(LEAST,) = thresholds("R6", "least")
 
 
 @row_check(

@@ -6,10 +6,11 @@ import math
 
 from sparring.checks.base import Answer
 from sparring.checks.rows import row_check, toy_rows
+from sparring.checks.thresholds import thresholds
 from sparring.evaluation.results.cells import attacked_right, cell_keys, images_without
 from sparring.evaluation.results.table import RowTable
 
-SHARE = 0.1
+(SHARE,) = thresholds("R12", "share")
 
 
 @row_check(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from sparring.checks.base import Answer
 from sparring.checks.pool import LOST, pools
 from sparring.checks.rows import row_check, toy_rows
+from sparring.checks.thresholds import thresholds
 from sparring.evaluation.results.table import RowTable
 
-SHARE = 0.01
+(SHARE,) = thresholds("X2", "share")
 
 
 def _later(**changes: object) -> RowTable:

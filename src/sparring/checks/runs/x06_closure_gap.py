@@ -7,9 +7,10 @@ import math
 from sparring.checks.base import Answer
 from sparring.checks.pool import LOST, SURE, pools
 from sparring.checks.rows import row_check, toy_rows
+from sparring.checks.thresholds import thresholds
 from sparring.evaluation.results.table import RowTable
 
-FEWEST, SHARE = 2, 0.01  # of the images: how many may be broken by less
+FEWEST, SHARE = thresholds("X6", "fewest", "share")
 
 
 def _half_by_query() -> RowTable:
