@@ -7,24 +7,29 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sparring.attacks.attack import attack
+from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Answer, Enrolled, in_order
 from sparring.checks.controls import context
 from sparring.core.registry import CHECKS
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Stage
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.tiers import DRAWS, JUDGES
 from sparring.evaluation.records.finding import Finding, Scope, Severity
-from sparring.evaluation.run.trial import Trial
+from sparring.evaluation.run.trial import Trial, trial_before
+from sparring.subject import Subject
 
 Ask = Callable[[Trial], list[Answer]]
 
 
 @dataclass(frozen=True)
 class ActiveCheck(Enrolled[Trial]):
-    """A check of a number after its attacks. ``cost``: forwards of an image that it looks at, a gradient counted as two."""
+    """A check of a number after its attacks. ``cost``: forwards of an image that it looks at, a gradient counted as two. ``first``: it also has
+    something to say before any attack.
+    """
 
     cost: int = 0
+    first: bool = False
 
     def answers(self, seen: Trial) -> list[Answer]:
         """What its function says, about the trial's number."""
@@ -42,11 +47,12 @@ def active_check(
     *,
     fires: Callable[[], Trial],
     silent: Callable[[], Trial],
+    first: bool = False,
 ) -> Callable[[Ask], ActiveCheck]:
     """Decorator: enrol a function Trial -> list[Answer]. Its docstring says when it is raised, why, and what to do."""
 
     def enrol(ask: Ask) -> ActiveCheck:
-        return CHECKS(id)(ActiveCheck(id, title, scope, severity, ask, fires, silent, cost))
+        return CHECKS(id)(ActiveCheck(id, title, scope, severity, ask, fires, silent, cost, first))
 
     return enrol
 
@@ -58,6 +64,18 @@ def run_active_checks(trial: Trial, say: Callable[[str], None] | None = None) ->
         if say:
             say(f"{c.id} {c.title}")
         findings += c.run(trial)
+    return findings
+
+
+def run_first_checks(subject: Subject, chosen: Attack, seed: int, say: Callable[[str], None]) -> list[Finding]:
+    """What active checks say before any attack of each system, as ``chosen`` would attack it: its slopes."""
+    findings: list[Finding] = []
+    for defense in subject.systems:
+        trial = trial_before(subject, defense, chosen, Judge(*JUDGES["quick"], seed=seed), DRAWS["quick"], seed)
+        for c in in_order(ActiveCheck):
+            if c.first and trial:
+                say(f"{c.id} {c.title}")
+                findings += c.run(trial)
     return findings
 
 

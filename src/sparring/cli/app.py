@@ -217,11 +217,12 @@ def doctor(
     large_eps: LargeEps = False,
     json_out: Json = False,
 ) -> None:
-    """Is the set-up right? Range, normalisation, mode, logits, determinism, clean accuracy, eps=0 identity. Exit
-    code 2 if not.
+    """Is the set-up right, and do gradients lead anywhere? Range, normalisation, mode, logits, determinism, clean accuracy, eps=0 identity, slopes.
+    Exit code 2 if not.
     """
     from sparring.attacks.attack import attack as make_attack
     from sparring.checks.base import Context, run_checks
+    from sparring.checks.trials import run_first_checks
     from sparring.evaluation.plan.budgets import refuse_large, with_budgets
     from sparring.report.sections.checks import findings_table
     from sparring.report.terminal import draw_table
@@ -231,11 +232,17 @@ def doctor(
     attacks = [make_attack(a) for a in listed("attack", attack) or ["pgd", "apgd"]]
     refuse_large(attacks, (), large_eps)
     with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
+
+        def say(text: str) -> None:
+            bar(0, 1, f"checking: {text}")
+
         bar(0, 1, "loading the model and the images")
         subject = Subject.of(model, data, listed("defense", defense), limit=typed["limit"], skip_bad=skip_bad)
         budgeted = with_budgets(attacks, (), subject.images.x.shape[1:])
         context = Context.of(subject, budgeted, "quick", typed["expect_clean"], typed["seed"])
-        findings = run_checks(context, say=lambda text: bar(0, 1, f"checking: {text}"))
+        findings = run_checks(context, say=say)
+        if not any(f.stops for f in findings):
+            findings += run_first_checks(subject, budgeted[0], typed["seed"], say)
     emit([vars(f) for f in findings], draw_table(findings_table(findings)), json_out)
     failed = [f for f in findings if not f.ok and f.severity in ("FATAL", "FAIL")]
     if failed:

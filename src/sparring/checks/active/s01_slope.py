@@ -31,6 +31,7 @@ SAMPLE = 16  # images before attacks
     12,
     fires=lambda: toy_trial((FunctionStage(eight_levels),)),
     silent=toy_trial,
+    first=True,
 )
 def slope(t: Trial) -> list[Answer]:
     """Raised if: the margin rises along the gradient by less than .4 of what the gradient says, in the median over images: at the images,

@@ -14,12 +14,14 @@ from sparring.core.geometry import Norm
 from sparring.core.noise import image_keys
 from sparring.core.system import Readout, System
 from sparring.core.victim import Access, Victim
+from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.grid import Cell, Plan
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.closed import ClosedResult, pool_mask
 from sparring.evaluation.results.table import RowTable
 from sparring.subject import Subject
+from sparring.threats import Options, threat
 
 SAMPLE = 32  # survivors that active checks look at
 STEPS = 20  # of the attack that checks repeat
@@ -108,19 +110,13 @@ def trial_of(
     }
     if not views:
         return None
-    network = subject.systems[result.defense].network
-    exact = {
-        n
-        for n, v in views.items()
-        if v.systems[0].network is network and all(p.backward == "exact" for p in v.systems[0].parts)
-    }
     return Trial(
         result.defense,
         result.threat,
         cell.attack.norm,
         result.eps,
         views,
-        frozenset(exact),
+        _exact(views, subject.systems[result.defense]),
         cell.seat.judge,
         _short(cell.attack),
         subject.images.x[index].to(device),
@@ -130,6 +126,35 @@ def trial_of(
         _points(store, rows, cells, chosen, number, block, subject).to(device),
         plan.judge,
         seed,
+    )
+
+
+def trial_before(subject: Subject, defense: str, chosen: Attack, judge: Judge, draws: int, seed: int) -> Trial | None:
+    """The trial of a system that was not attacked yet, by the adaptive attacker with ``chosen``: its points are not known. None where it has no
+    image right.
+    """
+    defended = subject.systems[defense]
+    seat = threat("adaptive").seat(defended, options=Options(draws))
+    views = {v.name: v.victim for v in seat.views if v.reparam is None and len(v.victim.systems) == 1}
+    device = next((p.device for p in subject.prepared.model.parameters()), torch.device("cpu"))
+    first = slice(0, SAMPLE)
+    x, y, keys = subject.images.x[first].to(device), subject.images.y[first].to(device), subject.keys[first].to(device)
+    right = judge.score(seat.judge, x, y, keys).first
+    if not views or not right.any():
+        return None
+    ids = [i for i, kept in zip(subject.images.ids[first], right.tolist(), strict=True) if kept]
+    exact, short = _exact(views, defended), _short(chosen)
+    alive = torch.ones(len(ids), dtype=torch.bool, device=device)
+    about = defense, "adaptive", chosen.norm, chosen.budget
+    return Trial(*about, views, exact, seat.judge, short, x[right], y[right], ids, alive, None, judge, seed)
+
+
+def _exact(views: Mapping[str, Victim], defended: Defended) -> frozenset[str]:
+    """The views that differentiate the network as it is, through stages that declare autograd's own gradient."""
+    return frozenset(
+        name
+        for name, v in views.items()
+        if v.systems[0].network is defended.network and all(p.backward == "exact" for p in v.systems[0].parts)
     )
 
 
