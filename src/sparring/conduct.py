@@ -15,9 +15,9 @@ from typing import Any
 from torch import nn
 
 from sparring.attacks.attack import Attack, attack
-from sparring.checks.base import Context, run_checks
+from sparring.checks.base import Context, in_order, run_checks
 from sparring.checks.rows import run_row_checks
-from sparring.checks.trials import run_active_checks
+from sparring.checks.trials import ActiveCheck, run_active_checks
 from sparring.core.code import code_of
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
@@ -42,7 +42,7 @@ from sparring.evaluation.results.load import Evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
-from sparring.evaluation.run.trial import survivors_of, trial_of, white_cells
+from sparring.evaluation.run.trial import SAMPLE, survivors_of, trial_of, white_cells
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
 from sparring.threats import Options, threat
@@ -129,7 +129,9 @@ def _evaluate(
     )
     if folder is None:
         say("measuring what a call costs")
-        estimate = plan.estimate(time_per_call(subject.prepared.model, subject.images.x), len(subject.images))
+        seconds = time_per_call(subject.prepared.model, subject.images.x)
+        asked = _asked_at_most(subject, plan, spec, options)
+        estimate = replace(plan.estimate(seconds, len(subject.images)), asked=asked)
         return Evaluation([], [], [], None, tier, subject.notes, plan=estimate)
     run_attacks = list(dict.fromkeys(c.attack for c in plan.cells))
     findings = run_checks(
@@ -194,7 +196,7 @@ def _asked(
     findings: list[Finding] = []
     cells: list[Cell] = []
     rows = rows.only(rows["check"] == "")  # what a resumed run already holds of the follow-up decides nothing
-    from_rows = run_row_checks(rows)
+    from_rows, white = run_row_checks(rows), white_cells(plan)
     for result in strongest(all_closed(rows)):
         among = survivors_of(rows, result) if math.isfinite(result.eps) else []
         trial = trial_of(subject, plan, store, rows, result, spec.block, spec.seed) if among else None
@@ -205,7 +207,7 @@ def _asked(
             trial, lambda text, name=f"{result.defense} | {result.threat}": say(f"checking {name}: {text}")
         )
         findings += mine
-        cell = white_cells(plan, result)[0]
+        cell = white[number][0]
         failed = [f for f in (*mine, *from_rows) if not f.ok and f.defense and f.about(*number)]
         # where slopes are right a planted or large goal is missed by an attack that is weak, not blind
         sees = any(f.check == "S1" and f.ok for f in mine)
@@ -216,6 +218,23 @@ def _asked(
         if spec.tier != "quick":
             cells.append(more_budget(cell, among, "X2", spec.seed))
     return findings, cells
+
+
+def _asked_at_most(subject: Subject, plan: Plan, spec: EvaluationSpec, options: Options) -> dict[str, float]:
+    """Network calls, at most: of the active checks, over the survivors that they look at, and of the attacks that follow where these fail, for an
+    image that they are made on.
+    """
+    checks, follow_up = 0.0, 0.0
+    for (name, _, _, eps), cells in white_cells(plan).items():
+        system = subject.systems[name]
+        if math.isfinite(eps):
+            draws = options.draws if system.random else 1
+            checks += SAMPLE * draws * sum(c.cost for c in in_order(ActiveCheck))
+            more = repairs(cells[0], system, subject.images.ids[:1], "X6", spec.tier, options, spec.seed)
+            if spec.tier != "quick":
+                more.append(more_budget(cells[0], subject.images.ids[:1], "X2", spec.seed))
+            follow_up += sum(sum(plan.cost_of(run)) for cell in more for run in cell.runs)
+    return {"checks": checks, "follow_up_per_image": follow_up}
 
 
 def _once(defenses: Sequence[DefenseLike]) -> list[DefenseLike]:

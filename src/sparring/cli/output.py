@@ -255,3 +255,11 @@ def _print_plan(plan: Estimate, as_json: bool) -> None:
         ),
         highlight=False,
     )
+    if plan.asked:
+        out.print(
+            literal(
+                f"Checks of survivors ask at most {plan.asked['checks']:.0f} network calls in all, nothing where none survives; where they "
+                f"fail, the attacks that follow cost at most {plan.asked['follow_up_per_image']:.0f} for each image that is left."
+            ),
+            highlight=False,
+        )

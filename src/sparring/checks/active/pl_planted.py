@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sparring.attacks.attack import Attack, attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.checks.base import Answer
 from sparring.checks.controls import FunctionStage, eight_levels
@@ -16,6 +17,7 @@ from sparring.checks.trials import active_check, toy_trial
 from sparring.core.geometry import Ball, block_signs, distance, per_row
 from sparring.core.noise import Noise
 from sparring.core.system import Readout
+from sparring.core.victim import Access
 from sparring.evaluation.run.trial import Trial
 
 (LEAST,) = thresholds("PL", "least")
@@ -66,13 +68,31 @@ def _of(t: Trial, view: str) -> Answer:
     outcome = t.attack.on(
         replace(frozen, systems=(goal,)), Batch(t.x, label, t.keys), RunOptions("success", seed=t.seed)
     )
-    reached = frozen.logits(outcome.x, noise)[:, 0] > threshold + spread / 2
-    share = float((reached & alive).double().mean())
-    count = int((reached & alive).sum())
-    text = f"the attack reaches {count} of {len(t.x)} planted targets"
+
+    def reaches(x: Tensor) -> Tensor:
+        return (frozen.logits(x, noise)[:, 0] > threshold + spread / 2) & alive
+
+    reached = reaches(outcome.x)
+    possible = torch.ones_like(reached)
+    if float(reached.double().mean()) < LEAST:  # a goal that nothing reaches speaks against no attack
+        search = _search(t.attack)
+        scores = replace(frozen, systems=(goal,), access=Access.SCORES)
+        found = reaches(search.on(scores, Batch(t.x, label, t.keys), RunOptions("success", seed=t.seed)).x)
+        possible = reached | found | ~alive
+    count, asked = int(reached.sum()), int(possible.sum())
+    share = count / asked if asked else 0.0
+    text = f"the attack reaches {count} of {asked} planted targets"
+    if asked < len(t.x):
+        text += f" ({len(t.x) - asked} more are out of reach of a search by scores, too)"
     if share < LEAST:
         text += ": it cannot see through this system"
     return Answer(share >= LEAST, share, LEAST, text)
+
+
+def _search(chosen: Attack) -> Attack:
+    """By scores alone, in the ball of ``chosen``."""
+    text = "square:steps=499" if chosen.norm in ("linf", "l2") else "random_search:steps=100"
+    return attack(f"{text},norm={chosen.norm},eps={chosen.budget!r}")
 
 
 class _Planted(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from sparring.core.columns import Json
 from sparring.evaluation.records.files import json_safe
@@ -26,13 +26,15 @@ class PlannedCell:
 @dataclass(frozen=True)
 class Estimate:
     """``skipped``: cells that an access rules out, and why. ``cost_per_image``: network calls of an image that survives everything, shared
-    runs counted once. ``seconds``: of all images, at most.
+    runs counted once. ``seconds``: of all images, at most, without what checks ask. ``asked``: network calls of active checks, and of the attacks
+    that follow where they fail, per image that is left then; at most, and nothing where no image is left.
     """
 
     cells: tuple[PlannedCell, ...]
     skipped: tuple[Mapping[str, str], ...]
     cost_per_image: Mapping[str, float]
     seconds: float
+    asked: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def runs(self) -> set[str]:

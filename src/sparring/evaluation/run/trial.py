@@ -72,27 +72,25 @@ def survivors_of(rows: RowTable, result: ClosedResult) -> list[str]:
     return [image for image, p in zip(picked.images, picked.p_select, strict=True) if p > 0.5]
 
 
-def white_cells(plan: Plan, result: ClosedResult) -> list[Cell]:
-    """The cells of a result whose attack may differentiate and takes steps in its ball, the costliest first."""
-    mine = [
-        c
-        for c in plan.cells
-        if (c.defense, str(c.threat), c.attack.norm, c.attack.budget)
-        == (result.defense, result.threat, result.norm, result.eps)
-        and c.seat.access is Access.GRADIENT
-        and c.attack.method.needs is Access.GRADIENT
-        and not c.check
-    ]
-    return sorted(
-        mine, key=lambda c: (c.attack.method.kind != "iterative", -sum(plan.cost_of(c.runs[0])) if c.runs else 0)
-    )
+Number = tuple[str, str, str, float]  # a defense, a threat, a norm and its budget
+
+
+def white_cells(plan: Plan) -> dict[Number, list[Cell]]:
+    """By number the cells whose attack may differentiate and takes steps in its ball, the costliest first."""
+    found: dict[Number, list[Cell]] = {}
+    for c in plan.cells:
+        if c.seat.access is Access.GRADIENT and c.attack.method.needs is Access.GRADIENT and not c.check:
+            found.setdefault((c.defense, str(c.threat), c.attack.norm, c.attack.budget), []).append(c)
+    for cells in found.values():
+        cells.sort(key=lambda c: (c.attack.method.kind != "iterative", -sum(plan.cost_of(c.runs[0])) if c.runs else 0))
+    return found
 
 
 def trial_of(
     subject: Subject, plan: Plan, store: Store, rows: RowTable, result: ClosedResult, block: int, seed: int
 ) -> Trial | None:
     """The trial of a number, or None where nobody with gradients attacked, or no image is right."""
-    cells = white_cells(plan, result)
+    cells = white_cells(plan).get((result.defense, result.threat, result.norm, result.eps), [])
     alive = set(survivors_of(rows, result))
     clean = rows.pick(rows.clean(result.defense))
     right = [image for image, p in zip(clean.images, clean.p_select, strict=True) if p > 0.5]

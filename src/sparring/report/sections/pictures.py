@@ -30,19 +30,33 @@ def pictures(run: Evaluated) -> Section | None:
     for about, content in stored:
         strip = strips.setdefault((about["defense"], about["threat"]), [])
         if about["defense"] != "none" and rows.facts(about["threat"]).pictured and len(strip) < CELLS_PER_SEAT:
-            strip.append(_strip(rows, about, content, names))
+            strip.append(_strip(rows, about, content, names, _suspects(run, about["defense"], about["threat"])))
     items = [item for strip in strips.values() for item in strip]
     about = (
-        "Clean, attacked, what the classifier sees behind the defense, and the perturbation magnified. Labels are the defended system's. The "
+        "Clean, attacked, what the classifier sees behind the defense, and the perturbation magnified. Labels are the defended system's. Images "
+        "whose robustness a check doubts come first and say which check. The "
         "pictures are for looking at; the exact images are in the run folder."
     )
     return Section("What the images look like", (Text(about, "soft"), *items)) if items else None
 
 
-def _strip(rows: RowTable, about: Mapping[str, str], content: Mapping[str, Tensor], names: list[str]) -> Strip:
+def _suspects(run: Evaluated, defense: str, threat: str) -> Mapping[str, tuple[str, ...]]:
+    """Images that count as robust and the checks that speak against it, in the verdicts about a system and threat."""
+    about = [v for v in run.evaluation.verdicts if (v.defense, v.threat) == (defense, threat)]
+    return {image: reasons for v in about for image, reasons in v.suspects.items()}
+
+
+def _strip(
+    rows: RowTable,
+    about: Mapping[str, str],
+    content: Mapping[str, Tensor],
+    names: list[str],
+    suspects: Mapping[str, tuple[str, ...]],
+) -> Strip:
     attacked = rows.where(defense=about["defense"], threat=about["threat"], attack=about["attack"], run=about["run"])
     clean, images = rows.clean(about["defense"]), []
-    for i, image in enumerate(json.loads(about["images"])):
+    numbered = enumerate(json.loads(about["images"]))
+    for i, image in sorted(numbered, key=lambda pair: pair[1] not in suspects):
         here = rows["image"] == image
         if not (attacked & here).any():
             continue
@@ -62,7 +76,7 @@ def _strip(rows: RowTable, about: Mapping[str, str], content: Mapping[str, Tenso
                 Shot(
                     "adversarial",
                     picture(content["adversarial"][i]),
-                    f"attacked: {last}",
+                    f"attacked: {last}" + (f" (suspect: {' '.join(suspects[image])})" if image in suspects else ""),
                     "good" if rows["correct"][row] else "bad",
                 ),
                 Shot("defended", picture(content["defended"][i]), "behind the defense"),
