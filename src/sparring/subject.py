@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparring.core.code import code_of, code_of_network
 from sparring.core.errors import SparringError, one_line
+from sparring.core.network import logits_of, tried
 from sparring.core.noise import Noise, image_keys
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
@@ -99,36 +100,13 @@ def fit(classifier: Classifier, images: ImageSet) -> int:
         raise SparringError(f"{name}: images have {channels} channel(s), the model takes {classifier.channels}")
     if size is not None and (height, width) != (size, size):
         raise SparringError(f"{name}: images are {height}x{width}, the model takes {size}x{size}; resize them first")
-    logits = _tried(classifier, example, classifier.name)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(example) or logits.shape[1] < 2:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise SparringError(
-            f"{classifier.name} must return logits (B,K) with K >= 2, got {shape} for {len(example)} images"
-        )
-    if not logits.is_floating_point():
-        raise SparringError(
-            f"{classifier.name} must return floating-point logits, got {logits.dtype}: labels or codes have no gradient"
-        )
-    if not bool(torch.isfinite(logits).all()):
-        raise SparringError(
-            f"{classifier.name} returns logits that are not finite on the first images: damaged weights, or a wrong input range"
-        )
+    logits = logits_of(classifier, example, classifier.name)
     classes, low, high = logits.shape[1], int(images.y.min()), int(images.y.max())
     if low < 0 or high >= classes:
         label = high if high >= classes else low
         hint = "; labels that begin at 1?" if (low, high) == (1, classes) else ""
         raise SparringError(f"{name}: label {label} is outside the model's {classes} classes (0..{classes - 1}){hint}")
     return classes
-
-
-def _tried(network: nn.Module, example: Tensor, name: str) -> object:
-    """The network's answer on ``example`` (B,C,H,W), or one line that it cannot take such images."""
-    try:
-        with torch.no_grad():
-            return network(example)
-    except (Exception, SystemExit) as error:
-        shape = tuple(example.shape[1:])
-        raise SparringError(f"{name} cannot take images of shape {shape}: {one_line(error)}") from None
 
 
 def _prepared(system: Defended, base: Defended, example: Tensor) -> tuple[Defended, str]:
@@ -141,7 +119,7 @@ def _prepared(system: Defended, base: Defended, example: Tensor) -> tuple[Defend
     with torch.no_grad():
         for stage in system.stages:
             example = stage(example, noise)
-    _tried(system.network, example, system.name)
+    tried(system.network, example, system.name)
     prepared = prepare(system.network, example)
     return replace(system, network=prepared.model), prepared.note
 

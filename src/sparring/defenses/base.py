@@ -63,6 +63,7 @@ class Stage(nn.Module):
         super().__init__()
         self.name, self.surrogate = name, surrogate
         self.reparametrisations = dict(reparametrisations or {})
+        self.register_forward_pre_hook(_on_a_copy)
         self.eval()
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:
@@ -78,6 +79,11 @@ class Stage(nn.Module):
     def fingerprint(self) -> str:
         """What the stage has learned, and what its code says if it is not ours, as a hash; empty where there is neither."""
         return (weights_hash(self) if self.state_dict() else "") + code_of_network(self)
+
+
+def _on_a_copy(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[object, ...]:
+    """A stage may write into its input (``x.clamp_()``): that is not the attacker's point."""
+    return given[0].clone(), *given[1:]
 
 
 @dataclass(frozen=True)
