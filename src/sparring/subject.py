@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ class Subject:
         for name, given in {"none": "none", **{name_of(d): d for d in defenses}}.items():
             config = defense(given)
             code = code_of(*(type(part) for part in (config.parts if isinstance(config, Composition) else (config,))))
-            system, note = _prepared(config.install(base), base, example)
+            system, note = _prepared(_staged(config.install(base), example), base, example)
             if code and system.network is not base.network:
                 system = replace(system, id=system.id + code)
             own_code += [code, *(stage.fingerprint for stage in system.stages if code_of_network(stage))]
@@ -107,6 +108,24 @@ def fit(classifier: Classifier, images: ImageSet) -> int:
         hint = "; labels that begin at 1?" if (low, high) == (1, classes) else ""
         raise SparringError(f"{name}: label {label} is outside the model's {classes} classes (0..{classes - 1}){hint}")
     return classes
+
+
+def _staged(system: Defended, example: Tensor) -> Defended:
+    """A system whose stages were seen to turn images into images of the same shape and type, finite ones. Raises SparringError."""
+    noise, x = Noise.of(0, "prepare", torch.zeros(len(example), dtype=torch.int64)), example
+    for i, stage in enumerate(system.stages):
+        after = tried(partial(stage, noise=noise.child(f"stage{i}")), x, f"defense {system.name}: {stage.name}")
+        if not isinstance(after, Tensor) or (after.shape, after.dtype) != (x.shape, x.dtype):
+            got = f"{tuple(after.shape)} {after.dtype}" if isinstance(after, Tensor) else type(after).__name__
+            raise SparringError(
+                f"defense {system.name}: {stage.name} must return images of the shape and type that it is given, {tuple(x.shape)} {x.dtype}, got {got}"
+            )
+        if not bool(torch.isfinite(after).all()):
+            raise SparringError(
+                f"defense {system.name}: {stage.name} returns pixels that are not finite on the first images"
+            )
+        x = after
+    return system
 
 
 def _prepared(system: Defended, base: Defended, example: Tensor) -> tuple[Defended, str]:

@@ -12,6 +12,8 @@ import sparring
 from sparring.attacks.attack import attack
 from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
+from sparring.core.noise import Noise
+from sparring.defenses.base import InputDefense, Stage, Surrogate
 
 X = images(6)
 NET = linear_net()
@@ -157,3 +159,107 @@ def test_who_writes_into_the_images_is_handed_copies(write: Any):
     rates = [[(c.threat, c.robust_accuracy) for c in cells] for cells in kept]
     assert rates[0] == rates[1]
     assert torch.equal(X, before)
+
+
+def gray(x: Tensor) -> Tensor:
+    return x[:, :1]
+
+
+def double(x: Tensor) -> Tensor:
+    return x.double()
+
+
+def first(x: Tensor) -> Tensor:
+    return x[:1]
+
+
+def nothing(x: Tensor) -> None:
+    return None
+
+
+def undefined(x: Tensor) -> Tensor:
+    return x / 0
+
+
+def failing(x: Tensor) -> Tensor:
+    raise ValueError("two\nlines")
+
+
+def failing_late(x: Tensor) -> Tensor:
+    if len(x) > 4:
+        raise ValueError("late")
+    return x
+
+
+class Silent(Stage):
+    """A plug-in's stage that forgets to return."""
+
+    def __init__(self) -> None:
+        super().__init__("silent", Surrogate(backward={"exact": "exact"}, random=False, why="a control"))
+
+    def forward(self, x: Tensor, noise: Noise) -> Any:
+        return None
+
+
+class Config(InputDefense):
+    """Its config."""
+
+    def stage(self) -> Stage:
+        return Silent()
+
+
+DEFENSES: dict[str, tuple[Any, str]] = {
+    "gray": (gray, "defense gray: gray must return images of the shape and type that it is given"),
+    "double": (double, "got (4, 3, 8, 8) torch.float64"),
+    "first": (first, "got (1, 3, 8, 8)"),
+    "nothing": (nothing, "got NoneType"),
+    "array": (lambda x: x.numpy(), "got ndarray"),
+    "undefined": (undefined, "returns pixels that are not finite"),
+    "failing": (failing, "defense failing cannot take images of shape (4, 3, 8, 8): ValueError: two"),
+    "failing late": (failing_late, "defense failing_late cannot take images of shape (12, 3, 8, 8): ValueError: late"),
+    "a plug-in": (Config(), "silent must return images"),
+    "class": (nn.Identity, "is no defense"),
+    "built in": (torch.sigmoid, "is no defense"),
+}
+
+
+@pytest.mark.parametrize("case", DEFENSES)
+def test_a_faulty_defense_is_one_line(case: str):
+    given, says = DEFENSES[case]
+    with pytest.raises(SparringError) as error:
+        sparring.evaluate(NET, (X, Y), [given], ["adaptive"], [ATTACKS[0]], expect_clean=1.0)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+STATISTICS: dict[str, tuple[Any, Any, str]] = {
+    "0-255": ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), "looks like that of pixels in 0..255"),
+    "std alone": ((0.0, 0.0, 0.0), (58.4, 57.1, 57.4), "divide it by 255"),
+    "nan": ((float("nan"),) * 3, (0.2,) * 3, "must be finite"),
+    "infinite": ((0.5,) * 3, (float("inf"),) * 3, "must be finite"),
+    "zero": ((0.5,) * 3, (0.0,) * 3, "std must be positive"),
+    "lengths": ((0.5,) * 3, (0.2,), "one value per channel"),
+    "nothing": ((), (), "one value per channel"),
+    "text": ("abc", "def", "is no list of numbers"),
+}
+
+
+@pytest.mark.parametrize("case", STATISTICS)
+def test_a_faulty_mean_or_std_is_one_line(case: str):
+    mean, std, says = STATISTICS[case]
+    with pytest.raises(SparringError) as error:
+        sparring.load_model(NET, mean=mean, std=std)
+    assert says in str(error.value)
+
+
+def test_mean_and_std_may_be_tensors():
+    plain, tensors = ([0.5] * 3, [0.25] * 3), {"mean": torch.tensor([0.5] * 3), "std": torch.tensor([0.25] * 3)}
+    given: dict[str, Any] = tensors
+    assert torch.equal(sparring.load_model(NET, *plain)(X), sparring.load_model(NET, **given)(X))
+
+
+@pytest.mark.parametrize("field", ["eps", "seed", "limit", "draws", "block", "slots", "expect_clean"])
+def test_true_is_no_number(field: str):
+    true: dict[str, Any] = {field: True}
+    with pytest.raises(SparringError, match=f"{field}=True is not valid"):
+        sparring.evaluate(NET, (X, Y), [], ["adaptive"], ["fgsm"], large_eps=True, **true)

@@ -15,6 +15,8 @@ def tried(network: Callable[[Tensor], object], example: Tensor, name: str) -> ob
     try:
         with torch.no_grad():
             return network(example.clone())
+    except SparringError:
+        raise
     except (Exception, SystemExit) as error:
         shape = tuple(example.shape[1:])
         raise SparringError(f"{name} cannot take images of shape {shape}: {one_line(error)}") from None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.code import code_of, code_of_network
-from sparring.core.errors import SparringError
+from sparring.core.errors import SparringError, one_line
 from sparring.core.noise import Noise, image_keys
 from sparring.core.ranges import Draws
 from sparring.core.registry import DEFENSES
@@ -251,7 +251,14 @@ class OwnStage(Stage):
         self.function = function.eval().requires_grad_(False) if isinstance(function, nn.Module) else function
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:
-        return self.function(x)
+        try:
+            return self.function(x)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise SparringError(
+                f"defense {self.name} cannot take images of shape {tuple(x.shape)}: {one_line(error)}"
+            ) from None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -266,7 +273,15 @@ def name_of(defense: DefenseLike) -> str:
         return defense
     if isinstance(defense, nn.Module | FunctionType):
         return str(OwnDefense(defense))
+    if not isinstance(defense, Defense) or isinstance(defense, type):
+        raise _none(defense)
     return str(defense) if isinstance(defense, Composition | OwnDefense) else spec_text(defense)
+
+
+def _none(given: object) -> SparringError:
+    return SparringError(
+        f"{given!r} is no defense: give a spec text, a config with install(), a module, or a function (def or lambda); of a class, an instance"
+    )
 
 
 def defense(text: DefenseLike) -> Defense:
@@ -275,15 +290,13 @@ def defense(text: DefenseLike) -> Defense:
     """
     if isinstance(text, nn.Module | FunctionType):
         return OwnDefense(text)
-    if isinstance(text, Defense):
+    if isinstance(text, Defense) and not isinstance(text, type):
         for part in text.parts if isinstance(text, Composition) else (text,):
             if is_dataclass(part):
                 check_ranges(registered_name(type(part)) or type(part).__name__, part)
         return text
     if not isinstance(text, str):
-        raise SparringError(
-            f"{text!r} is no defense: give a spec text, a config with install(), a module or a function"
-        )
+        raise _none(text)
     if not text.strip():
         raise SparringError("empty defense spec; write none, or NAME:field=value joined by +")
     parts = [_named(p) for p in split(text, "+")]
