@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import sparring
 from sparring.attacks.attack import attack
-from sparring.checks.controls import images, linear_net
+from sparring.checks.controls import FunctionStage, images, linear_net
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.defenses.base import InputDefense, Stage, Surrogate
@@ -263,3 +263,35 @@ def test_true_is_no_number(field: str):
     true: dict[str, Any] = {field: True}
     with pytest.raises(SparringError, match=f"{field}=True is not valid"):
         sparring.evaluate(NET, (X, Y), [], ["adaptive"], ["fgsm"], large_eps=True, **true)
+
+
+@pytest.mark.parametrize("law", ["gauss", "uniform", "laplace", "sign"])
+def test_noise_of_no_size_is_no_noise(law: str):
+    result = sparring.evaluate(NET, (X, Y), [f"{law}:std=0"], ["adaptive"], [ATTACKS[0]], expect_clean=1.0)
+    plain, noisy = (c.robust_accuracy for c in result.cells)
+    assert plain == noisy
+    assert [f.check for f in result.findings if not f.ok and f.defense == f"{law}:std=0"] == ["P12"]
+
+
+@pytest.mark.parametrize("text", ["gauss:std=1e-12", "resize-pad:scale=1"])
+def test_noise_that_moves_nothing_is_said_to_be_too_weak(text: str):
+    with pytest.raises(SparringError, match="other judge keys move no logit: the noise is too weak"):
+        sparring.evaluate(NET, (X, Y), [text], ["adaptive"], [ATTACKS[0]], expect_clean=1.0)
+
+
+def test_undeclared_noise_is_said_by_its_check():
+    with pytest.raises(SparringError, match="P3 failed: declared deterministic, but logits differ"):
+        sparring.evaluate(NET, (X, Y), [Undeclared()], ["adaptive"], [ATTACKS[0]], expect_clean=1.0)
+
+
+class Undeclared(InputDefense):
+    """Noise that its surrogate says nothing of."""
+
+    def stage(self) -> Stage:
+        return FunctionStage(lambda x, noise: x + 0.1 * noise.normal("hidden", x.shape[1:]), name="hidden")
+
+
+@pytest.mark.parametrize("name", ["hgd", "s2snet", "ace", "rse"])
+def test_a_folder_is_no_weights_file(name: str):
+    with pytest.raises(SparringError, match=r"weights file \. is no file"):
+        sparring.evaluate(NET, (X, Y), [f"{name}:weights=."], ["adaptive"], [ATTACKS[0]])

@@ -166,18 +166,22 @@ class Defended:
         """The same with what its gradients lack at images ``x`` (B,C,H,W) put beside them: for the network, and for stages that declare no
         backward but autograd's own.
         """
-        noise = Noise.of(0, "repair", image_keys([str(i) for i in range(len(x))]))
+
+        def through(u: Tensor, stage: Stage, number: int) -> Tensor:
+            noise = Noise.of(0, "repair", image_keys([str(i) for i in range(len(u))]).to(u.device))
+            return stage(u, noise.child(f"stage{number}"))
+
         stages: list[Stage] = []
         for i, stage in enumerate(self.stages):
             declared = dict(stage.surrogate.backward)
-            if list(declared.values()) == ["exact"] and not stage.surrogate.random:
-                call = partial(stage, noise=noise.child(f"stage{i}"))
-                if (stand_in := repaired_stage(call, x)) is not None:
-                    stage = copy(stage)
-                    stage.surrogate = replace(stage.surrogate, backward={**declared, REPAIRED: stand_in})
+            call = partial(through, stage=stage, number=i)
+            plain = list(declared.values()) == ["exact"] and not stage.surrogate.random
+            if plain and (stand_in := repaired_stage(call, x)) is not None:
+                stage = copy(stage)
+                stage.surrogate = replace(stage.surrogate, backward={**declared, REPAIRED: stand_in})
             stages.append(stage)
             with torch.no_grad():
-                x = stage(x, noise.child(f"stage{i}"))
+                x = through(x, stage, i)
         repair = None if self.noisy else repaired(self.network, x)
         return replace(self, stages=tuple(stages), repaired=repair)
 
