@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -314,7 +313,7 @@ def report(
     if html:
         write_report(runs, html, baseline, claim or None)
     if json_out and len(evaluations) > 1:
-        typer.echo(json.dumps([r.json() for r in evaluations], indent=2))
+        emit([r.json() for r in evaluations], "", True)
         return
     for result in evaluations:
         print_evaluation(result, json_out, html)
