@@ -44,6 +44,7 @@ OPTIONS: dict[Words, str] = {
     ("--tier", "brisk"): "is not one of quick, standard, thorough",
     ("--device", "gpu"): "device gpu is not there",
     ("--out", ""): "'--out': an empty path",
+    ("--baseline", ""): "--baseline: nothing stands in ''",
     ("--html", " "): "'--html': an empty path",
     ("--html", "data.npz"): "data.npz is no .html file",
     ("--html", "/dev/null"): "/dev/null is no .html file",
@@ -135,6 +136,7 @@ DEFENSES: dict[str, str] = {
     "gauss:std=0.1+vote:samples=0": "samples must be at least 1",
     "vote:samples=4+gauss:std=0.1": "comes once and last",
     "shift:size=0": "size must be at least 1",
+    "none+cd:bits=4": "none is the undefended model, no stage",
     "shift:side=top": "side=top must be one of",
     "[/b]": "unknown defense '[/b]'",
 }

@@ -84,10 +84,19 @@ SkipBad = Annotated[
 ]
 
 
+def _not_blank(text: str | None) -> str | None:
+    """An unset shell variable is no way to say that there is no baseline."""
+    if text is not None and not text.strip():
+        raise SparringError(f"--baseline: nothing stands in {text!r}; name a defense, or leave it out")
+    return text
+
+
 Baseline = Annotated[
     str | None,
     typer.Option(
-        help="evaluated defense that each number is compared with, none: the undefended model", show_default=False
+        help="evaluated defense that each number is compared with, none: the undefended model",
+        show_default=False,
+        callback=_not_blank,
     ),
 ]
 Claimed = Annotated[

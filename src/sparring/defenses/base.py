@@ -304,6 +304,10 @@ def defense(text: DefenseLike) -> Defense:
     if not text.strip():
         raise SparringError("empty defense spec; write none, or NAME:field=value joined by +")
     parts = [_named(p) for p in split(text, "+")]
+    if len(parts) > 1 and any(isinstance(p, NoDefense) for p in parts):
+        raise SparringError(
+            f"{text}: none is the undefended model, no stage; leave it out (it is always evaluated, too)"
+        )
     readouts = [i for i, p in enumerate(parts) if isinstance(p, ReadoutDefense)]
     if len(readouts) > 1 or (readouts and readouts[0] != len(parts) - 1):
         raise SparringError(f"{text}: a readout (vote, mean-prob, mean-logit) comes once and last")
