@@ -25,7 +25,7 @@ from sparring.core.ranges import Count
 from sparring.core.spec import convert
 from sparring.defenses.base import DefenseLike, defense, name_of
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.budgets import refuse_large, with_budgets
+from sparring.evaluation.plan.budgets import refuse_idle, refuse_large, with_budgets
 from sparring.evaluation.plan.cost import time_per_call
 from sparring.evaluation.plan.followup import more_budget, repairs
 from sparring.evaluation.plan.grid import Cell, Plan, make_plan
@@ -100,6 +100,8 @@ def _evaluate(
     threats = list(dict.fromkeys(str(threat(t)) for t in spec.threats))
     attacks = [attack(a) for a in (spec.attacks or default_attacks(tier, threats))]
     refuse_large(attacks, spec.eps, spec.large_eps)
+    if spec.attacks:  # of a tier it is documented which take it
+        refuse_idle(attacks, spec.eps)
     say("loading the model and the images")
     subject = Subject.of(
         spec.model,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from sparring.core.code import code_of, code_of_network
 from sparring.core.errors import SparringError, one_line
+from sparring.core.network import logits_of, tried
 from sparring.core.noise import Noise, image_keys
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
@@ -74,7 +76,7 @@ class Subject:
         for name, given in {"none": "none", **{name_of(d): d for d in defenses}}.items():
             config = defense(given)
             code = code_of(*(type(part) for part in (config.parts if isinstance(config, Composition) else (config,))))
-            system, note = _prepared(config.install(base), base, example)
+            system, note = _prepared(_staged(config.install(base), example), base, example)
             if code and system.network is not base.network:
                 system = replace(system, id=system.id + code)
             own_code += [code, *(stage.fingerprint for stage in system.stages if code_of_network(stage))]
@@ -116,20 +118,7 @@ def fit(classifier: Classifier, images: ImageSet) -> int:
         raise SparringError(f"{name}: images have {channels} channel(s), the model takes {classifier.channels}")
     if size is not None and (height, width) != (size, size):
         raise SparringError(f"{name}: images are {height}x{width}, the model takes {size}x{size}; resize them first")
-    logits = _tried(classifier, example, classifier.name)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(example) or logits.shape[1] < 2:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise SparringError(
-            f"{classifier.name} must return logits (B,K) with K >= 2, got {shape} for {len(example)} images"
-        )
-    if not logits.is_floating_point():
-        raise SparringError(
-            f"{classifier.name} must return floating-point logits, got {logits.dtype}: labels or codes have no gradient"
-        )
-    if not bool(torch.isfinite(logits).all()):
-        raise SparringError(
-            f"{classifier.name} returns logits that are not finite on the first images: damaged weights, or a wrong input range"
-        )
+    logits = logits_of(classifier, example, classifier.name)
     classes, low, high = logits.shape[1], int(images.y.min()), int(images.y.max())
     if low < 0 or high >= classes:
         label = high if high >= classes else low
@@ -138,14 +127,22 @@ def fit(classifier: Classifier, images: ImageSet) -> int:
     return classes
 
 
-def _tried(network: nn.Module, example: Tensor, name: str) -> object:
-    """The network's answer on ``example`` (B,C,H,W), or one line that it cannot take such images."""
-    try:
-        with torch.no_grad():
-            return network(example)
-    except (Exception, SystemExit) as error:
-        shape = tuple(example.shape[1:])
-        raise SparringError(f"{name} cannot take images of shape {shape}: {one_line(error)}") from None
+def _staged(system: Defended, example: Tensor) -> Defended:
+    """A system whose stages were seen to turn images into images of the same shape and type, finite ones. Raises SparringError."""
+    noise, x = Noise.of(0, "prepare", torch.zeros(len(example), dtype=torch.int64)), example
+    for i, stage in enumerate(system.stages):
+        after = tried(partial(stage, noise=noise.child(f"stage{i}")), x, f"defense {system.name}: {stage.name}")
+        if not isinstance(after, Tensor) or (after.shape, after.dtype) != (x.shape, x.dtype):
+            got = f"{tuple(after.shape)} {after.dtype}" if isinstance(after, Tensor) else type(after).__name__
+            raise SparringError(
+                f"defense {system.name}: {stage.name} must return images of the shape and type that it is given, {tuple(x.shape)} {x.dtype}, got {got}"
+            )
+        if not bool(torch.isfinite(after).all()):
+            raise SparringError(
+                f"defense {system.name}: {stage.name} returns pixels that are not finite on the first images"
+            )
+        x = after
+    return system
 
 
 def _prepared(system: Defended, base: Defended, example: Tensor) -> tuple[Defended, str]:
@@ -158,7 +155,7 @@ def _prepared(system: Defended, base: Defended, example: Tensor) -> tuple[Defend
     with torch.no_grad():
         for stage in system.stages:
             example = stage(example, noise)
-    _tried(system.network, example, system.name)
+    tried(system.network, example, system.name)
     prepared = prepare(system.network, example)
     return replace(system, network=prepared.model), prepared.note
 

@@ -134,3 +134,15 @@ def test_mask_holds_pixels(norm):
 
 def test_per_row_broadcasts_over_images():
     assert per_row(torch.ones(4), torch.zeros(4, 3, 2, 2)).shape == (4, 1, 1, 1)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize("eps", [1e-6, 1e-4, 8 / 255, 1.0])
+def test_last_digits_of_many_pixels_do_not_leave_a_small_ball(norm, eps):
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randint(0, 256, (8, 3, 64, 64), generator=generator) / 255
+    ball = Ball(norm, torch.full((8,), eps))
+    count = clean[0].numel()
+    share = eps / (count if norm == "l1" else count**0.5)
+    point = ball.project(clean + 1.5 * share * torch.randn(clean.shape, generator=generator).sign(), clean)
+    assert bool(within(point - clean, ball.eps, norm).all())

@@ -19,6 +19,7 @@ import sparring
 from sparring.checks.controls import CLASSES, images
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.seal import BLANK, seal
 from sparring.report.page import write_report
 
 IMAGES, BLOCK = 10, 6
@@ -307,3 +308,98 @@ def test_what_killed_processes_left_is_cleaned(run, whole):
     evaluate(run)
     assert not [f for f in left if f.exists()]
     assert rows_of(run) == rows_of(whole)
+
+
+FOREIGN: dict[str, object] = {
+    "images": None,
+    "checks": [{"check": "P1"}],
+    "checks.0.value": [],
+    "checks.0.severity": "BAD",
+    "identity.defenses": None,
+    "identity.threats": [None],
+    "identity.tier": 7,
+    "environment.sparring": {},
+    "rows_per_image": "x",
+    "threats": [],
+    "threats.adaptive": {},
+    "threats.adaptive.dominated": 7,
+    "classes": [None],
+    "passed.claims": 0.5,
+    "prepared": None,
+    "complete": "yes",
+}
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "of an earlier edition"])
+@pytest.mark.parametrize("place", FOREIGN)
+def test_a_record_with_foreign_types_is_one_line_that_names_it(run, place, sealed):
+    record = json.loads((run / "run.json").read_text())
+    *into, last = place.split(".")
+    inner = record
+    for key in into:
+        inner = inner[int(key) if key.isdigit() else key]
+    inner[last] = FOREIGN[place]
+    record = (
+        {**record, "checksum": BLANK}
+        if sealed
+        else {k: v for k, v in record.items() if k not in ("checksum", "format")}
+    )
+    content = json.dumps(record).encode()
+    (run / "run.json").write_bytes(seal(content) if sealed else content)
+    with pytest.raises(SparringError, match=rf"run\.json is damaged \({place.split('.')[0]}") as error:
+        sparring.load_evaluation(run)
+    assert "\n" not in str(error.value)
+
+
+def test_a_record_deeper_than_any_reader_is_one_line(run):
+    (run / "run.json").write_text("[" * 100_000)
+    with pytest.raises(SparringError, match=r"run\.json is damaged"):
+        sparring.load_evaluation(run)
+
+
+def unsealed(folder: Path) -> None:
+    """As an earlier edition left it: no file says what it is."""
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({k: v for k, v in record.items() if k not in ("checksum", "format")}))
+
+
+@pytest.mark.parametrize("name", ["correct", "k", "image"])
+def test_rows_without_a_column_are_damaged_not_counted(run, name):
+    unsealed(run)
+    file = pick(run, "rows")
+    pq.write_table(pq.read_table(file).drop_columns([name]).replace_schema_metadata(None), file)
+    with pytest.warns(UserWarning, match="no verdict"):
+        result = sparring.load_evaluation(run)
+    assert f"{file.relative_to(run)} is damaged: it lacks {name}" in result.missing
+    assert not result.headlines
+
+
+def test_an_unsealed_record_without_what_later_editions_write_has_a_page(run, tmp_path):
+    unsealed(run)
+    record = json.loads((run / "run.json").read_text())
+    later = (
+        "data_name",
+        "class_names",
+        "surrogates",
+        "attacks_resolved",
+        "seats",
+        "skipped",
+        "worst_case_cost_per_image",
+    )
+    (run / "run.json").write_text(json.dumps({k: v for k, v in record.items() if k not in later}))
+    with pytest.warns(UserWarning, match="no verdict"):
+        write_report([run], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_pipe_in_a_files_place_is_named_and_not_waited_for(run, kind):
+    file = pick(run, kind)
+    file.unlink()
+    os.mkfifo(file)
+    says = f"{file.relative_to(run)}.*it is no regular file"
+    if kind in ("run.json", "points"):  # a report reads no points
+        with pytest.raises(SparringError, match=says):
+            evaluate(run)
+        return
+    result = sparring.load_evaluation(run)
+    assert any("it is no regular file" in line for line in (*result.damaged, result.missing))

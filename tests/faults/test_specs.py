@@ -44,6 +44,7 @@ OPTIONS: dict[Words, str] = {
     ("--tier", "brisk"): "is not one of quick, standard, thorough",
     ("--device", "gpu"): "device gpu is not there",
     ("--out", ""): "'--out': an empty path",
+    ("--baseline", ""): "--baseline: nothing stands in ''",
     ("--html", " "): "'--html': an empty path",
     ("--html", "data.npz"): "data.npz is no .html file",
     ("--html", "/dev/null"): "/dev/null is no .html file",
@@ -92,6 +93,7 @@ ATTACKS: dict[str, str] = {
     "pgd:norm=l2,eps=14": "larger than the whole box",
     "pgd:norm=l1,eps=193": "larger than the whole box",
     "fmn:norm=l0,eps=65": "larger than the whole box",
+    "fmn:norm=l0,eps=0.5": "write eps=1 or more",
     "pgd:steps=0": "steps must be at least 1",
     "pgd:steps=2.5": "steps=2.5 is not valid",
     "pgd:steps=none": "steps=none is not valid",
@@ -134,6 +136,7 @@ DEFENSES: dict[str, str] = {
     "gauss:std=0.1+vote:samples=0": "samples must be at least 1",
     "vote:samples=4+gauss:std=0.1": "comes once and last",
     "shift:size=0": "size must be at least 1",
+    "none+cd:bits=4": "none is the undefended model, no stage",
     "shift:side=top": "side=top must be one of",
     "[/b]": "unknown defense '[/b]'",
 }
@@ -156,6 +159,8 @@ THREATS: dict[str, str] = {
 }
 OTHERS: dict[Words, str] = {
     (): "",
+    (*EVALUATE, "--attack", "ddn", "--eps", "8/255"): "eps=8/255 is used by no attack: ddn looks for the nearest error",
+    (*ATTACKED, "--eps", "8/255"): "fgsm has its own, 4/255",
     ("nonsense",): "No such command 'nonsense'",
     ("--nonsense",): "No such option: --nonsense",
     ("evaluate", "--nonsense"): "No such option: --nonsense",
@@ -296,6 +301,35 @@ def rates(folder: Path, *words: str) -> list[tuple[object, ...]]:
 )
 def test_a_right_command_in_another_spelling_gives_the_same_number(words: Words, same: Words, place: Path):
     assert rates(place, *EVALUATE, *words) == rates(place, *EVALUATE, *same)
+
+
+def test_a_minimum_norm_attack_beside_one_that_takes_eps_is_said_to_ignore_it(place: Path):
+    said = say(place, *EVALUATE, "--attack", "fgsm,ddn:steps=3", "--eps", "4/255", "--dry-run")
+    assert "warning: eps=4/255 is not used by ddn" in said.err
+
+
+def test_a_linf_habit_in_another_norm_is_one_finding(place: Path):
+    for attack, usual in {
+        "pgd:norm=l2,eps=8/255,steps=2": "eps=0.5",
+        "apgd:norm=l1,eps=8/255,steps=2": "eps=12",
+    }.items():
+        findings = sparring.evaluate(linear_net(), data(), [], ["adaptive"], [attack]).findings
+        (found,) = [f for f in findings if f.check == "P17"]
+        assert not found.ok
+        assert usual in found.message
+    assert "is tiny" in say(place, *IMAGES, "--attack", "pgd:norm=l2,eps=8/255,steps=2").err
+
+
+def test_copies_of_an_image_are_counted_in_one_finding():
+    x, y = data()
+    twice = torch.cat([x, x[:2]]), torch.cat([y, 1 - y[:1].clamp(0, 1), y[1:2]])
+    findings = sparring.evaluate(linear_net(), twice, [], ["adaptive"], ["fgsm:eps=4/255"], expect_clean=0.9).findings
+    (found,) = [f for f in findings if f.check == "P18"]
+    assert not found.ok
+    assert (
+        "2 of 8 images are copies of others (6 differ; numbers from 0: 6 of 0, 7 of 1), 1 of them under another label"
+        in found.message
+    )
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import engine
 from sparring.attacks.engine import Batch, Outcome, RunOptions, Stop
+from sparring.attacks.engine.given import images_of, labels_of, mask_of, network_of, start_of
 from sparring.attacks.engine.loop import Aim
 from sparring.attacks.method import Method
 from sparring.core.errors import SparringError
@@ -178,34 +179,35 @@ class Attack(ABC):
         Returns an ``Outcome``: ``.x`` the adversarial images, ``.success``, ``.distance``, ``.forwards`` per image. ``queries``: forwards an
         image may spend. ``start`` (N,C,H,W): points that decision attacks begin at. ``mask``: pixels that may change.
         Parameters, buffers, modes, ``.grad`` and the inputs are left untouched.
-        Raises SparringError for inputs outside [0,1], NaN, integer images, or a model in train mode.
+        A model that writes into its input is handed copies. Raises SparringError for images, labels, a mask, a start or a model that are not
+        what is said here, each in one line.
         """
-        if not torch.is_floating_point(x) or x.dim() != 4:
-            raise SparringError(f"x must be a float tensor (N,C,H,W) in [0,1], got {tuple(x.shape)} {x.dtype}")
-        if len(x) and not (bool(torch.isfinite(x).all()) and x.min() >= -1e-6 and x.max() <= 1 + 1e-6):
-            raise SparringError(
-                f"x must be pixels in [0,1], got {x.min():.3g}..{x.max():.3g}; move mean/std into the model"
-            )
+        x = images_of(x)
+        y = labels_of(y, x)
         self.refuse_beyond_box(x.shape[1:])
         check_value(self.name, "queries", Limit, queries)
-        if len(y) != len(x):
-            raise SparringError(f"{len(x)} images but {len(y)} labels")
-        if isinstance(model, nn.Module) and any(m.training for m in model.modules()):
-            raise SparringError("the model is in train mode; call model.eval() first")
-        asks_gradients = self.method.needs is Access.GRADIENT and not torch.is_inference_mode_enabled()
-        if isinstance(model, nn.Module) and asks_gradients and len(x):
-            with torch.enable_grad():
-                logits = model(x[:1].clone().requires_grad_(True))
-            if not logits.requires_grad:  # an evaluation goes on and reports it; a call from here has no report
-                raise SparringError(
-                    f"{self.name}: the network's logits have no gradient (no_grad, detach, argmax, integers): a gradient attack cannot run on it"
-                )
+        if ids is not None and (isinstance(ids, str) or len(ids) != len(x)):
+            raise SparringError(f"{len(x)} images and ids={ids!r:.80}; one text per image is needed")
         if not isinstance(model, Victim):
-            system = model if isinstance(model, System) else System(network=model)
-            model = Victim((system,), Access.GRADIENT)
-        keys = image_keys(ids if ids is not None else [str(i) for i in range(len(x))]).to(x.device)
-        batch = Batch(x.clamp(0, 1), y.to(x.device).long(), keys, mask=mask, start=start).capped(queries)
+            if not isinstance(model, System):
+                network, x = network_of(model, x, y)
+                self._refuse_no_gradient(network, x[:1])
+                model = System(network=network)
+            model = Victim((model,), Access.GRADIENT)
+        keys = image_keys([str(i) for i in (range(len(x)) if ids is None else ids)]).to(x.device)
+        batch = Batch(x, y, keys, mask=mask_of(mask, x), start=start_of(start, x)).capped(queries)
         return self.on(model, batch, RunOptions(stop, slots, seed))
+
+    def _refuse_no_gradient(self, network: Callable[[Tensor], Tensor], example: Tensor) -> None:
+        """An evaluation of a network without gradient goes on and reports it; a call of ``run`` has no report."""
+        if self.method.needs is not Access.GRADIENT or torch.is_inference_mode_enabled() or not len(example):
+            return
+        with torch.enable_grad():
+            logits = network(example.clone().requires_grad_(True))
+        if not logits.requires_grad:
+            raise SparringError(
+                f"{self.name}: the network's logits have no gradient (no_grad, detach, argmax, integers): a gradient attack cannot run on it"
+            )
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ def main() -> None:
     """Entry point: runs the app; a SparringError becomes one line and exit code 2, Ctrl-C (130) and SIGTERM (143) leave a resumable run."""
     warnings.showwarning = _one_line
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    if sys.stdout is None:  # >&-: nothing has been begun yet
+        _fail("standard output is closed; send it somewhere, to /dev/null if nobody reads it")
     try:
         with _stoppable():
             from sparring.cli.app import app
@@ -57,7 +59,17 @@ def _fault_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'input or output'}: {error.strerror}; put that right, then the same command again"
     words = f"{type(error).__name__} {error}".lower()
-    if any(w in words for w in ("memoryerror", "outofmemory", "can't allocate memory", "out of memory")):
+    if any(
+        w in words
+        for w in (
+            "memoryerror",
+            "outofmemory",
+            "cannot allocate memory",
+            "can't allocate memory",
+            "out of memory",
+            "failed to map",
+        )
+    ):
         return "not enough memory; --slots with a smaller number needs less, and the same command resumes"
     said = f"unexpected {one_line(error)}"
     try:

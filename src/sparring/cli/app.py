@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -85,10 +84,19 @@ SkipBad = Annotated[
 ]
 
 
+def _not_blank(text: str | None) -> str | None:
+    """An unset shell variable is no way to say that there is no baseline."""
+    if text is not None and not text.strip():
+        raise SparringError(f"--baseline: nothing stands in {text!r}; name a defense, or leave it out")
+    return text
+
+
 Baseline = Annotated[
     str | None,
     typer.Option(
-        help="evaluated defense that each number is compared with, none: the undefended model", show_default=False
+        help="evaluated defense that each number is compared with, none: the undefended model",
+        show_default=False,
+        callback=_not_blank,
     ),
 ]
 Claimed = Annotated[
@@ -321,7 +329,7 @@ def report(
     if html:
         write_report(runs, html, baseline, claim or None)
     if json_out and len(evaluations) > 1:
-        typer.echo(json.dumps([r.json() for r in evaluations], indent=2))
+        emit([r.json() for r in evaluations], "", True)
         return
     for result in evaluations:
         print_evaluation(result, json_out, html)

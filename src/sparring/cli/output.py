@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -39,9 +40,32 @@ def many(values: list[str] | None) -> list[str]:
     return [spec for value in values or [] for spec in split(value)]
 
 
+class _Stdout(Console):
+    """Leaves to ``heard`` what happens when nobody reads any more; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """stdout; wide enough for tables when it is not a terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    return _Stdout() if sys.stdout.isatty() else _Stdout(width=WIDTH)
+
+
+@contextmanager
+def heard() -> Generator[None]:
+    """What is printed inside goes nowhere once nobody reads it (``| head -1``), and the command ends as it would; a stdout that cannot be
+    written is one line.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer must not fail again
+        if not isinstance(error, BrokenPipeError):
+            raise SparringError(
+                f"cannot write to standard output: {error.strerror}; free some space or choose another file; an --out folder is whole: sparring report prints it"
+            ) from None
 
 
 class Bar:
@@ -142,10 +166,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+@heard()
 def emit(content: object, table: RenderableType, as_json: bool) -> None:
+    """JSON of ``content``, or the table."""
     from sparring.report.terminal import literal
 
-    """JSON of ``content``, or the table."""
     if as_json:
         print(json.dumps(content, indent=2, default=str))
     else:
@@ -191,6 +216,7 @@ def invalid_as_json(command: Callable[[], str], as_json: bool) -> Generator[None
         raise
 
 
+@heard()
 def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None) -> None:
     """An evaluation as tables and sentences, or as JSON; a dry run as its plan."""
     from sparring.report.sections.attacks import cells_table
@@ -229,6 +255,7 @@ def print_evaluation(result: Evaluation, as_json: bool, html: Path | None = None
         out.print(literal(f"rows: {result.folder}" + (f"   page: {html}" if html else "")), highlight=False)
 
 
+@heard()
 def _print_plan(plan: Estimate, as_json: bool) -> None:
     from sparring.report.terminal import literal
 

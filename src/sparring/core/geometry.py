@@ -75,7 +75,13 @@ class Ball:
         if self.norm == "linf":
             return (clean + torch.minimum(torch.maximum(delta, -eps), eps)).clamp(0, 1)
         project = {"l2": _project_l2, "l1": _project_l1, "l0": _project_l0}[self.norm]
-        return (clean + project(delta, -clean, 1 - clean, self.eps)).clamp(0, 1)
+        kept = project(delta, -clean, 1 - clean, self.eps)
+        point = (clean + kept).clamp(0, 1)
+        if self.norm == "l0":
+            return point
+        # the last digits of many pixels add up to more than a small ball: where they do, they are rounded towards the clean image
+        beyond = ((point - clean).abs() > kept.abs()) & ~per_row(within(point - clean, self.eps, self.norm), x)
+        return torch.where(beyond, torch.nextafter(point, clean), point)
 
     def random(self, clean: Tensor, noise: Noise) -> Tensor:
         """A random point of ball and box: uniform in the ball (l0: random pixels, random values), then projected.

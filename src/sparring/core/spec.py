@@ -28,6 +28,7 @@ from sparring.core.ranges import (
     parsed,
     plain,
     range_of,
+    takes,
     takes_numbers,
 )
 from sparring.core.registry import Registry, from_module, suggest
@@ -148,6 +149,8 @@ def convert(owner: str, field: str, annotation: Any, text: object) -> Any:
                 value = parsed(text, annotation)
             except ValueError as error:
                 why = str(error)
+    if isinstance(value, bool) and takes_numbers(annotation) and not takes(annotation, bool):
+        raise SparringError(f"{owner}: {field}={value} is not valid: write a number ({_takes(annotation)})")
     overflows = isinstance(text, str) and value in (math.inf, -math.inf) and "inf" not in text.lower()
     if overflows or not is_finite_for(annotation, value):
         raise SparringError(f"{owner}: {field}={text} is not a finite number{_must(annotation)}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.code import code_of, code_of_network
-from sparring.core.errors import SparringError
+from sparring.core.errors import SparringError, one_line
 from sparring.core.noise import Noise, image_keys
 from sparring.core.ranges import Draws
 from sparring.core.registry import DEFENSES
@@ -63,6 +63,7 @@ class Stage(nn.Module):
         super().__init__()
         self.name, self.surrogate = name, surrogate
         self.reparametrisations = dict(reparametrisations or {})
+        self.register_forward_pre_hook(_on_a_copy)
         self.eval()
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:
@@ -78,6 +79,11 @@ class Stage(nn.Module):
     def fingerprint(self) -> str:
         """What the stage has learned, and what its code says if it is not ours, as a hash; empty where there is neither."""
         return (weights_hash(self) if self.state_dict() else "") + code_of_network(self)
+
+
+def _on_a_copy(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[object, ...]:
+    """A stage may write into its input (``x.clamp_()``): that is not the attacker's point."""
+    return given[0].clone(), *given[1:]
 
 
 @dataclass(frozen=True)
@@ -160,18 +166,22 @@ class Defended:
         """The same with what its gradients lack at images ``x`` (B,C,H,W) put beside them: for the network, and for stages that declare no
         backward but autograd's own.
         """
-        noise = Noise.of(0, "repair", image_keys([str(i) for i in range(len(x))]))
+
+        def through(u: Tensor, stage: Stage, number: int) -> Tensor:
+            noise = Noise.of(0, "repair", image_keys([str(i) for i in range(len(u))]).to(u.device))
+            return stage(u, noise.child(f"stage{number}"))
+
         stages: list[Stage] = []
         for i, stage in enumerate(self.stages):
             declared = dict(stage.surrogate.backward)
-            if list(declared.values()) == ["exact"] and not stage.surrogate.random:
-                call = partial(stage, noise=noise.child(f"stage{i}"))
-                if (stand_in := repaired_stage(call, x)) is not None:
-                    stage = copy(stage)
-                    stage.surrogate = replace(stage.surrogate, backward={**declared, REPAIRED: stand_in})
+            call = partial(through, stage=stage, number=i)
+            plain = list(declared.values()) == ["exact"] and not stage.surrogate.random
+            if plain and (stand_in := repaired_stage(call, x)) is not None:
+                stage = copy(stage)
+                stage.surrogate = replace(stage.surrogate, backward={**declared, REPAIRED: stand_in})
             stages.append(stage)
             with torch.no_grad():
-                x = stage(x, noise.child(f"stage{i}"))
+                x = through(x, stage, i)
         repair = None if self.noisy else repaired(self.network, x)
         return replace(self, stages=tuple(stages), repaired=repair)
 
@@ -245,7 +255,14 @@ class OwnStage(Stage):
         self.function = function.eval().requires_grad_(False) if isinstance(function, nn.Module) else function
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:
-        return self.function(x)
+        try:
+            return self.function(x)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise SparringError(
+                f"defense {self.name} cannot take images of shape {tuple(x.shape)}: {one_line(error)}"
+            ) from None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -260,7 +277,15 @@ def name_of(defense: DefenseLike) -> str:
         return defense
     if isinstance(defense, nn.Module | FunctionType):
         return str(OwnDefense(defense))
+    if not isinstance(defense, Defense) or isinstance(defense, type):
+        raise _none(defense)
     return str(defense) if isinstance(defense, Composition | OwnDefense) else spec_text(defense)
+
+
+def _none(given: object) -> SparringError:
+    return SparringError(
+        f"{given!r} is no defense: give a spec text, a config with install(), a module, or a function (def or lambda); of a class, an instance"
+    )
 
 
 def defense(text: DefenseLike) -> Defense:
@@ -269,18 +294,20 @@ def defense(text: DefenseLike) -> Defense:
     """
     if isinstance(text, nn.Module | FunctionType):
         return OwnDefense(text)
-    if isinstance(text, Defense):
+    if isinstance(text, Defense) and not isinstance(text, type):
         for part in text.parts if isinstance(text, Composition) else (text,):
             if is_dataclass(part):
                 check_ranges(registered_name(type(part)) or type(part).__name__, part)
         return text
     if not isinstance(text, str):
-        raise SparringError(
-            f"{text!r} is no defense: give a spec text, a config with install(), a module or a function"
-        )
+        raise _none(text)
     if not text.strip():
         raise SparringError("empty defense spec; write none, or NAME:field=value joined by +")
     parts = [_named(p) for p in split(text, "+")]
+    if len(parts) > 1 and any(isinstance(p, NoDefense) for p in parts):
+        raise SparringError(
+            f"{text}: none is the undefended model, no stage; leave it out (it is always evaluated, too)"
+        )
     readouts = [i for i, p in enumerate(parts) if isinstance(p, ReadoutDefense)]
     if len(readouts) > 1 or (readouts and readouts[0] != len(parts) - 1):
         raise SparringError(f"{text}: a readout (vote, mean-prob, mean-logit) comes once and last")

@@ -238,6 +238,8 @@ class NoiseStage(ChannelStage):
         self.law, self.std = law, std
 
     def channel(self, x: Tensor, noise: Noise) -> Tensor:
+        if self.std == 0:  # declared deterministic: nothing is drawn
+            return x
         shape = x.shape[1:]
         if self.law == "gauss":
             unit = noise.normal("channel", shape)

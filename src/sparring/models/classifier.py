@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+
+LARGEST = 2.0  # mean or std that pixels in [0,1] may have, with room for who scales to [-1,1]
 
 
 class Classifier(nn.Module):
@@ -33,7 +36,8 @@ class Classifier(nn.Module):
         size: int | None = None,
     ) -> None:
         super().__init__()
-        if len(mean) != len(std) or any(s <= 0 for s in std):
+        mean, std = _per_channel("mean", mean), _per_channel("std", std)
+        if len(mean) != len(std) or not mean or any(s <= 0 for s in std):
             raise SparringError(
                 f"mean and std must have one value per channel and std must be positive, got {mean} and {std}"
             )
@@ -47,6 +51,21 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network((x - self.mean) / self.std)
+
+
+def _per_channel(name: str, values: Iterable[float] | float) -> list[float]:
+    """Finite numbers of one statistic, in units of pixels in [0,1]."""
+    try:
+        numbers = [float(v) for v in values] if isinstance(values, Iterable) else [float(values)]
+    except (TypeError, ValueError):
+        raise SparringError(f"{name}={values!r:.80} is no list of numbers; give one per channel") from None
+    if not all(map(math.isfinite, numbers)):
+        raise SparringError(f"{name}={numbers} must be finite numbers, one per channel")
+    if max(numbers, default=0) > LARGEST:
+        raise SparringError(
+            f"{name}={numbers} looks like that of pixels in 0..255; images here are in [0,1]: divide it by 255"
+        )
+    return numbers
 
 
 def weights_hash(module: nn.Module) -> str:

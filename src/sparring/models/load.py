@@ -62,7 +62,9 @@ def load_model(
             f"a model is a spec text or an nn.Module, got {type(model).__name__}; wrap a function in a module whose forward calls it"
         )
     else:
-        loaded = Classifier(model, mean or (0.0,), std or (1.0,), name=type(model).__name__)
+        loaded = Classifier(
+            model, (0.0,) if mean is None else mean, (1.0,) if std is None else std, name=type(model).__name__
+        )
     training = [name or "the model" for name, m in loaded.named_modules() if m.training]
     if training:
         raise SparringError(f"{loaded.name}: {training[-1]} is in train mode; call model.eval() before evaluating")

@@ -28,8 +28,9 @@ def card_spec(weights: str | Path) -> str:
 @MODELS("trained")
 def trained(weights: str) -> Classifier:
     """The classifier of a weights file that ``sparring train classifier`` wrote: ``trained:W.safetensors``."""
+    text = card_spec(weights)
     with named_by(Path(weights).with_suffix(".json")):
-        return load_model(card_spec(weights))
+        return load_model(text)
 
 
 class MeanLogits(nn.Module):

@@ -25,8 +25,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises SparringError for a missing, damaged or code-carrying file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise SparringError(f"weights file {path} does not exist")
+    _refuse_no_file(path)
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -43,6 +42,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise SparringError(f"weights file {path} holds no table of tensors; save model.state_dict()")
     return state
+
+
+def _refuse_no_file(path: Path) -> None:
+    if not path.is_file():
+        fault = "is no file: name the file itself" if os.path.lexists(path) else "does not exist"
+        raise SparringError(f"weights file {path} {fault}")
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
@@ -87,9 +92,8 @@ def save_weights(module: nn.Module, path: Path, card: Mapping[str, object]) -> N
 
 def read_card(path: str | Path) -> Card:
     """The JSON card beside a weights file. Raises SparringError where there is none."""
+    _refuse_no_file(Path(path))
     card = Path(path).with_suffix(".json")
-    if not Path(path).is_file():
-        raise SparringError(f"weights file {path} does not exist")
     try:
         return json.loads(card.read_text())
     except (OSError, ValueError) as error:

@@ -57,7 +57,8 @@ def rng_firewall(c: Context) -> list[Answer]:
             else (
                 f"defense noise is tied to the global RNG ({100 * tied:.0f} % of labels moved with it); judge draws are not independent"
                 if tied
-                else "defense noise ignores its keys; judge draws are not independent"
+                else "other judge keys move no logit: the noise is too weak to change an image (std far below 1/255, no room to shift), or it is not drawn "
+                "from the stage's noise argument; judge draws are not independent"
             )
         )
         answers.append(Answer(ok, tied, 0.0, message, defended.name, defense=defended.name))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 from sparring.attacks.attack import Attack
 from sparring.core.errors import SparringError
 from sparring.core.spec import show
 
+SMALL = 1 / 5  # of the usual l2 budget: a smaller one was meant in linf
+USUAL_L1 = 12.0  # of CIFAR (Croce and Hein 2021)
 LARGEST_LINF = 0.5  # nobody means more, but who forgets to divide by 255 does
 
 
@@ -34,6 +37,10 @@ def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequenc
             budgeted.append(a)
         else:
             budgeted += [a.with_eps(e) for e in (eps or (default_eps(a.norm, shape),))]
+    if pixels := [a for a in budgeted if a.norm == "l0" and 0 < a.budget < 1]:
+        raise SparringError(
+            f"{pixels[0].name}: an l0 eps counts pixels, {show(pixels[0].budget)} lets none change; write eps=1 or more"
+        )
     empty = [a for a in budgeted if a.budget == 0]
     if empty and not any(0 < a.budget < math.inf for a in budgeted):  # a curve may begin at 0
         raise SparringError(
@@ -42,6 +49,40 @@ def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequenc
     for a in budgeted:
         a.refuse_beyond_box(shape)
     return list(dict.fromkeys(budgeted))
+
+
+def tiny(attacks: Sequence[Attack], shape: Sequence[int]) -> list[tuple[Attack, float, str]]:
+    """Of each of the norms l2 and l1 the attack with the largest ball, where that is one for which linf's 8/255 was meant in images (C,H,W):
+    with what is usual, and one line that says so.
+    """
+    small: list[tuple[Attack, float, str]] = []
+    for norm, usual, least in (
+        ("l2", default_eps("l2", shape), SMALL * default_eps("l2", shape)),
+        ("l1", USUAL_L1, 1.0),
+    ):
+        largest = max(
+            (a for a in attacks if a.norm == norm and a.budget < math.inf), key=lambda a: a.budget, default=None
+        )
+        if largest is not None and 0 < largest.budget < least:
+            text = (
+                f"{largest.name}: {norm} eps={show(largest.budget)} is tiny: {norm} measures the whole change of an image, not that of a pixel; "
+                f"usual is eps={usual:g}"
+            )
+            small.append((largest, usual, text))
+    return small
+
+
+def refuse_idle(attacks: Sequence[Attack], eps: Sequence[float]) -> None:
+    """Budgets ``eps`` that no attack takes are refused; minimum-norm attacks beside some that do are named in a warning."""
+    given = ",".join(show(e) for e in eps)
+    if eps and all(a.bounded for a in attacks):
+        a = attacks[0]
+        has = "looks for the nearest error, in no ball" if a.budget == math.inf else f"has its own, {show(a.budget)}"
+        raise SparringError(
+            f"eps={given} is used by no attack: {a.name} {has}; leave eps out, or write it in the attack: {a.name}:eps={show(eps[0])}"
+        )
+    if eps and (free := [a.name for a in attacks if a.bounded and a.budget == math.inf]):
+        warnings.warn(f"eps={given} is not used by {', '.join(free)}, which look in no ball", stacklevel=2)
 
 
 def refuse_large(attacks: Sequence[Attack], eps: Sequence[float], allowed: bool) -> None:

@@ -17,9 +17,11 @@ from torch import Tensor
 from sparring.core.columns import ROW, Json
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.seal import BLANK, Damaged, Unreadable, read_sealed, seal_of
+from sparring.evaluation.records.shape import misfit
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
+JUDGED = [c.stored for c in ROW[: [c.name for c in ROW].index("l0") + 1]]  # in every edition; the others came later
 NOTE = "sparring"  # the key of a file's metadata under which it says what it is
 NEEDED = ("identity", "environment", "images", "complete", "checks")
 DECIDED = ("tier", "defenses", "threats", "attacks", "model", "seed", "weights", "data")
@@ -85,6 +87,8 @@ def read_block(folder: Path, file: Path, sealed: bool, identity: str = "") -> tu
         raise Damaged("it is gone")
     try:
         table = pq.read_table(pa.BufferReader(content), schema=SCHEMA)
+        if lacks := [name for name in JUDGED if table[name].null_count]:  # a column that is not there is read as nulls
+            raise Damaged(f"it lacks {', '.join(lacks[:3])}")
         metadata = {
             k.decode(): v.decode() for k, v in (pq.read_schema(pa.BufferReader(content)).metadata or {}).items()
         }
@@ -127,8 +131,10 @@ def scan_pictures(folder: str | Path, record: Json) -> tuple[Pictures, list[str]
             tensors, about = content
             if not {"clean", "adversarial", "defended"} <= set(tensors) or not set(PICTURED) <= set(about):
                 raise Damaged("it holds no example")
-        except Damaged as why:
-            damaged.append(_line(folder, file, why))
+            if not all(t.dim() == 4 and len(t) == len(json.loads(about["images"])) for t in tensors.values()):
+                raise Damaged("its pictures are not those that it names")
+        except (Damaged, ValueError, TypeError, RecursionError) as why:
+            damaged.append(_line(folder, file, why if isinstance(why, Damaged) else Damaged(_first(why))))
         else:
             pictures.append((about, tensors))
     return pictures, damaged
@@ -155,7 +161,7 @@ def parse_run(file: Path) -> Json | None:
         return None
     try:
         record = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(_first(error)) from None
     if not isinstance(record, dict):
         raise Damaged("it holds no record")
@@ -163,6 +169,8 @@ def parse_run(file: Path) -> Json | None:
     lacks = [k for k in NEEDED if k not in record] + [k for k in DECIDED if whole and k not in record["identity"]]
     if lacks or not whole:
         raise Damaged(f"it lacks {', '.join(lacks) or 'what was run'}")
+    if fault := misfit(record):
+        raise Damaged(fault)
     if ("format" in record or "checksum" in record) and not seal_of(content):
         raise Damaged("it has no checksum")
     return record

@@ -67,6 +67,8 @@ def read_sealed(file: Path, sealed: bool) -> bytes | None:
 
     sealed: a file without a checksum is damaged too; folders of earlier editions have none. Raises Damaged, or Unreadable.
     """
+    if os.path.exists(file) and not (file.is_file() or file.is_dir()):  # a pipe or a device may never end
+        raise Unreadable("it is no regular file")
     try:
         content = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

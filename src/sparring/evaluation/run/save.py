@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.errors import SparringError
 from sparring.core.geometry import NORMS, distance
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.budgets import with_budgets
+from sparring.evaluation.plan.budgets import tiny, with_budgets
 from sparring.evaluation.plan.tiers import DRAWS
 from sparring.evaluation.records.seal import explained
 from sparring.evaluation.run.lattice import truncate
@@ -63,6 +64,8 @@ def make_images(
         progress(0, 1, "loading the model and the images")
     subject = Subject.of(model, data, [defense], limit=limit, skip_bad=skip_bad)
     method = with_budgets([make_attack(attack)], (), subject.images.x.shape[1:])[0]
+    for *_, text in tiny([method], subject.images.x.shape[1:]):
+        warnings.warn(text, stacklevel=2)
     seat = threat("adaptive").seat(subject.systems[defense], options=Options(DRAWS["quick"]))
     view, x, y = seat.views[0], subject.images.x, subject.images.y
     done = 0

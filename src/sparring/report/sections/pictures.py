@@ -22,7 +22,7 @@ IMAGES = 4
 def pictures(run: Evaluated) -> Section | None:
     """A few cells per defended system and threat, weakest threat first: clean, attacked, behind the defense, the difference."""
     rows = whole_rows(run.folder, run.record)[0]
-    identity, names = run.record["identity"], run.record["class_names"]
+    identity, names = run.record["identity"], run.record.get("class_names", [])
     order = {t: i for i, t in enumerate([*identity["defenses"], *identity["threats"], *identity["attacks"]])}
     places = ("defense", "threat", "attack")
     stored = sorted(scan_pictures(run.folder, run.record)[0], key=lambda p: [order.get(p[0][k], 99) for k in places])

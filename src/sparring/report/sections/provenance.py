@@ -15,7 +15,7 @@ def provenance(run: Evaluated) -> Section:
     identity = run.record["identity"]
     notes = " ".join(f"Network of {defense}: {note}." for defense, note in run.evaluation.prepared.items())
     hashes = f"Weights sha256 {identity['weights'][:16]}, data sha256 {identity['data'][:16]}."
-    content = json.dumps({k: run.record[k] for k in DECIDES}, indent=2)
+    content = json.dumps({k: run.record.get(k) for k in DECIDES}, indent=2)
     return Section(
         "Provenance", (Text(f"{notes} {hashes}", "soft"), Fold("Everything that decides these numbers", content))
     )

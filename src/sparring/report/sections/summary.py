@@ -17,7 +17,7 @@ def summary(run: Evaluated) -> Section:
     identity, evaluation = run.record["identity"], run.evaluation
     items: list[Item] = [
         Text(
-            f"{identity['model']} on {run.record['data_name']}, {run.record['images']} images, tier {identity['tier']}, seed {identity['seed']}. "
+            f"{identity['model']} on {run.record.get('data_name', 'images')}, {run.record['images']} images, tier {identity['tier']}, seed {identity['seed']}. "
             "An attack can only prove an upper bound: no number here says that a model is robust.",
             "soft",
         )
