@@ -21,6 +21,7 @@ from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import read_rows
 from sparring.report.page import write_report
 
+pytestmark = pytest.mark.usefixtures("brief")
 IMAGES, BLOCK = 10, 6
 
 
@@ -38,7 +39,7 @@ def evaluate(out: Path, **changes):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(tmp_path_factory, brief) -> Path:
     """An undamaged run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     evaluate(folder)
