@@ -19,9 +19,6 @@ from sparring.evaluation.run.trial import Trial
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 
-HANG = 900
-"""Seconds that a test waits for a process it started. No test depends on the clock: this only ends what would never end."""
-
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
@@ -51,6 +48,8 @@ def _global_rng_untouched():
 
 
 SEARCHES = ("square:steps=9", "spsa:steps=2,samples=2", "random_search:steps=3")
+SHORT = f"from sparring.evaluation.plan import followup\nfollowup.SEARCHES['quick'] = {SEARCHES}\n"
+"""What a process of its own does for the same."""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,8 +6,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +28,7 @@ from sparring.evaluation.plan.tiers import TIERS, default_attacks
 from sparring.evaluation.records.files import read_rows, read_run
 from sparring.evaluation.records.provenance import made_by
 from sparring.evaluation.results.table import RowTable
-from tests.conftest import HANG
+from tests.fresh import fresh
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -209,7 +207,7 @@ def test_an_interrupted_run_counts_only_images_that_every_cell_has(brief, toy, t
 
 SCRIPT = """
 import json, os, signal, sys, traceback
-import pandas, torch, torch.fx.experimental.symbolic_shapes  # once, not in every process
+import torch
 from torch import nn
 import sparring.conduct
 from sparring.checks.controls import images
@@ -284,8 +282,7 @@ def ends_of(folder: Path, *moments: Moment | None) -> list[int]:
     What a resumed run finds is what is on the disk, so the moments are changes of the disk, counted and not timed: no machine
     is too slow or too fast for them. One interpreter forks all processes, which are otherwise strangers.
     """
-    command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(moments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
+    done = fresh("-c", SCRIPT, folder, json.dumps(moments))
     print(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 

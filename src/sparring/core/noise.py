@@ -55,7 +55,7 @@ def philox_on_cpu(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tu
         even[1] ^= k1
         np.bitwise_and(crossed, MASK32, out=odd)
         k0, k1 = (k0 + _W0) & MASK32, (k1 + _W1) & MASK32
-    c0, c2, c1, c3 = (torch.from_numpy(words.view(np.int64)) for words in (*even, *odd))
+    c0, c2, c1, c3 = (torch.as_tensor(words.view(np.int64)) for words in (*even, *odd))
     return c0, c1, c2, c3
 
 

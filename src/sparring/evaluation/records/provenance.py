@@ -58,7 +58,7 @@ def made_by(record: Json) -> str:
 @cache
 def _installed() -> dict[str, str]:
     """The versions of the packages that are there."""
-    versions = {}
+    versions: dict[str, str] = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
