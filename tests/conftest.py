@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import sparring.testing.plugin  # noqa: F401  (pytest rewrites the assertions of the suites)
 from sparring.data.images import ImageSet
@@ -18,6 +19,9 @@ from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.run.trial import Trial
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")  # no test depends on the clock
 
 
 @pytest.fixture(scope="session")
