@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import sparring.testing.plugin  # noqa: F401  (pytest rewrites the assertions of the suites)
 from sparring.data.images import ImageSet
 from sparring.data.sources import load_data
+from sparring.evaluation.plan import followup
+from sparring.evaluation.plan.tiers import JUDGES
+from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.run.trial import Trial
 from sparring.models.classifier import Classifier
 from sparring.models.load import load_model
 
-HANG = 900
-"""Seconds that a test waits for a process it started. No test depends on the clock: this only ends what would never end."""
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")  # no test depends on the clock
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +49,33 @@ def _global_rng_untouched():
     before = torch.get_rng_state()
     yield
     torch.set_rng_state(before)
+
+
+SEARCHES = ("square:steps=9", "spsa:steps=2,samples=2", "random_search:steps=3")
+SHORT = f"from sparring.evaluation.plan import followup\nfollowup.SEARCHES['quick'] = {SEARCHES}\n"
+"""What a process of its own does for the same."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _short_searches() -> Iterator[None]:
+    """A follow-up's searches take a few steps here: its cells and rows are all there, and toy networks, whose checks ask for one, cost little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(followup.SEARCHES, "quick", SEARCHES)
+        yield
+
+
+def mistrusting(trial: Trial, *_: object) -> list[Finding]:
+    """Stands for active checks where these are not the point: one that trusts no gradient, so that a follow-up comes."""
+    return [Finding("S1", "", False, "FAIL", "A", 0.0, 0.4, "", trial.defense, trial.threat)]
+
+
+@pytest.fixture(scope="module")
+def brief() -> Iterator[None]:
+    """Evaluations of which the folder matters: judged by a few draws, their active checks ``mistrusting``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(JUDGES, "quick", (2, 4))
+        patch.setattr("sparring.conduct.run_active_checks", mistrusting)
+        yield
 
 
 DRILL = ("test_an_installed_package_is_found_everywhere", "test_a_file_named_on_the_command_line")

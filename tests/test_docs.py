@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import HANG
+from tests.conftest import SHORT
+from tests.fresh import fresh
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,7 +19,7 @@ BLOCKS = [(p, b) for p in PAGES for b in re.findall(r"```python\n(.*?)```", p.re
 @pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{p.name}{i}" for i, (p, _) in enumerate(BLOCKS)])
 def test_python_blocks_run(page, block, tmp_path):
     pytest.importorskip("mlxtend", reason="extra demo is not installed")
-    subprocess.run([sys.executable, "-c", block], check=True, cwd=tmp_path, timeout=HANG)
+    fresh("-c", SHORT + block, check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -33,7 +32,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(example, tmp_path):
     pytest.importorskip("mlxtend", reason="extra demo is not installed")
-    subprocess.run([sys.executable, str(example)], check=True, cwd=tmp_path, timeout=HANG)
+    fresh("-c", SHORT + example.read_text(), check=True, cwd=tmp_path)
 
 
 def test_every_threat_has_its_line_in_the_docs():
@@ -59,7 +58,7 @@ def test_made_pages_are_up_to_date(maker, tmp_path):
     script, made = ROOT / "docs" / f"make_{maker}.py", ROOT / "docs" / f"{maker}.md"
     copy = tmp_path / script.name
     copy.write_text(script.read_text())
-    subprocess.run([sys.executable, str(copy)], check=True, timeout=HANG)
+    fresh(copy, check=True)
     assert (tmp_path / made.name).read_text() == made.read_text(), f"run python docs/{script.name}"
 
 

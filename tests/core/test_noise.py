@@ -1,18 +1,20 @@
 """Philox: known answers, moments, and independence of batch composition."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sparring.core.noise import Noise, image_keys, philox, signs
+from sparring.core.noise import Noise, image_keys, philox, philox_on_cpu, signs
 
 
 def _word(value: int) -> torch.Tensor:
     return torch.tensor([value])
 
 
-def test_known_answers_of_random123():
+@pytest.mark.parametrize("rounds", [philox, philox_on_cpu])
+def test_known_answers_of_random123(rounds):
     """The three published vectors of philox4x32-10 (Random123, kat_vectors)."""
     full = 0xFFFFFFFF
     cases = [
@@ -26,8 +28,23 @@ def test_known_answers_of_random123():
     ]
     for counter, key, answer in cases:
         c0, c1, c2, c3 = (_word(c) for c in counter)
-        words = philox((c0, c1, c2, c3), (_word(key[0]), _word(key[1])))
+        words = rounds((c0, c1, c2, c3), (_word(key[0]), _word(key[1])))
         assert tuple(int(w) for w in words) == answer
+
+
+def test_words_broadcast_and_numpys_are_torchs():
+    """As the noise of four images asks: their steps and keys, one name, many elements."""
+    rows, count = (_words(4, 1) for _ in range(4)), torch.arange(1000)[None]
+    step, draw, k0, k1 = rows
+    counter, key = (count, step, draw, _words(1, 1)), (k0, k1)
+    whole = [torch.cat([w.expand(4, 1000)]) for w in (*counter, *key)]
+    answer = torch.stack(philox((whole[0], whole[1], whole[2], whole[3]), (whole[4], whole[5])))
+    assert torch.equal(torch.stack(philox(counter, key)), answer)
+    assert torch.equal(torch.stack(philox_on_cpu(counter, key)), answer)
+
+
+def _words(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 2**32, shape)
 
 
 def _noise(count: int, seed: int = 0) -> Noise:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,12 @@ from sparring.core.noise import Noise, image_keys
 from sparring.core.victim import Access
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.followup import SEARCHES
 from sparring.evaluation.plan.tiers import TIERS, default_attacks
 from sparring.evaluation.records.files import read_rows, read_run
 from sparring.evaluation.records.provenance import made_by
 from sparring.evaluation.results.table import RowTable
-from tests.conftest import HANG
+from tests.fresh import fresh
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -109,6 +109,10 @@ def rows_of(folder: Path):
 
 @pytest.fixture
 def toy():
+    return toy_of()
+
+
+def toy_of():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, CLASSES)).eval()
     x = images(20)
@@ -120,25 +124,35 @@ def toy():
 DEFENSES = ["cd:bits=3", "gauss:std=0.05"]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, brief):
+    """The folder of the toy's finished run, to read; who writes copies it."""
+    folder = tmp_path_factory.mktemp("finished")
+    model, data = toy_of()
+    sparring.evaluate(model, data, DEFENSES, **settings(folder))
+    return folder / "run"
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
 @pytest.mark.slow
-def test_the_law_holds_for_evaluations(toy, tmp_path):
+def test_the_law_holds_for_evaluations(brief, toy, tmp_path):
     model, (x, y) = toy
     data = x[:12], y[:12]  # a whole block and a torn one
-    results = [sparring.evaluate(model, data, DEFENSES, **settings(tmp_path / str(s), slots=s)) for s in (3, 16, 200)]
-    reference = rows_of(tmp_path / "3" / "run")
-    for slots, result in zip((16, 200), results[1:], strict=True):
-        again = rows_of(tmp_path / str(slots) / "run")
-        for column in ("image", "k", "correct", "label", "first_hit", "forwards"):
-            assert again[column].equals(reference[column]), f"slots={slots}: {column}"
-        assert np.allclose(again["l2"].to_numpy(), reference["l2"].to_numpy(), atol=1e-5)
-        assert [c.robust_accuracy for c in result.cells] == [c.robust_accuracy for c in results[0].cells]
+    results = [sparring.evaluate(model, data, DEFENSES, **settings(tmp_path / str(s), slots=s)) for s in (3, 200)]
+    few, many = (rows_of(tmp_path / str(s) / "run") for s in (3, 200))
+    for column in ("image", "k", "correct", "label", "first_hit", "forwards"):
+        assert many[column].equals(few[column]), column
+    assert np.allclose(many["l2"].to_numpy(), few["l2"].to_numpy(), atol=1e-5)
+    assert [c.robust_accuracy for c in results[0].cells] == [c.robust_accuracy for c in results[1].cells]
 
 
 @pytest.mark.slow
-def test_resume_finishes_what_is_missing_and_changes_nothing(toy, tmp_path):
-    model, data = toy
-    sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
-    folder = tmp_path / "run"
+def test_resume_finishes_what_is_missing_and_changes_nothing(brief, toy, copied, tmp_path):
+    (model, data), folder = toy, copied
     before = rows_of(folder)
     files = sorted(folder.glob("rows/*/*.parquet"))
     kept = files[0].stat().st_mtime_ns
@@ -152,7 +166,7 @@ def test_resume_finishes_what_is_missing_and_changes_nothing(toy, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_counts_only_images_that_every_cell_has(toy, tmp_path, capsys):
+def test_an_interrupted_run_counts_only_images_that_every_cell_has(brief, toy, tmp_path, capsys):
     """Images without attack rows used to count as robust: 15.0 % was printed where 0.0 % is true."""
     from sparring.cli.output import print_evaluation
     from sparring.report.page import write_report
@@ -195,17 +209,24 @@ import torch
 from torch import nn
 import sparring.conduct
 from sparring.checks.controls import images
+from sparring.evaluation.plan.followup import SEARCHES
+from sparring.evaluation.plan.tiers import JUDGES
+from sparring.evaluation.records.finding import Finding
 torch.set_num_threads(1)
-sparring.conduct.run_checks = lambda *_, **__: []  # they touch no disk, and take a second of every process
+# checks touch no disk, and take a second of every process: one that mistrusts all there is stands for them
+sparring.conduct.run_checks = lambda *_, **__: []
+sparring.conduct.run_active_checks = lambda *_, **__: [Finding("S1", "", False, "FAIL", "A", 0.0, 0.4, "", "none", "adaptive")]
+SEARCHES["quick"] = ("square:steps=3", "spsa:steps=1,samples=2", "random_search:steps=1")
+JUDGES["quick"] = (1, 2)
 out, moments = sys.argv[1], json.loads(sys.argv[2])
 
 def evaluate():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)).eval()
-    x = images(24)
+    x = images(12)
     y = model(x).argmax(1).detach()
-    defenses, threats, attacks = ["cd:bits=3", "gauss:std=0.05"], ["oblivious", "adaptive"], ["pgd:eps=4/255,steps=10", "ddn:steps=10"]
-    sparring.evaluate(model, (x, y), defenses, threats, attacks, draws=4, out=out, block=8)
+    defenses, threats, attacks = ["cd:bits=3", "gauss:std=0.05"], ["oblivious", "adaptive"], ["pgd:eps=1/255,steps=2", "ddn:steps=2"]
+    sparring.evaluate(model, (x, y), defenses, threats, attacks, draws=2, out=out, block=4)
 
 def die(event, word, number):
     left = [number]
@@ -259,8 +280,7 @@ def ends_of(folder: Path, *moments: Moment | None) -> list[int]:
     What a resumed run finds is what is on the disk, so the moments are changes of the disk, counted and not timed: no machine
     is too slow or too fast for them. One interpreter forks all processes, which are otherwise strangers.
     """
-    command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(moments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
+    done = fresh("-c", SCRIPT, folder, json.dumps(moments))
     print(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -304,24 +324,23 @@ def test_kill_9_before_there_is_a_run_json(tmp_path):
 
 
 @pytest.mark.slow
-def test_another_configuration_is_refused_and_nothing_is_touched(toy, tmp_path):
+def test_another_configuration_is_refused_and_nothing_is_touched(brief, toy, copied, tmp_path):
     model, data = toy
-    sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
-    record = (tmp_path / "run" / "run.json").read_bytes()
+    record = (copied / "run.json").read_bytes()
     with pytest.raises(SparringError, match="differs in attacks"):
         sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, attacks=["fgsm:eps=4/255"]))
     with pytest.raises(SparringError, match="differs in seed"):
         sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, seed=1))
     with pytest.raises(SparringError, match="differs in data; its data was images passed as an object with limit none"):
         sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, limit=3))
-    assert (tmp_path / "run" / "run.json").read_bytes() == record
+    assert (copied / "run.json").read_bytes() == record
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(SparringError, match="not empty"):
         sparring.evaluate(model, data, **settings(tmp_path, out=tmp_path / "mine"))
 
 
-def test_an_upgrade_in_between_never_resumes_in_silence(toy, tmp_path, monkeypatch, capsys):
+def test_an_upgrade_in_between_never_resumes_in_silence(brief, toy, tmp_path, monkeypatch, capsys):
     """Rows of old code were printed under the new version's name."""
     from sparring.cli.output import print_evaluation
 
@@ -349,10 +368,8 @@ def test_an_upgrade_in_between_never_resumes_in_silence(toy, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_run_folder_holds_provenance_and_typed_rows(toy, tmp_path):
-    model, data = toy
-    sparring.evaluate(model, data, DEFENSES, **settings(tmp_path))
-    record = read_run(tmp_path / "run")
+def test_run_folder_holds_provenance_and_typed_rows(finished):
+    record = read_run(finished)
     assert record["identity"]["attacks"] == ["pgd:steps=6,eps=4/255", "ddn:steps=10"]
     assert len(record["identity"]["weights"]) == 64
     assert record["attacks_resolved"]["ddn:steps=10"]["gamma"] == 0.05, "arguments as resolved, with defaults"
@@ -361,16 +378,17 @@ def test_run_folder_holds_provenance_and_typed_rows(toy, tmp_path):
         or record["environment"]["packages"]["torch"]
     )
     assert record["surrogates"]["cd:bits=3"][0]["why"]
-    schema = pq.read_schema(next((tmp_path / "run").glob("rows/*/*.parquet")))
+    schema = pq.read_schema(next(finished.glob("rows/*/*.parquet")))
     assert schema.field("linf").type == "double"
     assert schema.field("correct").type == "bool"
-    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert not list(finished.rglob("*.partial"))
 
 
 @pytest.mark.slow
-def test_closed_numbers_dominate_own_ones_and_budgets(toy, tmp_path):
-    model, data = toy
-    attacks = ["pgd:eps=1/255,steps=4", "pgd:eps=4/255,steps=4", "pgd:eps=16/255,steps=4", "ddn:steps=20"]
+def test_closed_numbers_dominate_own_ones_and_budgets(brief, toy, tmp_path):
+    model, (x, y) = toy
+    data = x[:12], y[:12]
+    attacks = ["pgd:eps=1/255,steps=4", "pgd:eps=4/255,steps=4", "pgd:eps=16/255,steps=4", "ddn:steps=10"]
     result = sparring.evaluate(model, data, DEFENSES, **settings(tmp_path, attacks=attacks))
     closed = {(c.defense, c.threat, c.eps): c for c in result.closed if c.norm == "linf"}
     for c in result.cells:
@@ -434,10 +452,21 @@ def test_a_tier_has_every_kind_of_attack_and_its_budget(tier):
     assert Access.LABEL in [attack(t).method.needs for t in default_attacks(tier, ["decision:queries=30"])]
 
 
+FULL = dict(SEARCHES)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_tiers_searches_ask_scores_alone(tier):
+    """What follows where a gradient cannot be believed, before the tests' session cut it short."""
+    assert {text.partition(":")[0] for text in FULL[tier]} == {"square", "spsa", "random_search"}
+    assert {attack(text).method.needs for text in FULL[tier]} == {Access.SCORES}
+
+
 @pytest.mark.slow
-def test_the_default_attacks_reach_every_threat(toy, tmp_path):
+def test_the_default_attacks_reach_every_threat(brief, toy, tmp_path):
     """Naming a threat and no attack runs something in it, also where labels are all that is granted."""
-    model, data = toy
+    model, (x, y) = toy
+    data = x[:6], y[:6]
     threats = ["noise", "adaptive", "score:queries=40", "decision:queries=60"]
     result = sparring.evaluate(model, data, **settings(tmp_path, threats=threats, attacks=()))
     assert {c.threat for c in result.cells} == set(threats)
@@ -456,9 +485,8 @@ def test_transfer_between_different_models(toy, tmp_path):
         assert result.cells[0].source_fooled > 0
 
 
-def test_json_is_what_the_issue_of_record_promises(toy, tmp_path):
-    model, data = toy
-    result = json.loads(json.dumps(sparring.evaluate(model, data, **settings(tmp_path)).json()))
+def test_json_is_what_the_issue_of_record_promises(finished):
+    result = json.loads(json.dumps(sparring.load_evaluation(finished).json()))
     assert set(result) == {"verdicts", "cells", "closed", "checks", "prepared", "missing", "damaged", "made_by"}
     wanted = [
         "defense",

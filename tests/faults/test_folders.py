@@ -22,24 +22,23 @@ from sparring.evaluation.records.files import read_rows
 from sparring.evaluation.records.seal import BLANK, seal
 from sparring.report.page import write_report
 
+pytestmark = pytest.mark.usefixtures("brief")
 IMAGES, BLOCK = 10, 6
 
 
 def evaluate(out: Path, **changes):
-    """A small run of two blocks: a deterministic defense, a random one, a run that two cells share."""
+    """A small run of two blocks: a deterministic system, a random one, a run that two cells share."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, CLASSES)).eval()
     x = images(IMAGES)
     with torch.no_grad():
         y = model(x).argmax(1)
     settings = {"attacks": ["pgd:eps=8/255,steps=3"], "draws": 2, "block": BLOCK, **changes}
-    return sparring.evaluate(
-        model, (x, y), ["cd:bits=3", "gauss:std=0.05"], ["oblivious", "adaptive"], out=out, **settings
-    )
+    return sparring.evaluate(model, (x, y), ["gauss:std=0.05"], ["oblivious", "adaptive"], out=out, **settings)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(tmp_path_factory, brief) -> Path:
     """An undamaged run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     evaluate(folder)
@@ -106,6 +105,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 KEPT = ("a folder", "unreadable")  # what is there may be whole, or somebody's: it is never replaced
 
 
+CASES = [  # every damage once while you work, and all of them to every kind of file
+    pytest.param(kind, damage, marks=[pytest.mark.slow] * (i % len(FILES) != j))
+    for j, kind in enumerate(FILES)
+    for i, damage in enumerate(DAMAGE)
+]
+
+
 def deny(monkeypatch, file: Path) -> None:
     """Reading the file is not permitted; the superuser, who may read everything, notices it too."""
     read = Path.read_bytes
@@ -124,8 +130,7 @@ def harm(monkeypatch, file: Path, damage: str) -> None:
         deny(monkeypatch, file)
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize(("kind", "damage"), CASES)
 def test_a_resumed_run_heals_or_says_what_to_do(kind, damage, run, whole, monkeypatch):
     file = pick(run, kind)
     harm(monkeypatch, file, damage)
@@ -151,8 +156,7 @@ def test_a_resumed_run_heals_or_says_what_to_do(kind, damage, run, whole, monkey
     assert numbers(sparring.load_evaluation(run)) == numbers(result)
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize(("kind", "damage"), CASES)
 def test_a_report_counts_what_is_whole_and_names_the_rest(kind, damage, run, whole, monkeypatch, tmp_path):
     file = pick(run, kind)
     block = pq.read_table(file).num_rows if kind == "rows" else 0

@@ -20,13 +20,16 @@ import sparring
 from sparring.checks.controls import images
 from sparring.cli import how_to_resume
 from sparring.core.errors import SparringError
+from sparring.evaluation.plan.tiers import JUDGES
 from sparring.evaluation.records import folder as folders
 from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.seal import write_text
-from tests.conftest import HANG
+from tests.faults.commands import say
 from tests.faults.test_folders import evaluate, numbers, rows_of, whole  # noqa: F401  (a fixture)
+from tests.fresh import HANG
 
-pytestmark = pytest.mark.usefixtures("no_checks")
+JUDGE = JUDGES["quick"]
+pytestmark = pytest.mark.usefixtures("no_checks", "brief")
 
 
 @pytest.fixture
@@ -54,11 +57,15 @@ def refuse_write(monkeypatch, number: int, code: int) -> list[Path]:
     ("number", "code", "says"),
     [
         (1, errno.ENOSPC, "No space left on device; free some space; the same command resumes"),
-        (2, errno.EDQUOT, "free some of your quota; the same command resumes"),
-        (3, errno.ENOSPC, "free some space"),
+        pytest.param(2, errno.EDQUOT, "free some of your quota; the same command resumes", marks=pytest.mark.slow),
+        pytest.param(3, errno.ENOSPC, "free some space", marks=pytest.mark.slow),
         (9, errno.EROFS, "Read-only file system; choose a place that can be written"),
-        (20, errno.EACCES, "Permission denied; make it writable, or choose another place"),
-        (31, errno.EIO, "Input/output error; put that right; the same command resumes"),
+        pytest.param(
+            20, errno.EACCES, "Permission denied; make it writable, or choose another place", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            31, errno.EIO, "Input/output error; put that right; the same command resumes", marks=pytest.mark.slow
+        ),
         (-1, errno.ENOSPC, "free some space"),
     ],
 )
@@ -251,10 +258,10 @@ if left[0]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_says_how_to_resume_and_does(number, code, tmp_path):
-    (tmp_path / "toy.py").write_text(TOY)
+def test_a_stopped_command_says_how_to_resume_and_does(number, code, tmp_path, monkeypatch):
+    (tmp_path / "stopped.py").write_text(TOY)
     np.savez(tmp_path / "data.npz", x=images(8).numpy(), y=np.arange(8) % 4)
-    words = "evaluate python:toy:make --data data.npz --attack pgd:eps=4/255,steps=2 --threat oblivious --out"
+    words = "evaluate python:stopped:make --data data.npz --attack pgd:eps=4/255,steps=2 --threat oblivious --out"
     command = [sys.executable, "-m", "sparring.cli", *words.split(), "my run"]
     path = os.pathsep.join([str(tmp_path), *sys.path])
     stop = {"WRITES": "1", "SIGNAL": str(int(number))}
@@ -269,10 +276,9 @@ def test_a_stopped_command_says_how_to_resume_and_does(number, code, tmp_path):
     assert "Traceback" not in done.stderr
     assert "Aborted" not in done.stderr
     assert not list(tmp_path.rglob("*.partial"))
-    again = subprocess.run(
-        shlex.split(last.partition("resumes: ")[2]), env={**os.environ, "PYTHONPATH": path}, **options
-    )
-    assert again.returncode == 0, again.stderr
+    monkeypatch.setitem(JUDGES, "quick", JUDGE)  # as that process had it
+    again = say(tmp_path, *shlex.split(last.partition("resumes: ")[2])[3:])
+    assert again.code == 0, again.err
     assert json.loads((tmp_path / "my run" / "run.json").read_text())["complete"] is True
 
 
@@ -295,10 +301,10 @@ def test_how_to_resume(words, says):
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on the size of files")
 def test_what_the_system_refuses_in_earnest(tmp_path):
     """A limit on the size of files is the one refusal that needs no rights, no disk and no patched function."""
-    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "stopped.py").write_text(TOY)
     np.savez(tmp_path / "data.npz", x=images(8).numpy(), y=np.arange(8) % 4)
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from sparring.cli import main; main()"
-    words = "evaluate python:toy:make --data data.npz --attack pgd:eps=4/255,steps=2 --threat oblivious --out run"
+    words = "evaluate python:stopped:make --data data.npz --attack pgd:eps=4/255,steps=2 --threat oblivious --out run"
     path = os.pathsep.join([str(tmp_path), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", limited, *words.split()],

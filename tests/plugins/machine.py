@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import sparring
+from tests.fresh import fresh
 
 HERE = Path(__file__).parent
 TOYS = {
@@ -40,8 +39,7 @@ def environment(*folders: Path) -> dict[str, str]:
 
 def python(where: Mapping[str, str], *words: str, code: int = 0, cwd: Path | None = None) -> str:
     """What ``python -m WORDS`` says, once it has ended with that exit code."""
-    command = [sys.executable, "-m", *words]
-    done = subprocess.run(command, env=where, cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = fresh("-m", *words, env=where, cwd=cwd)
     assert done.returncode == code, (done.stdout + done.stderr)[-4000:]
     return done.stdout + done.stderr * ("--json" not in words)  # progress goes to stderr
 

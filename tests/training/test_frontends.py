@@ -26,7 +26,7 @@ from sparring.training.attacked import AttackedConfig, AttackedSet, OnlineSet, m
 from sparring.training.classifier import augmented, train_classifier
 from sparring.training.frontends import Denoising, Reconstruction, StructureToSignal, Tapped
 from sparring.training.loop import LoopConfig, train
-from tests.conftest import HANG
+from tests.fresh import HANG, fresh
 
 NET = {"kind": "dunet", "width": 0.05, "levels": 3}
 SEGNET = {"kind": "segnet", "stages": [[4, 4], [6, 6]]}
@@ -175,12 +175,7 @@ def test_killed_at_any_time_the_curve_and_weights_come_out_the_same(tmp_path):
     root = str(Path(__file__).parents[2])
 
     def run(name: str, die: int) -> int:
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path / name), str(die), root],
-            capture_output=True,
-            text=True,
-            timeout=HANG,
-        )
+        done = fresh("-c", script, tmp_path / name, str(die), root)
         assert done.returncode in (0, -9), done.stderr
         return done.returncode
 
@@ -249,16 +244,9 @@ def test_two_processes_share_each_batch_and_reach_the_same_curve(tmp_path):
         "train_classifier(images(44), LoopConfig(epochs=2, batch=8), sys.argv[1])\n"
     )
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for words in (["one.safetensors"], ["two.safetensors"]):
-        launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if words == ["two.safetensors"] else []
-        subprocess.run(
-            [sys.executable, *launch, str(script), *words],
-            check=True,
-            cwd=tmp_path,
-            env=env,
-            timeout=HANG,
-            capture_output=True,
-        )
+    fresh(script, "one.safetensors", cwd=tmp_path, env=env, check=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script), "two.safetensors"]
+    subprocess.run(launch, check=True, cwd=tmp_path, env=env, timeout=HANG, capture_output=True)
     one, two = (json.loads((tmp_path / f"{n}.json").read_text())["curve"] for n in ("one", "two"))
     assert [r["validation_loss"] for r in one] == pytest.approx([r["validation_loss"] for r in two], rel=1e-4)
     assert [r["loss"] for r in one] == pytest.approx([r["loss"] for r in two], rel=1e-4)

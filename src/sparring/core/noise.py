@@ -13,18 +13,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 MASK32 = 0xFFFFFFFF
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_FACTORS = np.array((_M0, _M1), np.uint64)
 _MIX = (0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64))
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Ten rounds of Philox4x32. Words are int64 tensors holding 32-bit values; four words in, four words out."""
+    """Ten rounds of Philox4x32. Words are int64 tensors holding 32-bit values, of shapes that broadcast; four words in, four words out."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -33,6 +35,27 @@ def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Ten
         c0, c2 = ((p1 >> 32) & MASK32) ^ c1 ^ k0, ((p0 >> 32) & MASK32) ^ c3 ^ k1
         c1, c3 = p1 & MASK32, p0 & MASK32
         k0, k1 = (k0 + _W0) & MASK32, (k1 + _W1) & MASK32
+    return c0, c1, c2, c3
+
+
+def philox_on_cpu(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """``philox`` in numpy's unsigned numbers and in place, words 0 and 2 in one array and 1 and 3 in another: at small batches the calls
+    are the cost, at large ones the memory.
+    """
+    c0, c1, c2, c3, k0, k1 = (words.numpy().view(np.uint64) for words in (*counter, *key))
+    shape = np.broadcast(c0, c1, c2, c3, k0, k1).shape
+    even, odd, product = (np.empty((2, *shape), np.uint64) for _ in range(3))
+    even[0], even[1], odd[0], odd[1] = c0, c2, c1, c3
+    factors, crossed = _FACTORS.reshape(2, *(1,) * len(shape)), product[::-1]
+    for _ in range(10):
+        np.multiply(even, factors, out=product)
+        np.right_shift(crossed, 32, out=even)
+        even ^= odd
+        even[0] ^= k0
+        even[1] ^= k1
+        np.bitwise_and(crossed, MASK32, out=odd)
+        k0, k1 = (k0 + _W0) & MASK32, (k1 + _W1) & MASK32
+    c0, c2, c1, c3 = (torch.as_tensor(words.view(np.int64)) for words in (*even, *odd))
     return c0, c1, c2, c3
 
 
@@ -108,19 +131,15 @@ class Noise:
     def bits(self, tag: str, count: int) -> Tensor:
         """(B,count) int64 of uniform 32-bit words."""
         stream = word(f"{self.path}:{tag}")
-        blocks = (count + 3) // 4
-        element = torch.arange(blocks, device=self.key.device).expand(len(self.key), -1)
-        zero = torch.zeros_like(element)
-        key = mix(self.key, stream)
-        words = philox(
-            (
-                element,
-                self.step[:, None] + zero,
-                (self.draw & MASK32)[:, None] + zero,
-                zero + (stream & MASK32),
-            ),
-            ((key & MASK32)[:, None] + zero, _shift(key, 32)[:, None] + zero),
+        key = mix(self.key, stream)[:, None]
+        counter = (
+            torch.arange((count + 3) // 4, device=key.device).expand(len(key), -1),
+            self.step[:, None],
+            (self.draw & MASK32)[:, None],
+            torch.tensor([[stream & MASK32]], device=key.device),
         )
+        rounds = philox_on_cpu if key.device.type == "cpu" else philox
+        words = rounds(counter, (key & MASK32, _shift(key, 32)))
         return torch.stack(words, -1).flatten(1)[:, :count]
 
     def uniform(self, tag: str, shape: Sequence[int]) -> Tensor:

@@ -4,6 +4,7 @@ logits *and* input gradients are the network's own.
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 import threading
@@ -87,7 +88,7 @@ def _state(model: nn.Module) -> dict[str, object]:
     """The global generators, and what modules hold beside tensors and modules."""
     state: dict[str, object] = {
         "Python's random generator": random.getstate(),
-        "numpy's random generator": str(np.random.get_state(legacy=False)),
+        "numpy's random generator": pickle.dumps(np.random.get_state(legacy=False)),
         "torch's random generator": torch.get_rng_state().numpy().tobytes(),
     }
     for name, module in model.named_modules():

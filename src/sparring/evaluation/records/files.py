@@ -86,12 +86,12 @@ def read_block(folder: Path, file: Path, sealed: bool, identity: str = "") -> tu
     if content is None:
         raise Damaged("it is gone")
     try:
-        table = pq.read_table(pa.BufferReader(content), schema=SCHEMA)
+        written = pq.ParquetFile(pa.BufferReader(content))
+        ours = written.schema_arrow.equals(SCHEMA)  # else of another edition, whose columns are fitted to this one's
+        table = written.read() if ours else pq.read_table(pa.BufferReader(content), schema=SCHEMA)
         if lacks := [name for name in JUDGED if table[name].null_count]:  # a column that is not there is read as nulls
             raise Damaged(f"it lacks {', '.join(lacks[:3])}")
-        metadata = {
-            k.decode(): v.decode() for k, v in (pq.read_schema(pa.BufferReader(content)).metadata or {}).items()
-        }
+        metadata = {k.decode(): v.decode() for k, v in (written.schema_arrow.metadata or {}).items()}
         return table.replace_schema_metadata(None), noted(metadata, folder, file, identity)
     except Damaged:
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -54,19 +55,23 @@ def made_by(record: Json) -> str:
     return f"made by other code than this (sparring {before}; this is {__version__})"
 
 
+@cache
+def _installed() -> dict[str, str]:
+    """The versions of the packages that are there."""
+    versions: dict[str, str] = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
 def environment() -> Json:
     """Versions, machine, threads: what a reader needs to judge whether a number would come out again."""
-    packages = {}
-    for package in PACKAGES:
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
         "sparring": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": packages,
+        "packages": _installed(),
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
