@@ -73,9 +73,9 @@ def tiny(attacks: Sequence[Attack], shape: Sequence[int]) -> list[tuple[Attack, 
 
 
 def refuse_idle(attacks: Sequence[Attack], eps: Sequence[float]) -> None:
-    """Budgets ``eps`` that no attack takes are refused; minimum-norm attacks beside some that do are named in a warning."""
+    """Budgets ``eps`` that no attack takes or has are refused; minimum-norm attacks beside some that do are named in a warning."""
     given = ",".join(show(e) for e in eps)
-    if eps and all(a.bounded for a in attacks):
+    if set(eps) - {a.budget for a in attacks} and all(a.bounded for a in attacks):
         a = attacks[0]
         has = "looks for the nearest error, in no ball" if a.budget == math.inf else f"has its own, {show(a.budget)}"
         raise SparringError(
