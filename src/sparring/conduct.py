@@ -162,6 +162,8 @@ def _evaluate(
     }
     store = Store(folder, identity)
     store.require_same(subject.answers())
+    if store.kept:
+        say(f"resuming {folder}: {store.kept} blocks of rows are kept, the others are made")
     ring = Ring(subject, plan, store, slots, spec.block, progress)
     start = time.time()
     facts = _facts(subject, plan, findings)

@@ -124,5 +124,6 @@ def test_an_evaluation_ends_at_its_total_and_a_resumed_one_has_none(tmp_path):
         assert all(0 <= done <= total for done, total, _ in steps)
         assert any(text.startswith("loading the model") for _, _, text in steps)
         assert any(text.startswith("checking: P1 ") for _, _, text in steps)
+        assert any("blocks of rows are kept" in text for _, _, text in steps) == resumed
         assert (not resumed) == (len(measured) > 0 and measured[-1][0] == measured[-1][1])
     assert {done for done, _, _ in steps} == {0}

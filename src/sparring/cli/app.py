@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.analyze import analyze
-from sparring.cli.kinds import OneLine, listed, numbers, place_option
+from sparring.cli.kinds import Once, OneLine, listed, numbers, place_option
 from sparring.cli.output import Bar, emit, invalid_as_json, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
@@ -108,7 +108,8 @@ Claimed = Annotated[
 
 
 @app.command(
-    epilog="Example: sparring evaluate lite0 --data imagenet20 --defense cd:bits=4 --threat oblivious,adaptive --attack pgd:eps=4/255,steps=20"
+    cls=Once,
+    epilog="Example: sparring evaluate lite0 --data imagenet20 --defense cd:bits=4 --threat oblivious,adaptive --attack pgd:eps=4/255,steps=20",
 )
 def evaluate(
     context: typer.Context,
@@ -212,7 +213,7 @@ def evaluate(
     print_evaluation(result, json_out, html)
 
 
-@app.command(epilog="Example: sparring doctor lite0 --data imagenet20 --defense cd:bits=4")
+@app.command(cls=Once, epilog="Example: sparring doctor lite0 --data imagenet20 --defense cd:bits=4")
 def doctor(
     model: Model,
     data: Data,
@@ -257,7 +258,9 @@ def doctor(
         raise SparringError(f"{len(failed)} check(s) failed, the first is {failed[0].check}: {failed[0].message}")
 
 
-@app.command(epilog="Example: sparring attack lite0 --data imagenet20 --attack pgd:eps=4/255 --out adversarial/")
+@app.command(
+    cls=Once, epilog="Example: sparring attack lite0 --data imagenet20 --attack pgd:eps=4/255 --out adversarial/"
+)
 def attack(
     model: Model,
     data: Data,
@@ -299,7 +302,8 @@ def attack(
 
 
 @app.command(
-    epilog="Example: sparring report runs/first --html report.html; sparring report runs/first --metric success_defense"
+    cls=Once,
+    epilog="Example: sparring report runs/first --html report.html; sparring report runs/first --metric success_defense",
 )
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders")],
@@ -335,7 +339,7 @@ def report(
         print_evaluation(result, json_out, html)
 
 
-@app.command("list", epilog="Example: sparring list attacks --json")
+@app.command("list", cls=Once, epilog="Example: sparring list attacks --json")
 def list_things(
     kind: Annotated[
         str,
@@ -350,7 +354,7 @@ def list_things(
     emit(entries, catalog_table(kind, entries), json_out)
 
 
-@app.command(epilog="Example: sparring demo --out demo")
+@app.command(cls=Once, epilog="Example: sparring demo --out demo")
 def demo(
     out: Annotated[Path, place_option("folder for the run and report.html")] = Path("demo"),
     seed: Seed = "0",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_origin
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 from sparring.cli.output import many
@@ -102,7 +102,7 @@ def command(
     vars(call)["__signature__"] = inspect.Signature(ordered)
     call.__annotations__ = {p.name: p.annotation for p in ordered}
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name, help=inspect.cleandoc(doc), epilog=f"Example: sparring {example}")(call)
+    app.command(name, cls=Once, help=inspect.cleandoc(doc), epilog=f"Example: sparring {example}")(call)
     return typer.main.get_command(app)
 
 
@@ -118,6 +118,18 @@ def numbers(owner: str, **texts: str | None) -> Values:
     """The numbers that every command shares, from what was typed. Raises SparringError for what is none or out of its range."""
     given = {name: text for name, text in texts.items() if text is not None}
     return {**dict.fromkeys(texts), **check_fields(owner, given, signature(Shared))}
+
+
+class Once(TyperCommand):
+    """A command that refuses an option given twice, of which click would silently keep the last."""
+
+    def parse_args(self, ctx: Command, args: list[str]) -> list[str]:
+        said = self.make_parser(ctx).parse_args(args=list(args))[2]
+        single = [p for p in said if p.param_type_name == "option" and not p.multiple]
+        for option in single:
+            if single.count(option) > 1:
+                raise SparringError(f"{max(option.opts, key=len)} is given more than once; give it once")
+        return super().parse_args(ctx, args)
 
 
 class OneLine(TyperGroup):

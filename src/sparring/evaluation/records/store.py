@@ -102,6 +102,11 @@ class Store:
                 f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}{was}); choose another --out"
             )
 
+    @property
+    def kept(self) -> int:
+        """Blocks of rows that are there."""
+        return sum(not is_partial(file) for file in self.folder.glob("rows/*/*.parquet"))
+
     def require_same(self, answers: Answers) -> None:
         """Keep what each system answers on a few images, in run.json. Raises SparringError where the folder's rows were made while one of them
         answered otherwise: its code, a file or a variable that it reads has changed, which no hash of its weights shows.
