@@ -77,8 +77,8 @@ def _of(t: Trial, view: str) -> Answer:
     if float(reached.double().mean()) < LEAST:  # a goal that nothing reaches speaks against no attack
         search = _search(t.attack)
         scores = replace(frozen, systems=(goal,), access=Access.SCORES)
-        found = reaches(search.on(scores, Batch(t.x, label, t.keys), RunOptions("success", seed=t.seed)).x)
-        possible = reached | found | ~alive
+        searched = reaches(search.on(scores, Batch(t.x, label, t.keys), RunOptions("success", seed=t.seed)).x)
+        possible = reached | searched | ~alive
     count, asked = int(reached.sum()), int(possible.sum())
     share = count / asked if asked else 0.0
     text = f"the attack reaches {count} of {asked} planted targets"

@@ -77,13 +77,13 @@ Number = tuple[str, str, str, float]  # a defense, a threat, a norm and its budg
 
 def white_cells(plan: Plan) -> dict[Number, list[Cell]]:
     """By number the cells whose attack may differentiate and takes steps in its ball, the costliest first."""
-    found: dict[Number, list[Cell]] = {}
+    numbers: dict[Number, list[Cell]] = {}
     for c in plan.cells:
         if c.seat.access is Access.GRADIENT and c.attack.method.needs is Access.GRADIENT and not c.check:
-            found.setdefault((c.defense, str(c.threat), c.attack.norm, c.attack.budget), []).append(c)
-    for cells in found.values():
+            numbers.setdefault((c.defense, str(c.threat), c.attack.norm, c.attack.budget), []).append(c)
+    for cells in numbers.values():
         cells.sort(key=lambda c: (c.attack.method.kind != "iterative", -sum(plan.cost_of(c.runs[0])) if c.runs else 0))
-    return found
+    return numbers
 
 
 def trial_of(
