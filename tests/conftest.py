@@ -51,6 +51,7 @@ def _global_rng_untouched():
     torch.set_rng_state(before)
 
 
+WHOLE = followup.SEARCHES["quick"]
 SEARCHES = ("square:steps=9", "spsa:steps=2,samples=2", "random_search:steps=3")
 SHORT = f"from sparring.evaluation.plan import followup\nfollowup.SEARCHES['quick'] = {SEARCHES}\n"
 """What a process of its own does for the same."""
@@ -62,6 +63,12 @@ def _short_searches() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(followup.SEARCHES, "quick", SEARCHES)
         yield
+
+
+@pytest.fixture
+def whole_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follow-up's searches as a user gets them."""
+    monkeypatch.setitem(followup.SEARCHES, "quick", WHOLE)
 
 
 def mistrusting(trial: Trial, *_: object) -> list[Finding]:

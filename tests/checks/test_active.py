@@ -42,6 +42,7 @@ class Shattered(nn.Module):
         return self.net(x + 0.1 * torch.sin(1e4 * x))
 
 
+@pytest.mark.usefixtures("whole_searches")
 @pytest.mark.parametrize("network", [Outside, Shattered])
 def test_what_gradients_cannot_see_is_searched(network):
     """White-box attacks alone would call it robust; the checks say why not, and the search that they ask for breaks it."""
