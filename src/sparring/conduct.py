@@ -48,7 +48,7 @@ from sparring.subject import Subject
 from sparring.threats import Options, threat
 from sparring.verdict.read import load_evaluation, refuse_unasked
 
-MISTRUSTED = ("S1", "PL", "X5", "X6", "G1", "R11")  # checks that, failing, ask for other attacks than gradients
+MISTRUSTED = ("S1", "S2", "PL", "X5", "X6", "G1", "R11")  # checks that, failing, ask for other attacks than gradients
 WEAK = ("PL", "X5")  # of these, those that a weak attack fails too
 
 
