@@ -82,8 +82,8 @@ def evaluate(
     else:
         spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
     slots = convert("evaluate", "slots", Count, slots)
-    if out == "":
-        raise SparringError("evaluate: out is an empty path; name a folder, or leave it out")
+    if out == "" or not isinstance(out, str | Path | None):
+        raise SparringError(f"evaluate: out is {out!r}; name a folder, or leave it out")
     if dry_run:
         return _evaluate(spec, None, slots, device, progress)
     with tempfile.TemporaryDirectory() if out is None else claimed(Path(out)) as folder:

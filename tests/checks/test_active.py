@@ -80,3 +80,25 @@ def test_a_resumed_run_keeps_its_follow_up(tmp_path):
     assert again.closed == first.closed
     said = [[(f.check, f.ok, f.value, f.message) for f in r.findings if f.check != "P8"] for r in (first, again)]
     assert said[0] == said[1]
+
+
+class Honeypot(nn.Module):
+    """Decides by one network, apart from the graph, and shows the logits of another that has nothing to do with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.decoy = linear_net(scale=0.05), linear_net(seed=3, scale=0.01)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        decided = [max(range(4), key=row.__getitem__) for row in self.net(x).tolist()]
+        return 10.0 * torch.nn.functional.one_hot(torch.tensor(decided), 4) + self.decoy(x)
+
+
+def test_a_decoys_slopes_are_not_taken_for_the_decisions():
+    """Its gradients are exact and its planted targets reachable; only the boundary shows that neither has to do with the label."""
+    net = Honeypot()
+    result = sparring.evaluate(net, (X, net(X).argmax(1)), [], ["adaptive"], ["apgd:eps=0.02,steps=10"])
+    assert result.closed[0].robust_accuracy > 0.3
+    assert "S2" in fired(result.findings)
+    assert {v.word for v in result.verdicts} == {"ATTACK_NOT_TRUSTED"}

@@ -180,6 +180,9 @@ OTHERS: dict[Words, str] = {
     ("list", "nonsense"): "unknown kind 'nonsense'",
     ("list", "attacks", "more"): "unexpected extra argument",
     ("report", "nowhere"): "nowhere",
+    ("report", ""): "an empty path",
+    (*IMAGES, "--attack", "fgsm", "--limit", "2", "--data", "data.npz"): "--data is given more than once",
+    ("doctor", MODEL, "--data", "data.npz,limit=4", "--limit", "2"): "limit=4 is in the text, and limit is 2 beside it",
     ("report", "nowhere", "--metric", ""): "--metric: nothing stands in ''",
     (*IMAGES, "--attack", "fgsm", "--slots", "0"): "slots must be at least 1",
     (*IMAGES, "--attack", "fgsm", "--limit", "0"): "limit must be at least 1",
@@ -325,15 +328,19 @@ def test_a_linf_habit_in_another_norm_is_one_finding(place: Path):
 
 
 def test_copies_of_an_image_are_counted_in_one_finding():
-    x, y = data()
-    twice = torch.cat([x, x[:2]]), torch.cat([y, 1 - y[:1].clamp(0, 1), y[1:2]])
-    findings = sparring.evaluate(linear_net(), twice, [], ["adaptive"], ["fgsm:eps=4/255"], expect_clean=0.9).findings
+    x = images(20)
+    y = linear_net()(x).argmax(1).detach()
+
+    def copied(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.cat([x, x[:count]]), torch.cat([y, 1 - y[:1].clamp(0, 1), y[1:count]])
+
+    findings = sparring.evaluate(linear_net(), copied(2), threats=["adaptive"], attacks=["fgsm:eps=4/255"]).findings
     (found,) = [f for f in findings if f.check == "P18"]
-    assert not found.ok
-    assert (
-        "2 of 8 images are copies of others (6 differ; numbers from 0: 6 of 0, 7 of 1), 1 of them under another label"
-        in found.message
-    )
+    assert (found.ok, found.severity) == (False, "WARN")
+    said = "2 of 22 images are copies of others (20 differ; numbers from 0: 20 of 0, 21 of 1), 1 of them under another label"
+    assert said in found.message
+    with pytest.raises(SparringError, match="P18 failed: 5 of 25 images are copies"):  # a small set that looks large
+        sparring.evaluate(linear_net(), copied(5), threats=["adaptive"], attacks=["fgsm:eps=4/255"])
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:

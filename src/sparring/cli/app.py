@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.analyze import analyze
-from sparring.cli.kinds import Once, OneLine, listed, numbers, place_option
+from sparring.cli.kinds import Once, OneLine, listed, numbers, place, place_option
 from sparring.cli.output import Bar, emit, invalid_as_json, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
@@ -306,7 +306,7 @@ def attack(
     epilog="Example: sparring report runs/first --html report.html; sparring report runs/first --metric success_defense",
 )
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="run folders")],
+    runs: Annotated[list[Path], typer.Argument(help="run folders", parser=place)],
     html: Annotated[Path | None, place_option("write one self-contained page here", suffix=".html")] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")

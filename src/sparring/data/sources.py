@@ -30,7 +30,7 @@ def load_data(
     """An ``ImageSet`` from spec text, a path (folder or .npz), a pair of tensors, or an image set.
 
     Spec fields limit=, seed= (a drawn subset) and classes=0+3+5 work on every source; a seed= that the source itself takes (cues) is
-    the source's. What the text says wins over ``limit`` and ``seed``.
+    the source's. What the text says wins over ``seed``; another ``limit`` beside it is refused.
     """
     return _load(data, limit, seed, skip_bad)
 
@@ -50,7 +50,10 @@ def _load(
     values = dict(spec.values)
     taken = signature(entry_of(DATA, spec)[0])
     if "limit" in values:
-        limit = whole("limit", values.pop("limit"), 1)
+        said = whole("limit", values.pop("limit"), 1)
+        if limit not in (None, said):
+            raise SparringError(f"data: limit={said} is in the text, and limit is {limit} beside it; give one of them")
+        limit = said
     if "seed" in values and "seed" in taken:
         whole("seed", values["seed"], 0)
     elif "seed" in values:

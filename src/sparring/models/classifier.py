@@ -83,6 +83,10 @@ def weights_hash(module: nn.Module) -> str:
 def private_copy(module: nn.Module) -> nn.Module:
     """A deep copy to work on: the user's own module is never changed, not even if something fails half-way."""
     try:
-        return copy.deepcopy(module)
+        copied = copy.deepcopy(module)
     except Exception as error:
         raise SparringError(f"the model cannot be copied ({error}); pass a module that copy.deepcopy accepts") from None
+    for parameter in copied.parameters():
+        if not parameter.is_leaf:  # TorchScript copies them in the graph
+            parameter.detach_()
+    return copied

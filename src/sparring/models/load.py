@@ -40,6 +40,8 @@ def load_model(
     Raises SparringError if a module of it is in train mode, or for an unknown spec. A model of ours whose spec names no weights is
     ``untrained``: to be trained, not to be evaluated.
     """
+    if isinstance(model, str | Classifier) and (mean is not None or std is not None):
+        raise SparringError("mean and std belong to a module of your own; a spec and a Classifier have theirs")
     if isinstance(model, str):
         spec = parse(model)
         if spec.name == PYTHON:
