@@ -520,6 +520,19 @@ class Coin(InputDefense):
         return _Tossing(self.heads)
 
 
+class Decoy(nn.Module):
+    """Decides by one network, by a table of labels, and shows the slopes of another on turned images."""
+
+    def __init__(self, network: nn.Module, beside: nn.Module) -> None:
+        super().__init__()
+        self.network, self.beside = network, beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        said = torch.tensor([max(range(len(z)), key=z.__getitem__) for z in self.network(x).tolist()], device=x.device)
+        beside = self.beside(x.flip(-1))
+        return 10.0 * F.one_hot(said, beside.shape[1]).to(x) + beside.sigmoid()
+
+
 class Known(nn.Module):
     """Gives each of the images it knows its own label, also to every point of a small ball around it, and a wrong label once the coin has
     raised the first pixel. A hundredth of another network's logits gives it a gradient that is right and of no use.
@@ -725,7 +738,13 @@ LIST = (
         MNIST,
         needs=("adversarial",),
     ),
-    honest("coin", "right with probability 0.8 whatever the attack does", coin, floor=0.0),
+    honest(
+        "coin",
+        "right with probability 0.8 whatever the attack does; it looks labels up, so attacks fail in large balls, too",
+        coin,
+        floor=0.0,
+        due=("S2", "X5"),
+    ),
     honest(
         "straight-through, fine",
         "breaks; activations in 1/32, the gradient passes by the rounding",
@@ -749,6 +768,7 @@ LIST = (
     masked("detached", outputs(lambda z: z.detach())),
     masked("detached, with a graph", outputs(lambda z: z.detach() + 0.0 * z)),
     masked("one-hot scores", outputs(onehot)),
+    masked("decoy", model_of(lambda stock: Decoy(stock.base(), stock.other())), needs=("plain0", "plain1")),
     masked("fresh random signs", inputs(Ruled(FreshSigns()))),
     masked("fixed random signs", inputs(Ruled(fixed_signs))),
     masked("negated gradient", inputs(Ruled(negated))),

@@ -374,12 +374,15 @@ def goals(rows: Sequence[Row], console: Console) -> None:
     def silent(row: Row) -> bool:
         return not row.failed and row.word in ("-", *STANDS)
 
+    def not_due(row: Row) -> set[str]:
+        return set(row.failed) - set(CONTROLS[row.control].due)
+
     bad, good = [r for r in ran if kind(r) not in GOOD], [r for r in ran if kind(r) in GOOD]
     missed = {
         "masked, hidden or faulty that end HOLDS or NOT BROKEN YET": (bad, [r for r in bad if stands(r)]),
         "honest or truly robust that end ATTACK NOT TRUSTED or INVALID": (
             good,
-            [r for r in good if r.word in ("ATTACK_NOT_TRUSTED", "INVALID")],
+            [r for r in good if r.word in ("ATTACK_NOT_TRUSTED", "INVALID") and not_due(r)],
         ),
         "masked that do not end BROKEN with the pool": (
             masked := [r for r in ran if kind(r) == "masked" and r.mode == "pool"],
@@ -395,7 +398,7 @@ def goals(rows: Sequence[Row], console: Console) -> None:
         ),
         "good on which a check failed that is not due": (
             good,
-            [r for r in good if set(r.failed) - set(CONTROLS[r.control].due)],
+            [r for r in good if not_due(r)],
         ),
     }
     table = Table(title="goals: 0 of each (rows)")
