@@ -40,6 +40,7 @@ def test_fractions_and_numbers():
         ("pgd:eps=-1", "eps must be in [0,1e9]"),
         ("pgd:steps=0", "at least 1"),
         ("pgd:eps=1,eps=2", "given twice"),
+        ("pgd:eps=0.2,5", "a value alone comes first"),
         (":eps=1", "empty name"),
     ],
 )

@@ -117,3 +117,10 @@ def test_a_field_that_names_code_is_given_again_beside_the_file(tmp_path, field)
     with pytest.raises(SparringError, match="code to import"):
         EvaluationSpec.read(file)
     assert EvaluationSpec.read(file, **{field: vars(spec)[field]}) == spec
+
+
+def test_a_field_that_stands_twice_in_a_json_file_is_refused(tmp_path):
+    file = tmp_path / "run.json"
+    file.write_text('{"model": "mnist_cnn", "model": "lite0", "data": "mnist5k"}')
+    with pytest.raises(SparringError, match="'model' is given twice"):
+        EvaluationSpec.read(file)

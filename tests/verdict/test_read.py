@@ -72,6 +72,11 @@ def test_baseline_and_claims_are_no_part_of_what_a_run_is(net_and_data, folder):
     sparring.evaluate(*net_and_data, defenses=["cd:bits=3"], attacks=attacks, out=folder)
 
 
+def test_two_claims_about_one_number_are_refused(folder):
+    with pytest.raises(SparringError, match="are about the same number; give one"):
+        sparring.load_evaluation(folder, None, ["adaptive,linf 4/255 = 0.5", "adaptive,linf 4/255 = 0.9"])
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [

@@ -66,6 +66,10 @@ def parse(text: str) -> Spec:
             raise SparringError(
                 f"{name}: {part!r} in {text!r} has no {'value' if key else 'field name'}; write field=value"
             )
+        if not equals and values and key not in values:
+            raise SparringError(
+                f"{name}: {part!r} in {text!r} has no field name; write field=value (a value alone comes first)"
+            )
         if key in values:
             raise SparringError(
                 f"{name}: {'a value without a field name' if not key else f'field {key!r}'} given twice in {text!r}"

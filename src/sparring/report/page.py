@@ -16,7 +16,7 @@ from sparring.verdict.read import load_evaluation
 
 
 def write_report(
-    folders: Sequence[str | Path],
+    folders: str | Path | Sequence[str | Path],
     file: str | Path,
     baseline: str | None = None,
     claims: Sequence[str] | None = None,
@@ -26,7 +26,8 @@ def write_report(
     """
     if Path(file).suffix.lower() != ".html":
         raise SparringError(f"page {file}: write FILE.html")
-    runs = [sections_of(Evaluated(str(f), read_run(f), load_evaluation(f, baseline, claims))) for f in folders]
+    given = [folders] if isinstance(folders, str | Path) else folders
+    runs = [sections_of(Evaluated(str(f), read_run(f), load_evaluation(f, baseline, claims))) for f in given]
     template = files("sparring.report").joinpath("page.html.jinja").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     write_text(Path(file), environment.from_string(template).render(runs=runs))

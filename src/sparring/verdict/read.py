@@ -89,7 +89,10 @@ def refuse_unasked(
     """Raise SparringError for a baseline that is no system of the evaluation, and for a claim about none of its ``numbers``: (threat, norm, eps)."""
     if baseline and baseline not in defenses:
         raise SparringError(f"baseline {baseline!r} is not evaluated{suggest(baseline, defenses)}")
+    said: dict[tuple[str, str, float], Claim] = {}
     for claim in claims:
+        if (other := said.setdefault((claim.threat, claim.norm, claim.eps), claim)) != claim:
+            raise SparringError(f"claims {str(other)!r} and {str(claim)!r} are about the same number; give one")
         if not any(claim.about(*number) for number in numbers):
             known = sorted({f"{threat},{ball(norm, eps)}" for threat, norm, eps in numbers})
             raise SparringError(

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
+from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count, Draws, Limit, Positive, Seed, Share, adapter
 from sparring.core.registry import suggest
@@ -138,7 +139,7 @@ class EvaluationSpec:
         """
         try:
             text = Path(file).read_text()
-            content = json.loads(text) if _is_json(file) else tomllib.loads(text)
+            content = json.loads(text, object_pairs_hook=_each_once) if _is_json(file) else tomllib.loads(text)
         except (OSError, ValueError) as error:
             raise SparringError(f"configuration {file} cannot be read ({error})") from None
         if not isinstance(content, dict):
@@ -148,6 +149,14 @@ class EvaluationSpec:
             return cls.of(**{**checked, **given})
         except (TypeError, SparringError) as error:
             raise SparringError(f"configuration {file}: {error}") from None
+
+
+def _each_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """A JSON object; ValueError for a key that stands in it twice, as TOML has it."""
+    keys = [key for key, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"{twice[0]!r} is given twice")
+    return dict(pairs)
 
 
 def _is_json(file: str | Path) -> bool:
