@@ -164,3 +164,22 @@ def test_p13_fires_on_noise_that_ignores_its_keys():
 @pytest.mark.parametrize(("classes", "ok"), [(2, False), (3, False), (4, True), (10, True)])
 def test_p14_names_what_few_classes_change(classes, ok):
     assert ask("P14", context(linear_net(classes=classes))).ok is ok
+
+
+class LastDigits(nn.Module):
+    """Moves its logits by the last digits of a sum, and by how many images it sees, as kernels do whose sums a network rounds."""
+
+    def __init__(self, digits: float) -> None:
+        super().__init__()
+        self.net, self.digits = linear_net(), digits
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        chaos = torch.sin(self.digits * x.double().sum((1, 2, 3)) + len(x)).to(x)
+        return self.net(x) + chaos[:, None] * torch.arange(4)
+
+
+@pytest.mark.parametrize(("digits", "severity"), [(1e8, "WARN"), (0.0, "FATAL")])
+def test_p4_warns_where_last_digits_move_as_much_as_company(digits, severity):
+    found = ask("P4", context(LastDigits(digits)))
+    assert (found.ok, found.severity) == (False, severity)
