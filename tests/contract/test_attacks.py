@@ -698,7 +698,7 @@ def test_bug_26_a_callable_without_parameters_can_be_attacked():
             return torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)
 
     x = torch.full((2, 1, 4, 4), 0.52)
-    assert sparring.attack("pgd:eps=0.1").run(Bare().eval(), x, torch.zeros(2)).success.all()
+    assert sparring.attack("pgd:eps=0.1").run(Bare().eval(), x, torch.zeros(2).long()).success.all()
 
 
 @pytest.mark.parametrize(
@@ -707,7 +707,7 @@ def test_bug_26_a_callable_without_parameters_can_be_attacked():
         (lambda x, y, m: (x * 255, y, m), "pixels in [0,1]"),
         (lambda x, y, m: ((x * 255).byte(), y, m), "float tensor"),
         (lambda x, y, m: (x * torch.nan, y, m), "pixels in [0,1]"),
-        (lambda x, y, m: (x, y[:1], m), "2 images but 1 labels"),
+        (lambda x, y, m: (x, y[:1], m), "2 images but labels of shape (1,)"),
         (lambda x, y, m: (x, y, m.train()), "train mode"),
     ],
 )

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError, one_line
 
+Said = TypeVar("Said")
 
-def tried(network: Callable[[Tensor], object], example: Tensor, name: str) -> object:
-    """The network's answer on a copy of ``example`` (B,C,H,W), or one line that it cannot take such images."""
+
+def asked(network: Callable[[Tensor], Said], x: Tensor, name: str) -> Said:
+    """The network's answer on a copy of ``x`` (B,C,H,W), or one line that it cannot take such images."""
     try:
-        with torch.no_grad():
-            return network(example.clone())
+        return network(x.clone())
     except SparringError:
         raise
     except (Exception, SystemExit) as error:
-        shape = tuple(example.shape[1:])
+        shape = tuple(x.shape[1:])
         raise SparringError(f"{name} cannot take images of shape {shape}: {one_line(error)}") from None
 
 
+def tried(network: Callable[[Tensor], object], example: Tensor, name: str) -> object:
+    """The same without gradient."""
+    with torch.no_grad():
+        return asked(network, example, name)
+
+
 def logits_of(network: Callable[[Tensor], object], example: Tensor, name: str) -> Tensor:
-    """The logits (B,K) of ``example`` (B,C,H,W). Raises SparringError for an answer of another kind, and for numbers that are not finite: no
-    attack finds anything there, which would read as robustness.
+    """The logits (B,K) of ``example`` (B,C,H,W), without gradient. Raises SparringError as ``require_logits`` does."""
+    return require_logits(tried(network, example, name), len(example), name)
+
+
+def require_logits(logits: object, count: int, name: str) -> Tensor:
+    """An answer on ``count`` images, if it is logits (B,K). Raises SparringError for an answer of another kind, and for numbers that are not finite:
+    no attack finds anything there, which would read as robustness.
     """
-    logits = tried(network, example, name)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(example) or logits.shape[1] < 2:
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != count or logits.shape[1] < 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise SparringError(f"{name} must return logits (B,K) with K >= 2, got {shape} for {len(example)} images")
+        raise SparringError(f"{name} must return logits (B,K) with K >= 2, got {shape} for {count} images")
     if not logits.is_floating_point():
         raise SparringError(
             f"{name} must return floating-point logits, got {logits.dtype}: labels or codes have no gradient"
@@ -42,12 +54,22 @@ def logits_of(network: Callable[[Tensor], object], example: Tensor, name: str) -
 
 
 class OnCopies(nn.Module):
-    """A network that is handed copies of images, because it may write into them (``x.sub_(mean)``): they are the attacker's."""
+    """A network that is handed copies of images, because it may write into them (``x.sub_(mean)``): they are the attacker's. Its first answer must be
+    logits of classes that hold the labels ``y``; to try it beforehand would be a query that nobody counts.
+    """
 
-    def __init__(self, network: Callable[..., Tensor]) -> None:
+    def __init__(self, network: Callable[[Tensor], Tensor], y: Tensor, name: str) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.y, self.name = network, y, name
+        self.believed = False
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(x.clone())
+        logits = asked(self.network, x, self.name)
+        if not self.believed:
+            classes = require_logits(logits, len(x), self.name).shape[1]
+            if bool(((self.y < 0) | (self.y >= classes)).any()):
+                bad = int(self.y.min()) if int(self.y.min()) < 0 else int(self.y.max())
+                raise SparringError(f"y: label {bad} is outside the model's {classes} classes (0..{classes - 1})")
+            self.believed = True
+        return logits

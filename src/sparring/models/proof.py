@@ -4,7 +4,6 @@ logits *and* input gradients are the network's own.
 
 from __future__ import annotations
 
-import pickle
 import random
 import sys
 import threading
@@ -88,7 +87,7 @@ def _state(model: nn.Module) -> dict[str, object]:
     """The global generators, and what modules hold beside tensors and modules."""
     state: dict[str, object] = {
         "Python's random generator": random.getstate(),
-        "numpy's random generator": pickle.dumps(np.random.get_state(legacy=False)),
+        "numpy's random generator": _words(np.random.get_state(legacy=False)),
         "torch's random generator": torch.get_rng_state().numpy().tobytes(),
     }
     for name, module in model.named_modules():
@@ -96,6 +95,13 @@ def _state(model: nn.Module) -> dict[str, object]:
             if isinstance(value, bool | int | float | str | list | tuple | dict | set) and not key.startswith("_"):
                 state[f"{name or 'the model'}.{key}"] = repr(value)[:10_000]
     return state
+
+
+def _words(state: object) -> object:
+    """A generator's state, its arrays as bytes."""
+    if isinstance(state, dict):
+        return {key: _words(value) for key, value in state.items()}
+    return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
 def _custom(node: object) -> bool:

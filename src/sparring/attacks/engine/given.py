@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
-from sparring.core.network import OnCopies, logits_of
+from sparring.core.network import OnCopies
 
 FLOATS = (torch.float32, torch.float64)  # in shorter ones, round-off is larger than what a budget is measured by
 
@@ -74,7 +74,7 @@ def _beside(given: Tensor | None, x: Tensor, what: str, channels: Sequence[int])
 
 
 def network_of(model: nn.Module | Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[OnCopies, Tensor]:
-    """A model of one's own, tried on the first image, and the images in its floats; labels ``y`` are of its classes."""
+    """A model of one's own, and the images in its floats; its first answer says whether the labels ``y`` are of its classes."""
     if isinstance(model, str):
         raise SparringError(f"model is a text; load it first: sparring.load_model({model!r})")
     if not callable(model) or isinstance(model, type):
@@ -87,8 +87,4 @@ def network_of(model: nn.Module | Callable[[Tensor], Tensor], x: Tensor, y: Tens
         if kind not in FLOATS:
             raise SparringError(f"the model computes in {kind}, coarser than a budget is measured; call model.float()")
         name, x = type(model).__name__, x.to(kind)
-    classes = logits_of(model, x[:1], name).shape[1] if len(x) else 0
-    if bool(((y < 0) | (y >= classes)).any()):
-        bad = int(y.min()) if int(y.min()) < 0 else int(y.max())
-        raise SparringError(f"y: label {bad} is outside the model's {classes} classes (0..{classes - 1})")
-    return OnCopies(model), x
+    return OnCopies(model, y, name), x
