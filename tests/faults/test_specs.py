@@ -181,6 +181,8 @@ OTHERS: dict[Words, str] = {
     ("list", "attacks", "more"): "unexpected extra argument",
     ("report", "nowhere"): "nowhere",
     ("report", ""): "an empty path",
+    ("--plugin", "", "list", "attacks"): "--plugin: an empty path",
+    ("doctor", MODEL, "--data", "data.npz:limit=2"): "fields of a path follow a comma; write data.npz,limit=2",
     (*IMAGES, "--attack", "fgsm", "--limit", "2", "--data", "data.npz"): "--data is given more than once",
     ("doctor", MODEL, "--data", "data.npz,limit=4", "--limit", "2"): "limit=4 is in the text, and limit is 2 beside it",
     ("report", "nowhere", "--metric", ""): "--metric: nothing stands in ''",

@@ -108,6 +108,8 @@ def load_plugin(file: str | Path) -> str:
     """Import a Python file whose decorators enrol things (``--plugin FILE.py``); return the module's name. Only who runs the program names
     it: no file names a file.
     """
+    if not str(file).strip() or str(file) == ".":
+        raise SparringError("--plugin: an empty path; write FILE.py, or leave the option out")
     path = Path(file).resolve()
     name = f"sparring_plugin_{path.stem}"
     if not path.is_file() or path.suffix != ".py":

@@ -105,6 +105,9 @@ def _spec(given: str | Path) -> Spec:
                 f"{shown(path)}: {stray[0]!r} after the path is no field; write {shown(path)},field=value"
             )
         return replace(spec, values={"path": path, **spec.values})
+    path, colon, fields = text.partition(":")
+    if colon and not named and _exists(path):
+        raise SparringError(f"data {text!r}: fields of a path follow a comma; write {shown(path)},{fields}")
     if (spec := parse(text)).name != PYTHON and spec.name not in DATA:
         raise SparringError(
             f"unknown data {spec.name!r}{suggest(spec.name, DATA)}, and no file or folder of that name exists"
