@@ -75,7 +75,7 @@ MODELS: dict[str, tuple[Any, str]] = {
     "half": (linear_net().half(), "call model.float()"),
     "training": (linear_net().train(), "call model.eval() first"),
     "dict": (Around(lambda net, x: {"logits": net(x)}), "must return logits (B,K) with K >= 2, got dict"),
-    "one score": (Around(lambda net, x: net(x)[:, 0]), "must return logits (B,K) with K >= 2, got (1,)"),
+    "one score": (Around(lambda net, x: net(x)[:, 0]), "must return logits (B,K) with K >= 2, got ("),
     "nan": (Around(lambda net, x: net(x) * float("nan")), "returns logits that are not finite"),
     "integers": (Around(lambda net, x: net(x).long()), "must return floating-point logits"),
     "raises": (Around(fail), "Around cannot take images of shape (3, 8, 8): KeyError"),
