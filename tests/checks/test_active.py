@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import sparring
 from sparring.checks.controls import FunctionStage, images, linear_net
 from sparring.checks.trials import run_active_checks, toy_trial
+from sparring.core.registry import CHECKS
 
 X = images(24)
 Y = linear_net()(X).argmax(1).detach()
@@ -102,3 +103,11 @@ def test_a_decoys_slopes_are_not_taken_for_the_decisions():
     assert result.closed[0].robust_accuracy > 0.3
     assert "S2" in fired(result.findings)
     assert {v.word for v in result.verdicts} == {"ATTACK_NOT_TRUSTED"}
+
+
+def test_a_search_that_finds_nothing_does_not_excuse_the_attack(monkeypatch):
+    """Goals that neither reaches are left out, but half of them must be within reach."""
+    blind = "sparring.checks.active.pl_planted._search"
+    monkeypatch.setattr(blind, lambda chosen: sparring.attack("random_search:steps=1,eps=1e-6"))
+    found = CHECKS["PL"].run(CHECKS["PL"].fires())
+    assert [f.ok for f in found] == [False]

@@ -80,7 +80,7 @@ def _of(t: Trial, view: str) -> Answer:
         searched = reaches(search.on(scores, Batch(t.x, label, t.keys), RunOptions("success", seed=t.seed)).x)
         possible = reached | searched | ~alive
     count, asked = int(reached.sum()), int(possible.sum())
-    share = count / asked if asked else 0.0
+    share = count / max(asked, len(t.x) / 2)  # a few goals within reach are no proof that the attack sees
     text = f"the attack reaches {count} of {asked} planted targets"
     if asked < len(t.x):
         text += f" ({len(t.x) - asked} more are out of reach of a search by scores, too)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, NotRequired
 
-from annotated_types import Ge
+from annotated_types import Ge, Len
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
@@ -105,6 +105,7 @@ class Record(TypedDict):
     threats: NotRequired[dict[str, Facts]]
     surrogates: NotRequired[dict[str, list[Declared]]]
     passed: NotRequired[Passed]
+    answers: NotRequired[dict[str, list[Annotated[list[float], Len(2, 2)]]]]
 
 
 _RECORD = TypeAdapter(Record)
