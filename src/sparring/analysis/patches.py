@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from sparring.analysis.base import Comparison, analysis
@@ -82,6 +81,8 @@ class Patches(Comparison):
 
 def share_text(right: int, n: int) -> str:
     """'43.0 % [38.1, 48.0]': a share and its 95 % Wilson interval."""
+    from scipy.stats import binomtest  # here: takes a second to import, and few commands need it
+
     interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
     return f"{100 * right / n:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 

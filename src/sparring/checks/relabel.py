@@ -12,7 +12,9 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
+from scipy.special import bdtr
+
+from sparring.evaluation.results.stats import at_least
 
 ALPHA = 0.01  # above guessing
 ERROR = 0.005  # of each of the two refusals
@@ -25,9 +27,9 @@ def learned(classes: int) -> float:
 
 def at_chance(right: int, count: int, classes: int) -> Literal["chance", "few", ""]:
     """ "chance": not above 1/K, and below what has been learned; "few": not above 1/K, and too few images to say more; "": neither."""
-    if binom.sf(right - 1, count, 1 / classes) < ALPHA or right >= learned(classes) * count:
+    if at_least(right, count, 1 / classes) < ALPHA or right >= learned(classes) * count:
         return ""
-    return "chance" if binom.cdf(right, count, learned(classes)) < ERROR else "few"
+    return "chance" if bdtr(right, count, learned(classes)) < ERROR else "few"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def _beats(predicted: np.ndarray, labels: np.ndarray, moved: np.ndarray, error: 
     """Do the moved labels fit far better, beyond an exact test of the images that only one of the two labellings gets right?"""
     old, new = predicted == labels, predicted == moved
     lost, won, count = int((old & ~new).sum()), int((new & ~old).sum()), len(labels)
-    if not count or binom.sf(won - 1, won + lost, 0.5) >= error:
+    if not count or at_least(won, won + lost, 0.5) >= error:
         return False
     far = new.sum() >= 2 * old.sum() or (count - new.sum()) <= (count - old.sum()) / 2
     classes = np.unique(labels)
