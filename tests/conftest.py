@@ -85,11 +85,20 @@ def brief() -> Iterator[None]:
         yield
 
 
-DRILL = ("test_an_installed_package_is_found_everywhere", "test_a_file_named_on_the_command_line")
+# slow tests of files that users run, too, and where no mark of ours is known
+SLOW = (
+    "test_an_installed_package_is_found_everywhere",
+    "test_a_file_named_on_the_command_line",
+    "test_a_coin_flip_is_reported_as_080",
+    "test_an_installed_package_is_asked_and_trained",
+    "test_an_installed_package_is_listed",
+    "test_objects_serve_as_defenses",
+    "test_the_seed_decides",
+    "test_its_panel_is_json_with_provenance_and_pictures",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The drill starts the program again and again: slow, which its own file leaves to us."""
     for item in items:
-        if item.name in DRILL:
+        if item.name.partition("[")[0] in SLOW:
             item.add_marker(pytest.mark.slow)

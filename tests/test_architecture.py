@@ -116,6 +116,7 @@ def test_no_pickle_and_no_print_in_the_package():
             assert not any(isinstance(n, ast.Name) and n.id == "print" for n in ast.walk(ast.parse(text))), file
 
 
+@pytest.mark.slow
 def test_pages_and_tables_are_drawn_without_an_attack_or_a_model():
     """Whoever reads a run folder needs none of the rooms that made it."""
     code = (

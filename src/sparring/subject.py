@@ -170,7 +170,7 @@ def _usable(device: str) -> None:
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SparringError(f"device {device} is not there ({one_line(error)}); cpu always is") from None
+        raise SparringError(f"device {device!r} is not there ({one_line(error)}); cpu always is") from None
 
 
 def _placed(system: Defended, device: str | None) -> Defended:

@@ -120,6 +120,7 @@ def test_a_low_frequency_perturbation_is_low_inside_the_box():
     assert torch.allclose(lowest(moved, 3), moved, atol=1e-6), "an l2 ball inside the box needs no clipping"
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path):
     x = (np.random.default_rng(0).random((8, 3, 32, 32)) * 255).astype(np.uint8)
     model = "resnet10:weights=random"

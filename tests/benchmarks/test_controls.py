@@ -27,6 +27,7 @@ from sparring.testing.networks import conv_classifier, pictures
 
 verdict = importlib.import_module("verdict")  # of benchmarks/
 
+pytestmark = pytest.mark.slow
 N = 16
 BUILT = [c for c in controls.CONTROLS.values() if set(c.needs) <= {"plain0"}]
 TRAINED = [c for c in controls.CONTROLS.values() if c not in BUILT]
@@ -49,8 +50,13 @@ def test_a_control_takes_digits(control: controls.Control):
     assert clean_accuracy(control, controls.Stock("mnist", limit=N)) >= control.floor
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("control", [c for c in BUILT if "cifar" in c.data], ids=lambda c: c.name)
+# one of each kind, and all that bring a defense; how the others are built, test_a_control_takes_digits shows
+KINDS = {c.kind: c for c in BUILT if "cifar" in c.data}
+WITH_DEFENSES = [c for c in BUILT if "cifar" in c.data and c.build(controls.Stock("mnist", limit=N)).defenses]
+PHOTOS = {c.name: c for c in (*KINDS.values(), *WITH_DEFENSES)}
+
+
+@pytest.mark.parametrize("control", PHOTOS.values(), ids=lambda c: c.name)
 def test_a_control_takes_photos(control: controls.Control, data_folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(controls, "DATA", str(data_folder))
     monkeypatch.setitem(controls.SPECS, "cifar", f"{data_folder}/cifar10_test_0-699.npz")
@@ -71,14 +77,12 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> controls.Stock:
     return made
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("control", TRAINED, ids=lambda c: c.name)
 def test_a_control_of_trained_networks_takes_digits(control: controls.Control, stock: controls.Stock):
     assert not stock.missing(control.needs)
     assert clean_accuracy(control, stock) >= control.floor - 0.2  # two epochs are few
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain1", "noise", "adversarial", "teacher", "distilled"])
 def test_training_is_reproducible_and_moves_weights(name: str, stock: controls.Stock, tmp_path: Path):
     made = [controls.Stock("mnist", tmp_path / str(i), N) for i in (1, 2)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 import sparring
@@ -40,6 +41,7 @@ def test_one_in_ten_may_stand_still():
         assert fired(rows) == says
 
 
+@pytest.mark.slow
 def test_a_step_too_small_for_a_quantizer_is_said():
     """The demo's own row: C&W whose few steps of .0006 never cross a level of four bits read 70.0 of 70.0 in silence."""
     x, net = images(8), linear_net(scale=0.05)

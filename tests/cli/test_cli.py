@@ -58,6 +58,7 @@ def test_sources_may_be_joined_by_commas(place):
         run(place, *words[:5], "transfer:source=1", *words[6:], "--sources", "python:mine:other")
 
 
+@pytest.mark.slow
 def test_the_installed_command_itself(tmp_path):
     command = Path(sys.executable).with_name("sparring")
     done = subprocess.run([command, "list", "attack"], cwd=tmp_path, capture_output=True, text=True)
@@ -95,6 +96,7 @@ MODEL = "python:mine:plain"
 BASE = ("evaluate", MODEL, "--data", "data.npz", "--attack", "pgd:eps=4/255,steps=3")
 
 
+@pytest.mark.slow
 def test_evaluate_json_is_alone_on_stdout(place):
     done = run(
         place,
@@ -392,6 +394,7 @@ def test_an_output_folder_of_another_configuration(place):
     bad(place, "holds another configuration (differs in seed)", *BASE, "--out", "run", "--seed", "1")
 
 
+@pytest.mark.slow
 def test_analyze_prints_and_draws(place):
     """Every analysis runs on a model and images as a user has them, and its numbers are in range."""
     share = json.loads(

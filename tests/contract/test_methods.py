@@ -95,6 +95,7 @@ def test_a_setting_without_use_is_refused(spec, field):
         sparring.attack(f"{spec},eps=0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [

@@ -76,6 +76,7 @@ def test_a_method_put_on_a_module_counts():
     assert code_of_network(net) != before == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["model", "defenses", "attacks", "function"])
 def test_an_edit_of_own_code_never_resumes_in_silence(what, tmp_path, monkeypatch):
     """An edited plug-in, or a model whose file was edited under the same weights, resumed its folder: old rows under new code."""

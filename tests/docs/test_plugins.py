@@ -13,6 +13,8 @@ import pytest
 import sparring
 from tests.plugins.machine import cli, contracts, environment, install
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 FILE, DEFENSE, OWN_TESTS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 (PROJECT,) = re.findall(r"```toml\n(.*?)```", PAGE, re.S)

@@ -31,6 +31,7 @@ from sparring.evaluation.results.table import RowTable
 from tests.fresh import fresh
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("eps", [0.0, 2 / 255, 6 / 255, 20 / 255])
 def test_b3_linear_robust_accuracy_is_the_closed_form_exactly(classes, eps):

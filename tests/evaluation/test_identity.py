@@ -127,12 +127,14 @@ def arguments(out, **changes: Any) -> dict[str, Any]:
     return {"model": model, "data": data, "block": 8, "out": out, **fixed, **changes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("field", "changes"), OTHER)
 def test_a_folder_is_resumed_by_the_same_configuration_alone(field, changes, folder):
     with pytest.raises(SparringError, match=f"differs in .*{field}"):
         sparring.evaluate(**arguments(folder, **changes))
 
 
+@pytest.mark.slow
 def test_what_slots_and_progress_change_is_nothing(folder):
     before = sorted(p.stat().st_mtime_ns for p in folder.rglob("*.parquet"))
     sparring.evaluate(**arguments(folder, slots=3))
@@ -159,6 +161,7 @@ def test_who_knows_the_draw_is_judged_at_it(tmp_path):
     assert not (rows["source_fooled"] & rows["correct"])[mine].any()
 
 
+@pytest.mark.slow
 def test_a_stored_image_that_is_the_image_has_the_same_first_draw(tmp_path):
     """A budget of zero: the 8-bit copy is the point itself, so are its labels and counts."""
     model, data = problem(30)
@@ -232,6 +235,7 @@ class ReadsItsEnvironment(torch.nn.Module):
         return self.network(x) * float(os.environ.get("SPARRING_TEST_GAIN", "1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variable", "refused"), [("1", False), ("1.0001", False), ("0.5", True), ("2", True)])
 def test_a_folder_is_resumed_only_by_a_system_that_answers_as_it_did(tmp_path, monkeypatch, variable, refused):
     """Its weights and its code are the same; what it reads is not."""

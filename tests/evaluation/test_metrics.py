@@ -139,6 +139,7 @@ def folder(tmp_path_factory):
     return out, net, x, y
 
 
+@pytest.mark.slow
 def test_all_metrics_of_a_run(folder):
     out, net, x, y = folder
     rows, evaluation = load_rows(out), sparring.load_evaluation(out)

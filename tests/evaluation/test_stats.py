@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from sparring.evaluation.results.stats import (
+    at_least,
     clopper_pearson,
     compare,
     lower_bound,
@@ -46,6 +47,17 @@ def test_intervals_contain_the_estimate_and_exact_ones_are_wider_than_one_sided(
         assert interval.low - 1e-12 <= k / n <= interval.high + 1e-12
     assert clopper_pearson(k, n).high >= upper_bound(k, n) - 1e-12
     assert clopper_pearson(k, n).low <= lower_bound(k, n) + 1e-12
+
+
+@given(st.integers(1, 2000), st.sampled_from([0.9, 0.95, 0.99]), st.data())
+@settings(max_examples=60, deadline=None)
+def test_intervals_are_those_of_scipy(n, confidence, data):
+    k = data.draw(st.integers(0, n))
+    test = scipy_stats.binomtest(k, n)
+    for ours, method in ((wilson, "wilson"), (clopper_pearson, "exact")):
+        theirs = test.proportion_ci(confidence, method)
+        assert ours(k, n, confidence)[:2] == pytest.approx((theirs.low, theirs.high), abs=1e-10), method
+    assert at_least(k, n, 0.3) == pytest.approx(scipy_stats.binom.sf(k - 1, n, 0.3), abs=1e-12)
 
 
 def test_clopper_pearson_covers():

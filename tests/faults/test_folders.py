@@ -130,6 +130,7 @@ def harm(monkeypatch, file: Path, damage: str) -> None:
         deny(monkeypatch, file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "damage"), CASES)
 def test_a_resumed_run_heals_or_says_what_to_do(kind, damage, run, whole, monkeypatch):
     file = pick(run, kind)
@@ -156,6 +157,7 @@ def test_a_resumed_run_heals_or_says_what_to_do(kind, damage, run, whole, monkey
     assert numbers(sparring.load_evaluation(run)) == numbers(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "damage"), CASES)
 def test_a_report_counts_what_is_whole_and_names_the_rest(kind, damage, run, whole, monkeypatch, tmp_path):
     file = pick(run, kind)
@@ -184,6 +186,7 @@ def test_a_report_counts_what_is_whole_and_names_the_rest(kind, damage, run, who
     assert (name in page) == named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rows", "points", "pictures"])
 def test_a_whole_file_in_the_wrong_place_is_damage(kind, run, whole):
     """A copy of another block's file has a right checksum, and would be counted twice."""

@@ -144,6 +144,7 @@ def relu(x: Tensor) -> Tensor:
     return torch.relu_(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [minus, clamped, scaled, unseen, relu], ids=lambda f: f.__name__)
 def test_who_writes_into_the_images_is_handed_copies(write: Any):
     before = X.clone()

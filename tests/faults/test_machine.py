@@ -29,7 +29,7 @@ from tests.faults.test_folders import evaluate, numbers, rows_of, whole  # noqa:
 from tests.fresh import HANG
 
 JUDGE = JUDGES["quick"]
-pytestmark = pytest.mark.usefixtures("no_checks", "brief")
+pytestmark = [pytest.mark.usefixtures("no_checks", "brief"), pytest.mark.slow]
 
 
 @pytest.fixture
@@ -94,6 +94,20 @@ def test_an_output_that_is_a_file_or_below_one(below, tmp_path):
     ):
         evaluate(tmp_path / "thesis.txt" / below)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_an_output_that_is_a_link_to_nowhere(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "run")
+    with pytest.raises(SparringError, match="is a link that leads nowhere; choose a folder"):
+        evaluate(tmp_path / "run")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_place_where_no_folder_can_be(tmp_path):
+    with pytest.raises(
+        SparringError, match="cannot write /proc/run: no folder can be made there; choose another place"
+    ):
+        evaluate(Path("/proc/run"))
 
 
 def test_a_folder_that_may_not_be_made(tmp_path, monkeypatch):
@@ -256,7 +270,6 @@ if left[0]:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_command_says_how_to_resume_and_does(number, code, tmp_path, monkeypatch):
     (tmp_path / "stopped.py").write_text(TOY)
@@ -297,7 +310,6 @@ def test_how_to_resume(words, says):
     assert how_to_resume(words.split()) == says
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on the size of files")
 def test_what_the_system_refuses_in_earnest(tmp_path):
     """A limit on the size of files is the one refusal that needs no rights, no disk and no patched function."""

@@ -115,6 +115,7 @@ def test_what_is_on_disk_is_no_work():
     assert (pace.spent, pace.total()) == (0, 5 * 20 + 20)
 
 
+@pytest.mark.slow
 def test_an_evaluation_ends_at_its_total_and_a_resumed_one_has_none(tmp_path):
     steps: list[tuple[int, int, str]] = []
     for resumed in (False, True):

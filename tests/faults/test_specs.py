@@ -42,7 +42,8 @@ OPTIONS: dict[Words, str] = {
     ("--expect-clean", "nan"): "is not a finite number",
     ("--tier", ""): "is not one of quick, standard, thorough",
     ("--tier", "brisk"): "is not one of quick, standard, thorough",
-    ("--device", "gpu"): "device gpu is not there",
+    ("--device", "gpu"): "device 'gpu' is not there",
+    ("--device", ""): "device '' is not there",
     ("--out", ""): "'--out': an empty path",
     ("--baseline", ""): "--baseline: nothing stands in ''",
     ("--html", " "): "'--html': an empty path",
@@ -53,6 +54,7 @@ OPTIONS: dict[Words, str] = {
 BUDGETS: dict[Words, str] = {
     ("--eps", "-1"): "eps=-1 is out of range",
     ("--eps", "0"): "eps must be in (0,1e9]",
+    ("--eps", "0,1"): "a decimal is written with a point: 0.1",
     ("--eps", "nan"): "is not a finite number",
     ("--eps", "inf"): "is not a finite number",
     ("--eps", "1e400"): "is not a finite number",
@@ -81,6 +83,8 @@ ATTACKS: dict[str, str] = {
     "pgd:eps=8/255,eps=4/255": "field 'eps' given twice",
     ":eps=1": "empty name",
     "pdg": "did you mean pgd",
+    "PGD": "did you mean pgd",
+    "pgd:eps=0,1": "a decimal is written with a point",
     "pgd:step=4": "did you mean steps",
     "pgd:eps=8": "did you mean 8/255?",
     "pgd:eps=-8/255": "eps must be in [0,1e9]",
@@ -287,6 +291,7 @@ def rates(folder: Path, *words: str) -> list[tuple[object, ...]]:
     return [(c["defense"], c["threat"], c["attack"], c["n"], c["robust_accuracy"]) for c in cells]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "same"),
     [

@@ -12,6 +12,8 @@ import pytest
 
 from tests.faults.commands import ATTACKED, furnish
 
+pytestmark = pytest.mark.slow
+
 FULL = Path("/dev/full")
 
 

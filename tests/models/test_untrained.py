@@ -166,7 +166,7 @@ def test_what_is_no_model_is_one_line(model):
 
 @pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
 def test_a_device_that_is_not_there_is_one_line(device):
-    with pytest.raises(SparringError, match=f"device {device} is not there"):
+    with pytest.raises(SparringError, match=f"device {device!r} is not there"):
         sparring.evaluate(linear_net(), (X, Y), attacks=["fgsm:eps=1/255"], device=device)
 
 

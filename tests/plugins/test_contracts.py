@@ -11,6 +11,8 @@ import pytest
 
 from tests.plugins.machine import HERE, TOYS, contracts, environment, install
 
+pytestmark = pytest.mark.slow
+
 # for every kind one broken thing with the test that notices it, and what the test says
 NOTICED = [
     ("TestAttacks::test_points_stay_in_ball_and_box[boaster]", r"tensor\(1\.5000\) <= 1"),

@@ -28,6 +28,7 @@ def run_of(folder) -> Evaluated:
     return Evaluated(str(folder), read_run(folder), sparring.load_evaluation(folder))
 
 
+@pytest.mark.slow
 def test_all_of_a_page_is_plain_data(folder):
     sections = sections_of(run_of(folder))
     assert [s.title for s in sections] == [
@@ -52,6 +53,7 @@ def test_all_of_a_page_is_plain_data(folder):
     assert robust == [f"{100 * r.robust_accuracy:.1f}" for r in evaluation.closed]
 
 
+@pytest.mark.slow
 def test_every_rate_of_a_page_has_its_interval_n_and_threat(folder):
     for s in sections_of(run_of(folder)):
         for table in (i for i in s.items if isinstance(i, Table) and i.numbers):

@@ -92,6 +92,7 @@ def test_a_missing_shard_is_an_error_never_the_clean_image(attacked, tmp_path):
         make_attacked(images(), [target(0)], tmp_path / "attacked", AttackedConfig())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tap", ["pixel", "feature", "logits", "label"])
 def test_each_tap_is_its_formula_and_leaves_the_target_frozen(attacked, tap, tmp_path):
     classifier = target()

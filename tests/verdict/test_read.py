@@ -40,6 +40,7 @@ def folder(net_and_data, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_one_verdict_a_defense_and_ball_defenses_first(folder):
     verdicts = sparring.load_evaluation(folder).verdicts
     assert [(v.defense, v.threat, v.eps) for v in verdicts] == [
@@ -61,6 +62,7 @@ def test_a_finished_folder_is_judged_anew_without_a_run(folder):
     assert all(v.word != "REFUTED" for v in anew.verdicts if v.defense == "none"), "the claim is the defense's"
 
 
+@pytest.mark.slow
 def test_baseline_and_claims_are_no_part_of_what_a_run_is(net_and_data, folder):
     asked = {"baseline": "none", "claims": ["adaptive,linf 1/255 = 0.5"]}
     attacks = ["apgd:eps=1/255,steps=20", "apgd:eps=4/255,steps=20"]
@@ -121,6 +123,7 @@ def test_every_closed_number_says_which_checks_undermine_it(folder):
         assert set(number["undermined"]) == {f.check for f in about if not f.ok and f.severity in ("FAIL", "FATAL")}
 
 
+@pytest.mark.slow
 def test_table_page_and_json_begin_with_the_same_verdict(here):
     words = (*BASE, "--defense", "cd:bits=3", "--threat", "adaptive", "--baseline", "none", "--claim", CLAIM)
     text = run(here, *words, "--out", "run", "--html", "page.html").stdout.splitlines()
@@ -141,6 +144,7 @@ def test_table_page_and_json_begin_with_the_same_verdict(here):
     assert other["cells"] == said["cells"]
 
 
+@pytest.mark.slow
 def test_the_next_command_can_be_pasted(here):
     import shlex
 

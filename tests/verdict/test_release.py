@@ -36,6 +36,7 @@ BROKEN: dict[str, tuple[Callable[[], nn.Module | str], Sequence[DefenseLike]]] =
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_known_broken_systems_end_broken(name):
     model, defenses = BROKEN[name]

@@ -109,9 +109,14 @@ def command(
 def listed(option: str, values: list[str] | None) -> list[str]:
     """The specs of a repeatable option that takes a comma-separated list. Raises SparringError, by the option's name, for an empty one."""
     try:
-        return many(values)
+        parts = many(values)
     except SparringError as error:
         raise SparringError(f"--{option}: {error}") from None
+    if "0" in parts[:-1]:
+        raise SparringError(
+            f"--{option}: {','.join(parts)} is a list of {len(parts)}; a decimal is written with a point: 0.{parts[-1]}"
+        )
+    return parts
 
 
 def numbers(owner: str, **texts: str | None) -> Values:

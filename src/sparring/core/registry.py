@@ -148,7 +148,10 @@ def from_module(path: str, kind: str) -> Any:
 def suggest(name: str, known: Iterable[str]) -> str:
     """'; did you mean a, b? (known: ...)' for an error line."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    if name.isdigit():
+        return "; the comma before it separates two entries: a decimal is written with a point"
+    lower = {n.lower(): n for n in names}
+    close = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"{hint} (known: {', '.join(names)})"
 

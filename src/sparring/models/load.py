@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from importlib.resources import files
 
 from torch import nn
+from torch.fx import GraphModule
 
 from sparring.core.errors import SparringError, one_line
 from sparring.core.extras import need
@@ -69,7 +71,10 @@ def load_model(
         )
     training = [name or "the model" for name, m in loaded.named_modules() if m.training]
     if training:
-        raise SparringError(f"{loaded.name}: {training[-1]} is in train mode; call model.eval() before evaluating")
+        fix = "call model.eval() before evaluating"
+        if any(isinstance(m, GraphModule) for m in loaded.modules()):
+            fix += "; what torch.export made has no eval(): give the network that it was made from"
+        raise SparringError(f"{loaded.name}: {training[-1]} is in train mode; {fix}")
     return loaded
 
 
@@ -78,7 +83,7 @@ def timm_model(name: str, weights: str = PRETRAINED, classes: Classes | None = N
     """A timm model with its own mean/std. weights: pretrained (fetched through timm), FILE, or random. classes: default the model's own."""
     timm = need("timm", "models")
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name}*")[:3]
+        near = timm.list_models(f"*{name}*")[:3] or get_close_matches(name.lower(), timm.list_models(), cutoff=0.5)
         raise SparringError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
     text = f"timm:{name}"
     options = _options(text, weights, "num_classes", classes)

@@ -36,8 +36,12 @@ def claimed(folder: Path) -> Iterator[Path]:
         if folder.is_dir():
             _admit(folder)
         elif os.path.lexists(folder):
-            raise SparringError(f"output {folder} is a file; choose a folder")
-        folder.mkdir(parents=True, exist_ok=True)
+            leads = "a link that leads nowhere" if folder.is_symlink() and not folder.exists() else "a file"
+            raise SparringError(f"output {folder} is {leads}; choose a folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:  # as in /proc: its parent is there
+            raise SparringError(f"cannot write {folder}: no folder can be made there; choose another place") from None
     try:
         with _locked(folder):
             for file in [f for f in folder.rglob(".*.partial") if is_partial(f) and f.is_file()]:
