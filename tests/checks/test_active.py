@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import sparring
-from sparring.checks.controls import FunctionStage, images, linear_net
+from sparring.checks.controls import FunctionStage, images, linear_layer, linear_net
 from sparring.checks.trials import run_active_checks, toy_trial
 from sparring.core.registry import CHECKS
 
@@ -86,25 +86,38 @@ def test_a_resumed_run_keeps_its_follow_up(tmp_path):
 
 
 class Honeypot(nn.Module):
-    """Decides by one network, apart from the graph, and shows the logits of another that has nothing to do with it."""
+    """Decides by one network, in Python's numbers, and shows the logits of another that has nothing to do with it. ``seen``: by logits that
+    torch computes.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, seen: bool) -> None:
         super().__init__()
         self.net, self.decoy = linear_net(scale=0.05), linear_net(seed=3, scale=0.01)
+        self.seen = seen
         self.eval()
 
+    def logits(self, x: Tensor) -> list[list[float]]:
+        if self.seen:
+            return self.net(x).tolist()
+        layer = linear_layer(self.net)
+        weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        return (x.detach().flatten(1).numpy() @ weight.T + bias).tolist()
+
     def forward(self, x: Tensor) -> Tensor:
-        decided = [max(range(4), key=row.__getitem__) for row in self.net(x).tolist()]
+        decided = [max(range(4), key=row.__getitem__) for row in self.logits(x)]
         return 10.0 * torch.nn.functional.one_hot(torch.tensor(decided), 4) + self.decoy(x)
 
 
-def test_a_decoys_slopes_are_not_taken_for_the_decisions():
-    """Its gradients are exact and its planted targets reachable; only the boundary shows that neither has to do with the label."""
-    net = Honeypot()
-    result = sparring.evaluate(net, (X, net(X).argmax(1)), [], ["adaptive"], ["apgd:eps=0.02,steps=10"])
-    assert result.closed[0].robust_accuracy > 0.3
+@pytest.mark.parametrize(("seen", "word"), [(False, "ATTACK_NOT_TRUSTED"), (True, "BROKEN")])
+def test_a_decoys_slopes_are_not_taken_for_the_decisions(seen, word):
+    """Its gradients are exact and its planted targets reachable; only the boundary shows that neither has to do with the label. Where what
+    decides can be seen, the follow-up attacks that.
+    """
+    net = Honeypot(seen)
+    result = sparring.evaluate(net, (X, net(X).argmax(1)), [], ["adaptive"], ["apgd:eps=0.05,steps=10"])
     assert "S2" in fired(result.findings)
-    assert {v.word for v in result.verdicts} == {"ATTACK_NOT_TRUSTED"}
+    assert {v.word for v in result.verdicts} == {word}
+    assert (result.closed[0].robust_accuracy > 0.3) != seen
 
 
 def test_a_search_that_finds_nothing_does_not_excuse_the_attack(monkeypatch):

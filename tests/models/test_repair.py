@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from sparring.checks.controls import images, linear_net
+from sparring.core.losses import margin
 from sparring.core.noise import Noise
 from sparring.defenses.base import Defended, OwnStage
-from sparring.models.repair import repaired, repaired_stage
+from sparring.models.repair import decider, repaired, repaired_stage
 
 X = images(16)
 
@@ -121,6 +122,38 @@ def test_an_honest_network_is_left_alone(name):
 
 def test_what_cannot_be_mended_is_left_alone():
     assert repaired(Wrapped(lambda net, x: net(torch.from_numpy(x.detach().numpy()))), X) is None
+
+
+class Decoy(nn.Module):
+    """Decides by one network and shows the scores of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.shown = linear_net(), linear_net(seed=1, scale=0.01)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.network(x)
+        return 10.0 * nn.functional.one_hot(z.detach().argmax(1), z.shape[1]) + self.shown(x)
+
+
+def test_what_decides_is_found_behind_a_decoys_scores():
+    network = Decoy()
+    found = decider(network, X)
+    assert found is not None
+    grads = []
+    for f in (found, network.network):
+        leaf = X.clone().requires_grad_(True)
+        z = f(leaf)
+        (grad,) = torch.autograd.grad(margin(z, network(X).argmax(1)).sum(), leaf)
+        grads.append(grad.flatten(1))
+    assert float(nn.functional.cosine_similarity(*grads).min()) > 0.99
+    assert torch.equal(found(X).argmax(1), network(X).argmax(1))
+
+
+def test_no_other_decides_where_scores_show_it():
+    assert decider(Wrapped(HONEST["plain"]), X) is None
+    assert decider(linear_net(), X) is None
 
 
 def test_a_stage_whose_gradient_is_stopped_gets_one():

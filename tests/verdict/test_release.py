@@ -23,6 +23,20 @@ class Scaled(nn.Module):
         return 1e4 * self.network(x)
 
 
+class Decoy(nn.Module):
+    """Decides by the shipped network, in a table of labels, and shows the slopes of one that was never trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = sparring.load_model("mnist_cnn")
+        self.shown = sparring.load_model("small_cnn:weights=random")
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        label = self.network(x).argmax(1)
+        return 10.0 * nn.functional.one_hot(label, 10) + self.shown(x)
+
+
 def without_gradient(x: Tensor) -> Tensor:
     """Less contrast, apart from the graph."""
     return 0.9 * x.detach() + 0.05
@@ -31,6 +45,7 @@ def without_gradient(x: Tensor) -> Tensor:
 BROKEN: dict[str, tuple[Callable[[], nn.Module | str], Sequence[DefenseLike]]] = {
     "undefended": (lambda: "mnist_cnn", ()),
     "logits x 10,000": (Scaled, ()),
+    "a decoy's slopes": (Decoy, ()),
     "quantizer of 4 bits": (lambda: "mnist_cnn", ("cd:bits=4",)),
     "a stage without gradient": (lambda: "mnist_cnn", (without_gradient,)),
 }

@@ -21,7 +21,7 @@ from sparring.core.registry import DEFENSES
 from sparring.core.spec import build, check_ranges, entry_of, parse, registered_name, signature, spec_text, split
 from sparring.core.system import Part, Readout, Reparametrisation, Rule, System
 from sparring.models.classifier import weights_hash
-from sparring.models.repair import repaired, repaired_stage
+from sparring.models.repair import decider, repaired, repaired_stage
 
 Backward = Literal["exact", "identity"] | nn.Module
 REPAIRED = "repaired"  # the variant that nobody declared
@@ -100,7 +100,8 @@ class Defended:
     """A classifier behind stages, with its deployed readout: what is evaluated. ``id`` fingerprints the classifier.
     ``bare``: the classifier without a defense that is built into ``network``, where there is one. ``noisy``: the network itself
     draws, it is called as network(x, noise). ``repaired``: the network with another gradient, where its own is stopped, blunted or
-    replaced (models/repair.py): one more way to attack it.
+    replaced (models/repair.py): one more way to attack it. ``decider``: with the gradient of what decides in it, where that is not what its
+    scores show: asked where a check finds that they cannot be believed.
     """
 
     network: nn.Module
@@ -111,6 +112,7 @@ class Defended:
     bare: nn.Module | None = None
     noisy: bool = False
     repaired: nn.Module | None = None
+    decider: nn.Module | None = None
 
     @property
     def random(self) -> bool:
@@ -182,8 +184,9 @@ class Defended:
             stages.append(stage)
             with torch.no_grad():
                 x = through(x, stage, i)
-        repair = None if self.noisy else repaired(self.network, x)
-        return replace(self, stages=tuple(stages), repaired=repair)
+        if self.noisy:
+            return replace(self, stages=tuple(stages))
+        return replace(self, stages=tuple(stages), repaired=repaired(self.network, x), decider=decider(self.network, x))
 
 
 @runtime_checkable

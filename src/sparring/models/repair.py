@@ -212,6 +212,30 @@ def repaired(network: nn.Module, x: Tensor) -> Repaired | None:
     return None
 
 
+def decider(network: nn.Module, x: Tensor) -> Repaired | None:
+    """``network`` with the gradient of what decides in it, at ``x`` (B,C,H,W): the last logits on the way to the answer that have its label at
+    the images and at points near them, and a gradient of their own. None where there are none: for a network that is asked because its answers
+    change at once where its scores do not (S2), not for one whose scores may be believed, as the mean of several networks.
+    """
+    try:
+        points = _points(x)
+        with torch.no_grad():
+            answer = network(points)
+        classes = answer.shape[1]
+        with repairing(len(points), classes) as seen:
+            network(points)
+        own = _gradient(network, points)
+        for number, head in reversed(list(enumerate(seen.heads))):
+            if bool((head.argmax(1) == answer.argmax(1)).all()):
+                candidate = Repaired(network, classes, number)
+                mended = _gradient(candidate, points)
+                if bool((mended.flatten(1).abs().sum(1) > 0).all()) and not _one(own, mended):
+                    return candidate
+    except Exception:  # a forward that cannot run so shows nobody who decides
+        return None
+    return None
+
+
 def repaired_stage(stage: Callable[[Tensor], Tensor], x: Tensor) -> nn.Module | None:
     """The same for a map of images (B,C,H,W) to images: what to differentiate in its place, or None. Where its gradient is missing and cannot
     be mended that is the identity.

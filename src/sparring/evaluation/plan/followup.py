@@ -23,13 +23,19 @@ def repairs(
     cell: Cell, defended: Defended, among: Sequence[str], check: str, tier: str, options: Options, seed: int
 ) -> list[Cell]:
     """What to try where a gradient cannot be believed, with the budget, threat and judge of ``cell``, on the images ``among``: its attack with
-    every stage passed by (BPDA with the identity), the gradient smoothed (SPSA), and search.
+    every stage passed by (BPDA with the identity), along the gradient of what decides (models/repair.py), the gradient smoothed (SPSA), and
+    search.
     """
     cells = [on_survivors(cell, attack(text), cell.seat.views[:1], among, check, seed) for text in SEARCHES[tier]]
     if defended.stages:
         views = threat("white-identity").seat(defended, options=options).views
         named = tuple(replace(v, name="repair: identity") for v in views)
         cells.append(on_survivors(cell, cell.attack, named, among, check, seed))
+    if defended.decider is not None:
+        system = defended.system()
+        system = replace(system, network=defended.decider, id=f"{system.id}|decider")
+        victim = replace(cell.seat.views[0].victim, systems=(system,))
+        cells.append(on_survivors(cell, cell.attack, (View("repair: decider", victim),), among, check, seed))
     return [c for c in cells if c.attack.norm == cell.attack.norm]
 
 
