@@ -55,6 +55,14 @@ def test_p3_warns_of_declared_randomness_that_never_varies():
     assert ask("P3", staged(lambda x, n: x + n.normal("n", x.shape[1:]), random=True)).ok
 
 
+@pytest.mark.parametrize("random", [False, True])
+def test_p3_names_answers_that_are_no_numbers(random):
+    """They differ from themselves: the advice was to declare them random."""
+    said = ask("P3", staged(lambda x, n: torch.where(x > 0.99, math.nan, x), random=random))
+    assert said.stops
+    assert "are not finite" in said.message
+
+
 def _with_company(x: Tensor, noise) -> Tensor:
     return x + 0.3 * x * (len(x) > 1)
 

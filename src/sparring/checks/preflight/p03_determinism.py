@@ -33,8 +33,8 @@ def relative_change(a: Tensor, b: Tensor) -> Tensor:
     silent=context,
 )
 def determinism(c: Context) -> list[Answer]:
-    """Raised if: five forward passes of a system declared deterministic disagree (fatal), or a system declared
-    random never varies (warning).
+    """Raised if: five forward passes of a system declared deterministic disagree (fatal), a system declared
+    random never varies (warning), or an answer is no number (fatal).
 
     Why: a random system judged once counts lucky misclassifications as broken images; undeclared randomness breaks
     every later number.
@@ -46,6 +46,11 @@ def determinism(c: Context) -> list[Answer]:
         system = defended.system()
         with torch.no_grad():
             outputs = [system.logits(c.x, c.noise().repeat(1, j), 1)[:, 0] for j in range(CALLS)]
+        lost = int((~torch.isfinite(outputs[0]).all(1)).sum())
+        if lost:
+            message = f"logits of {lost} of {len(c.x)} images are not finite: damaged weights, a wrong input range, or a forward that divides by 0"
+            answers.append(Answer(False, lost, 0, message, defended.name, defense=defended.name))
+            continue
         change = float(torch.stack([relative_change(outputs[0], z) for z in outputs[1:]]).max())
         if defended.random:
             message = "declared random, and it is" if change > 0 else "declared randomness is not active"
