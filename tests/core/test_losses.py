@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sparring.core.losses import cross_entropy, dlr, margin, objective, success_margin
+from sparring.core.losses import NO_LABEL, cross_entropy, dlr, label_of, margin, objective, success_margin
 
 NAMES = ("ce", "margin", "dlr")
 
@@ -93,3 +93,16 @@ def test_margin_with_negative_logits():
     """torchattacks #184: masking by multiplication reads 0 as the best other logit."""
     z = torch.tensor([[-5.0, -3.0, -4.0]])
     assert margin(z, torch.tensor([1])).item() == pytest.approx(-1.0)
+
+
+def test_what_is_no_number_is_no_answer():
+    """A network that answers NaN where it is attacked, and logarithms of probabilities that are 0, read as robust."""
+    nan, inf = torch.nan, torch.inf
+    z = torch.tensor(
+        [[1.0, nan, 0.0], [nan, nan, nan], [-inf, 0.0, -inf], [0.0, -inf, -inf], [-inf, -inf, -inf], [inf, 0.0, 1.0]]
+    )
+    y = torch.zeros(6, dtype=torch.long)
+    assert label_of(z).tolist() == [NO_LABEL, NO_LABEL, 1, 0, NO_LABEL, 0]
+    assert (success_margin(z, y, None) > 0).tolist() == [True, True, True, False, True, False]
+    assert (success_margin(z, y, y + 1) > 0).tolist() == [False, False, True, False, False, False]
+    assert not success_margin(z, y, None).isnan().any()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sparring.core.losses import margin
+import sparring
+from sparring.core.losses import NO_LABEL, margin
 from sparring.core.noise import Noise, image_keys
 from sparring.core.system import Part, Readout, System
 from sparring.evaluation.judge import Judge
@@ -125,3 +126,26 @@ def test_slices_of_a_large_request_change_nothing():
     for i in range(3):
         judge.score(system, x[i : i + 1], y[:1], KEYS[i : i + 1])
     assert torch.equal(drawn.sort().values, torch.cat(coin.drawn).sort().values)
+
+
+class Refuses(nn.Module):
+    """Answers no number to what is not quite black."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        far = x.flatten(1).amax(1) > 0.1
+        rising = torch.stack([torch.ones(len(x)), x.flatten(1).mean(1), torch.zeros(len(x))], 1)
+        return torch.where(far[:, None], torch.nan, rising)
+
+
+def test_what_is_no_answer_is_not_right():
+    """Class 0 is where argmax points among numbers that are none: an image of class 0 read as robust."""
+    x, y = torch.zeros(COUNT, 1, 1, 2), torch.zeros(COUNT, dtype=torch.int64)
+    x[COUNT // 2 :] = 0.2
+    score = Judge().score(System(Refuses()), x, y, KEYS)
+    assert score.first.tolist() == [True] * (COUNT // 2) + [False] * (COUNT // 2)
+    assert (score.label[COUNT // 2 :] == NO_LABEL).all()
+    assert (score.margin[COUNT // 2 :] == torch.inf).all()
+    found = sparring.attack("pgd:eps=0.2,steps=5").run(
+        Refuses().eval(), torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)
+    )
+    assert found.success.all()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 LossName = Literal["ce", "margin", "dlr"]
 ROUNDING = 2e-6  # of a row's logit spread: what another order of the same float32 sums may move a margin by
+NO_LABEL = -1
 SPREAD = 50.0  # logits spread wider than this are scaled down (constant per row) before cross-entropy
 
 
@@ -31,12 +32,23 @@ def margin(logits: Tensor, label: Tensor) -> Tensor:
     return others_max(logits, label) - at(logits, label)
 
 
+def label_of(scores: Tensor) -> Tensor:
+    """(B,) int64 class of the largest score; ``NO_LABEL`` where a score is no number, or infinity is shared: never right, whatever the label."""
+    best = scores.amax(1)
+    shared = best.isinf() & ((scores == best[:, None]).sum(1) > 1)
+    return torch.where(best.isnan() | shared, NO_LABEL, scores.argmax(1))
+
+
 def success_margin(logits: Tensor, label: Tensor, target: Tensor | None) -> Tensor:
     """(B,) positive iff the attack has won: label lost, or target strictly reached, by more than rounding. Points are made on a
-    faster copy of the network (folded, reordered) and judged on the network itself, which must agree.
+    faster copy of the network (folded, reordered) and judged on the network itself, which must agree. A label is lost, too, where the answer is
+    no number.
     """
     spread = logits.amax(1) - logits.amin(1)
-    return (margin(logits, label) if target is None else -margin(logits, target)) - ROUNDING * spread
+    rounding = torch.where(spread.isfinite(), ROUNDING * spread, 0.0)
+    if target is None:
+        return (margin(logits, label) - rounding).nan_to_num(torch.inf, torch.inf, -torch.inf)
+    return (-margin(logits, target) - rounding).nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
 
 def objective(name: LossName, logits: Tensor, label: Tensor, target: Tensor | None) -> Tensor:

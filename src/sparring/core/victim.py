@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.errors import AccessError
+from sparring.core.losses import label_of
 from sparring.core.noise import Noise
 from sparring.core.system import Combine, Readout, System, log_mean_prob
 
@@ -161,7 +162,7 @@ class Victim:
     def labels(self, x: Tensor, noise: Noise) -> Tensor:
         """(B,) int64 labels of one deployed answer."""
         self._require(Access.LABEL)
-        return self._answer(x, noise, vote=True).argmax(1)
+        return label_of(self._answer(x, noise, vote=True))
 
     def _scores(self, system: System, x: Tensor, noise: Noise, vote: bool) -> Tensor:
         """(B,K): one answer of ``system``, or for a random one the mean (or majority) of ``answers`` of them."""

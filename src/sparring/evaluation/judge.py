@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparring.core.losses import margin
+from sparring.core.losses import label_of, margin
 from sparring.core.noise import Noise
 from sparring.core.system import System
 from sparring.core.victim import ROW_BUDGET
@@ -27,6 +27,11 @@ class Score(NamedTuple):
     k: Tensor
     first: Tensor
     label: Tensor
+
+
+def _margin(scores: Tensor, y: Tensor) -> Tensor:
+    """Infinite where the answer is no number: the label is lost."""
+    return margin(scores, y).nan_to_num(torch.inf, torch.inf, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,13 @@ class Judge:
         with torch.no_grad():
             if not system.random:
                 scores = self._ask(system, x, Noise.of(self.seed, "judge", keys))
-                right, label = scores.argmax(1) == y, scores.argmax(1)
-                return Score(right.double(), margin(scores, y), right.long(), right, label)
+                right = (label := label_of(scores)) == y
+                return Score(right.double(), _margin(scores, y), right.long(), right, label)
             chosen = [
                 self._ask(system, x, Noise.of(self.seed, "select", keys).repeat(1, j)) for j in range(self.select)
             ]
-            p_select = torch.stack([(s.argmax(1) == y).double() for s in chosen]).mean(0)
-            average = torch.stack([margin(s, y) for s in chosen]).mean(0)
+            p_select = torch.stack([(label_of(s) == y).double() for s in chosen]).mean(0)
+            average = torch.stack([_margin(s, y) for s in chosen]).mean(0)
             labels = self.labels(system, x, keys)
             right = labels == y
             return Score(p_select, average, right.sum(0), right[0], labels[0])
@@ -66,7 +71,7 @@ class Judge:
         with torch.no_grad():
             noise = Noise.of(self.seed, "judge", keys)
             return torch.stack(
-                [self._ask(system, x, noise.repeat(1, j)).argmax(1) for j in range(self.draws_for(system))]
+                [label_of(self._ask(system, x, noise.repeat(1, j))) for j in range(self.draws_for(system))]
             )
 
     def _ask(self, system: System, x: Tensor, noise: Noise) -> Tensor:

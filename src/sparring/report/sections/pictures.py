@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
+from sparring.core.losses import NO_LABEL
 from sparring.evaluation.records.files import scan_pictures
 from sparring.evaluation.results.load import whole_rows
 from sparring.evaluation.results.table import RowTable
@@ -87,4 +88,4 @@ def _strip(
 
 
 def _class(names: list[str], label: int) -> str:
-    return names[label] if 0 <= label < len(names) else str(label)
+    return "no answer" if label == NO_LABEL else names[label] if label < len(names) else str(label)
