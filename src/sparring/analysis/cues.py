@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from sparring.analysis.base import Comparison, analysis
-from sparring.analysis.panel import Panel, Sheet, Table
+from sparring.analysis.panel import Grid, Panel, Sheet
 from sparring.analysis.patches import Network, confidences, share_text
 from sparring.core.ranges import Count
 from sparring.core.spec import option
@@ -48,7 +48,7 @@ class ShapeOrTexture(Comparison):
             shares = [f"{100 * v / read.n:.1f} %" for v in (read.shape, read.texture)]
             rows.append([name, share_text(right, len(agree)), *shares, read.bias])
         title = f"cues that agree and that conflict, n={self.count} each"
-        table = Table(title, ["model", "agree", "shape", "texture", "shape bias"], rows)
+        table = Grid(title, ["model", "agree", "shape", "texture", "shape bias"], rows)
         sheet = Sheet(f"cues, seed {self.seed}", {"agree": agree.x[:8], "conflict": conflict.x[:8]})
         return Panel(title, decisions, [table], sheets=[sheet])
 

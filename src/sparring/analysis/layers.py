@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.analysis.base import Analysis, analysis, attacked
-from sparring.analysis.panel import Panel, Table
+from sparring.analysis.panel import Grid, Panel
 from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
@@ -52,7 +52,7 @@ class Layers(Analysis):
         levels = {name: perturbation_levels(model.network, seen(clean), seen(x)) for name, x in shown.items()}
         title = f"E_l of {self.attack} on {model.name}, mean of n={len(clean)}"
         rows = [[layer, *(growth[layer] for growth in levels.values())] for layer in levels["adversarial"]]
-        return Panel(title, levels, [Table(title, ["layer", *levels], rows)])
+        return Panel(title, levels, [Grid(title, ["layer", *levels], rows)])
 
 
 def perturbation_levels(

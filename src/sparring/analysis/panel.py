@@ -16,7 +16,7 @@ from sparring.data.sources import to_uint8
 
 
 @dataclass(frozen=True)
-class Table:
+class Grid:
     """Rows of plain values under ``head``; the first column names the row."""
 
     title: str
@@ -54,7 +54,7 @@ class Panel:
 
     title: str
     data: Mapping[str, object]
-    tables: Sequence[Table] = ()
+    tables: Sequence[Grid] = ()
     maps: Sequence[Map] = ()
     sheets: Sequence[Sheet] = ()
     text: Sequence[str] = ()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparring.analysis.base import Comparison, analysis
-from sparring.analysis.panel import Panel, Sheet, Table
+from sparring.analysis.panel import Grid, Panel, Sheet
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
 from sparring.core.ranges import Count, Share
@@ -76,7 +76,7 @@ class Patches(Comparison):
         rows = [[m, *(share_text(**c) for c in of_model.values())] for m, of_model in counts.items()]
         title = f"n={len(chosen)} of {among}"
         sheet = Sheet(f"{images.name}, permutations of seed {self.seed}", {n: x[:6] for n, x in shown.items()})
-        return Panel(title, counts, [Table(title, ["model", *shown], rows)], sheets=[sheet])
+        return Panel(title, counts, [Grid(title, ["model", *shown], rows)], sheets=[sheet])
 
 
 def share_text(right: int, n: int) -> str:

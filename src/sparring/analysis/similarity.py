@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparring.analysis.base import Analysis, analysis
 from sparring.analysis.gradients import Function, class_loss, gradient_maps
-from sparring.analysis.panel import Panel, Table
+from sparring.analysis.panel import Grid, Panel
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
 from sparring.core.spec import option
@@ -63,7 +63,7 @@ class Similarity(Analysis):
         rows = [[f"{i + 1} {a}", *(ssim[a][b] for b in maps)] for i, a in enumerate(maps)]
         title = f"mean SSIM of gradient magnitudes, n={len(x)}"
         text = "true against another label: " + ", ".join(f"{k} {v:.3f}" for k, v in between.items())
-        table = Table(title, ["source", *(str(i + 1) for i in range(len(maps)))], rows)
+        table = Grid(title, ["source", *(str(i + 1) for i in range(len(maps)))], rows)
         return Panel(title, {"ssim": ssim, "true_against_other_label": between}, [table], text=[text])
 
 

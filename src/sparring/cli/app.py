@@ -284,6 +284,10 @@ def attack(
     from sparring.report.tables import images_table
     from sparring.report.terminal import draw_table
 
+    if image_format.lower() != "png":
+        raise SparringError(
+            f"--format {image_format}: adversarial images are stored losslessly, as png; jpeg would change them"
+        )
     typed = numbers("attack", limit=limit, seed=seed, slots=slots)
     refuse_large([make_attack(attack)], (), large_eps)
     with Bar() as bar:
@@ -294,7 +298,6 @@ def attack(
             out,
             defense,
             **typed,
-            image_format=image_format,
             skip_bad=skip_bad,
             progress=bar,
         )

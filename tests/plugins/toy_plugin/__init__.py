@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.analysis.base import Analysis
-from sparring.analysis.panel import Panel, Table
+from sparring.analysis.panel import Grid, Panel
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
 from sparring.checks.base import Answer, Context, check
@@ -107,7 +107,7 @@ class ToyLight(Analysis):
         with torch.no_grad():
             label = subject.prepared.model(x).argmax(1)
         light = {str(k): self.scale * float(x[label == k].mean()) for k in label.unique().tolist()}
-        return Panel("light by label", light, tables=[Table("light", ("label", "mean"), list(light.items()))])
+        return Panel("light by label", light, tables=[Grid("light", ("label", "mean"), list(light.items()))])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,6 @@ def make_images(
     limit: int | None = None,
     seed: int = 0,
     slots: int = 64,
-    image_format: str = "png",
     skip_bad: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
@@ -49,12 +48,8 @@ def make_images(
     system.
 
     Writes images.safetensors (x, y), NNNNN.png, table.json. Returns the summary: per image norms and labels of the
-    reloaded tensor and of the reloaded PNG. Raises SparringError for jpeg, or a folder that is not empty.
+    reloaded tensor and of the reloaded PNG. Raises SparringError for a folder that is not empty.
     """
-    if image_format.lower() != "png":
-        raise SparringError(
-            f"--format {image_format}: adversarial images are stored losslessly, as png; jpeg would change them"
-        )
     folder = Path(out)
     if folder.is_dir() and any(folder.iterdir()):
         raise SparringError(f"output folder {folder} is not empty; choose another --out")
