@@ -125,16 +125,16 @@ def test_what_cannot_be_mended_is_left_alone():
 
 
 class Decoy(nn.Module):
-    """Decides by one network and shows the scores of another."""
+    """Decides by one network and shows the scores of another; a third is right now and then."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.network, self.shown = linear_net(), linear_net(seed=1, scale=0.01)
+        self.network, self.shown, self.beside = linear_net(), linear_net(seed=1, scale=0.01), linear_net(seed=2)
         self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         z = self.network(x)
-        return 10.0 * nn.functional.one_hot(z.detach().argmax(1), z.shape[1]) + self.shown(x)
+        return 10.0 * nn.functional.one_hot(z.detach().argmax(1), z.shape[1]) + self.shown(x) + 1e-4 * self.beside(x)
 
 
 def test_what_decides_is_found_behind_a_decoys_scores():
