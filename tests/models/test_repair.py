@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -149,6 +150,25 @@ def test_what_decides_is_found_behind_a_decoys_scores():
         grads.append(grad.flatten(1))
     assert float(nn.functional.cosine_similarity(*grads).min()) > 0.99
     assert torch.equal(found(X).argmax(1), network(X).argmax(1))
+
+
+@pytest.mark.parametrize(
+    "leave", [lambda z: z.detach().numpy(), lambda z: np.asarray(z.detach().cpu()), lambda z: np.array(z.tolist())]
+)
+def test_what_decides_is_found_where_its_logits_leave_torch(leave):
+    network = linear_net()
+
+    class Outside(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            label = leave(network(x)).argmax(1)
+            return 10.0 * nn.functional.one_hot(torch.as_tensor(label), 4) + linear_net(seed=1, scale=0.01)(x)
+
+    found = decider(Outside().eval(), X)
+    assert found is not None
+    leaf = X.clone().requires_grad_(True)
+    (grad,) = torch.autograd.grad(margin(found(leaf), network(X).argmax(1)).sum(), leaf)
+    (truth,) = torch.autograd.grad(margin(network(leaf), network(X).argmax(1)).sum(), leaf)
+    assert float(nn.functional.cosine_similarity(grad.flatten(1), truth.flatten(1)).min()) > 0.99
 
 
 def test_no_other_decides_where_scores_show_it():

@@ -42,6 +42,7 @@ ROUNDING = {
 REMAINDERS = {"remainder", "fmod", "__mod__", "frac"}
 STOPS = {"detach", "detach_"}
 LEAVES = {"requires_grad_"}
+OUTSIDE = {"numpy", "__array__", "tolist", "item"}  # values that leave torch: refused where there is a gradient
 INTEGERS = {"int", "long", "short", "byte", "char"}
 COMPARISONS = {
     "gt": 1.0,
@@ -93,6 +94,8 @@ class _Repair(TorchFunctionMode):
             return first
         if first is None or not first.is_floating_point():
             return self._seen(self._unblunted(name, func, args, kwargs))
+        if name in OUTSIDE:
+            return func(first.detach(), *args[1:], **kwargs)
         if name in STOPS:
             return first
         if func == DATA:
