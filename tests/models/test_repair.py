@@ -171,6 +171,29 @@ def test_what_decides_is_found_where_its_logits_leave_torch(leave):
     assert float(nn.functional.cosine_similarity(grad.flatten(1), truth.flatten(1)).min()) > 0.99
 
 
+class OneByOne(nn.Module):
+    """Takes its images one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.shown = linear_net(), linear_net(seed=1, scale=0.01)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        label = torch.tensor([int(self.network(image[None]).softmax(1).argmax()) for image in x])
+        return 10.0 * nn.functional.one_hot(label, 4) + self.shown(x)
+
+
+def test_what_decides_is_found_image_by_image():
+    network = OneByOne()
+    found = decider(network, X)
+    assert found is not None
+    (together, apart) = (found(X), torch.cat([found(x[None]) for x in X]))
+    assert torch.equal(together.argmax(1), network(X).argmax(1))
+    assert torch.allclose(together, apart, atol=1e-5), "an image's answer does not depend on its batch-mates"
+    assert not torch.equal(together, network(X)), "it is not the scores that are shown"
+
+
 def test_no_other_decides_where_scores_show_it():
     assert decider(Wrapped(HONEST["plain"]), X) is None
     assert decider(linear_net(), X) is None

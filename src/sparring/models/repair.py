@@ -70,13 +70,15 @@ def straight_through(value: Tensor, x: Tensor) -> Tensor:
 class _Repair(TorchFunctionMode):
     """Sees every torch call of a forward, and lets gradients through where the call stops them.
 
-    ``heads``: outputs of as many rows as the images and ``classes`` columns, in order: logits on their way to the answer.
+    ``heads``: outputs of as many rows as the images and ``classes`` columns, in order: logits on their way to the answer. ``alone``: those of one
+    row, of a forward that takes its images one by one.
     """
 
     def __init__(self, rows: int, classes: int) -> None:
         super().__init__()
         self.rows, self.classes = rows, classes
         self.heads: list[Tensor] = []
+        self.alone: list[Tensor] = []
         self.compared: dict[int, tuple[Tensor, Tensor]] = {}  # by id of a bool tensor: itself, and what was compared
 
     def __torch_function__(
@@ -131,7 +133,14 @@ class _Repair(TorchFunctionMode):
     def _seen(self, out: Value) -> Value:
         if isinstance(out, Tensor) and out.shape == (self.rows, self.classes) and out.is_floating_point():
             self.heads.append(out)
+        elif isinstance(out, Tensor) and out.shape in ((1, self.classes), (self.classes,)) and out.is_floating_point():
+            self.alone.append(out.reshape(self.classes))
         return out
+
+    def one_by_one(self) -> list[Tensor]:
+        """The same as ``heads`` for logits (K,) of one image after the other; none where they are not as many for each."""
+        each, left = divmod(len(self.alone), self.rows)
+        return [torch.stack(self.alone[k::each]) for k in range(each)] if self.rows > 1 and not left else []
 
 
 def _to_integers(args: Sequence[Value], kwargs: Mapping[str, Value]) -> bool:
@@ -170,20 +179,25 @@ def repairing(rows: int, classes: int) -> Generator[_Repair]:
 
 class Repaired(nn.Module):
     """``network`` with the gradients that it stops or changes let through, and, with ``head``, its ``head``-th logits on the way to the answer
-    in place of the answer: the same order of classes, before something blunt was done to them.
+    in place of the answer: the same order of classes, before something blunt was done to them. ``alone``: of those that come image by image.
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor], classes: int = 0, head: int | None = None) -> None:
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], classes: int = 0, head: int | None = None, alone: bool = False
+    ) -> None:
         super().__init__()
-        self.network, self.classes, self.head = network, classes, head
+        self.network, self.classes, self.head, self.alone = network, classes, head, alone
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.alone and len(x) == 1:  # what is of one image and what is of all would look alike
+            return self(x.repeat(2, 1, 1, 1))[:1]
         grad = torch.is_grad_enabled()
         with repairing(len(x), self.classes) as seen:
             out = self.network(x)
-        if self.head is not None and self.head < len(seen.heads):
-            head = seen.heads[self.head]
+        heads = seen.one_by_one() if self.alone else seen.heads
+        if self.head is not None and self.head < len(heads):
+            head = heads[self.head]
             # where what is blunt decides (two rounded logits are equal), it is the answer that counts
             blunt = (head.argmax(1) != out.argmax(1))[:, None]
             out = head + torch.where(blunt, out - head, 0.0).detach()
@@ -216,7 +230,7 @@ def repaired(network: nn.Module, x: Tensor) -> Repaired | None:
 
 
 def decider(network: nn.Module, x: Tensor) -> Repaired | None:
-    """``network`` with the gradient of what decides in it, at ``x`` (B,C,H,W): the last logits on the way to the answer that have its label at
+    """``network`` with the gradient of what decides in it, at ``x`` (B,C,H,W): the first logits on the way to the answer that have its label at
     the images and at points near them, and a gradient of their own. None where there are none: for a network that is asked because its answers
     change at once where its scores do not (S2), not for one whose scores may be believed, as the mean of several networks.
     """
@@ -228,9 +242,13 @@ def decider(network: nn.Module, x: Tensor) -> Repaired | None:
         with repairing(len(points), classes) as seen:
             network(points)
         own = _gradient(network, points)
-        for number, head in reversed(list(enumerate(seen.heads))):
+        heads = [
+            *((h, n, False) for n, h in enumerate(seen.heads)),
+            *((h, n, True) for n, h in enumerate(seen.one_by_one())),
+        ]
+        for head, number, alone in heads:
             if bool((head.argmax(1) == answer.argmax(1)).all()):
-                candidate = Repaired(network, classes, number)
+                candidate = Repaired(network, classes, number, alone)
                 mended = _gradient(candidate, points)
                 if bool((mended.flatten(1).abs().sum(1) > 0).all()) and not _one(own, mended):
                     return candidate
