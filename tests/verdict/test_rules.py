@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparring.attacks.attack import attack
+from sparring.core.victim import Access
+from sparring.evaluation.plan.tiers import TIERS
 from sparring.evaluation.records.finding import Finding, Scope, Severity
 from sparring.evaluation.results.stats import lower_bound, upper_bound
 from sparring.verdict.command import Command
@@ -251,3 +254,13 @@ def test_evidence_is_yes_or_no_with_values():
     assert not by_name["enough images"].ok
     assert by_name["enough images"].text == "32, at least 500"
     assert by_name["more budget changes nothing"].text == "not tried"
+
+
+@pytest.mark.parametrize("tier", ["standard", "thorough"])
+def test_a_tier_alone_holds_what_is_needed_to_be_said_to_hold(tier):
+    """HopSkipJump in l2 is no evidence on a linf ball: the standard tier could not end HOLDS."""
+    tried = [attack(text) for text in TIERS[tier]]
+    tried = [a for a in tried if a.norm == tried[0].norm]
+    assert any(a.method.kind == "iterative" and a.method.needs is Access.GRADIENT for a in tried)
+    assert any(a.method.needs is Access.SCORES for a in tried)
+    assert any(a.method.needs is Access.LABEL for a in tried)

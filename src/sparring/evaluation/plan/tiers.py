@@ -10,7 +10,7 @@ from sparring.threats import threat
 
 Tier = Literal["quick", "standard", "thorough"]
 
-# PROTOCOL 5.2; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
+# PROTOCOL 5.2, all in one ball but ddn, for the curve; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
 TIERS: dict[str, tuple[str, ...]] = {
     "quick": ("fgsm", "cascade", "square:steps=199", "random_search"),
     "standard": (
@@ -22,7 +22,7 @@ TIERS: dict[str, tuple[str, ...]] = {
         "ddn",
         "square:steps=4999",
         "random_search:steps=200",
-        "hopskipjump:queries=1000",
+        "hopskipjump:norm=linf,queries=1000",
     ),
     "thorough": (
         "fgsm",
@@ -33,13 +33,13 @@ TIERS: dict[str, tuple[str, ...]] = {
         "ddn:steps=1000",
         "square:steps=19999",
         "random_search:steps=1000",
-        "hopskipjump:queries=5000",
+        "hopskipjump:norm=linf,queries=5000",
     ),
 }
 LABELS_ONLY = {  # for who names the threat decision and no attack
-    "quick": "hopskipjump:queries=1000",
-    "standard": "hopskipjump:queries=5000",
-    "thorough": "hopskipjump:queries=25000",
+    "quick": "hopskipjump:norm=linf,queries=1000",
+    "standard": "hopskipjump:norm=linf,queries=5000",
+    "thorough": "hopskipjump:norm=linf,queries=25000",
 }
 JUDGES = {"quick": (10, 20), "standard": (50, 100), "thorough": (50, 100)}
 DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
