@@ -44,6 +44,9 @@ STOPS = {"detach", "detach_"}
 LEAVES = {"requires_grad_"}
 OUTSIDE = {"numpy", "__array__", "tolist", "item"}  # values that leave torch: refused where there is a gradient
 INTEGERS = {"int", "long", "short", "byte", "char"}
+# torch's gradient of these is 0 where the input is a bound, as all black and white pixels of x.clamp(0, 1) are, though nothing is cut off there
+CLIPS = {"clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_max", "clamp_min_", "clamp_max_"}
+RECTIFIERS = {"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "threshold", "threshold_"}
 COMPARISONS = {
     "gt": 1.0,
     "ge": 1.0,
@@ -74,9 +77,9 @@ class _Repair(TorchFunctionMode):
     row, of a forward that takes its images one by one.
     """
 
-    def __init__(self, rows: int, classes: int) -> None:
+    def __init__(self, x: Tensor, classes: int) -> None:
         super().__init__()
-        self.rows, self.classes = rows, classes
+        self.rows, self.channels, self.classes = len(x), x.shape[1], classes
         self.heads: list[Tensor] = []
         self.alone: list[Tensor] = []
         self.compared: dict[int, tuple[Tensor, Tensor]] = {}  # by id of a bool tensor: itself, and what was compared
@@ -107,6 +110,11 @@ class _Repair(TorchFunctionMode):
         if name in ROUNDING or name in INTEGERS or (name == "to" and _to_integers(args, kwargs)):
             value = func(first.detach().clone(), *args[1:], **kwargs)
             return self._seen(straight_through(value.to(first.dtype), first))
+        if name in CLIPS or name in RECTIFIERS:
+            out = func(first.clone(), *args[1:], **kwargs)
+            if name in CLIPS and self._is_picture(first):
+                return straight_through(out, first)
+            return self._seen(torch.where(out == first, first, out))
         if name in ("__floordiv__", "floor_divide"):
             return straight_through(func(*args, **kwargs), first / args[1])
         out = func(*args, **kwargs)
@@ -116,6 +124,10 @@ class _Repair(TorchFunctionMode):
         if name in COMPARISONS and isinstance(out, Tensor):
             self.compared[id(out)] = (out, COMPARISONS[name] * (first - args[1]))
         return self._seen(out)
+
+    def _is_picture(self, value: Tensor) -> bool:
+        """Does it look like the images, of whatever size? What is cut off there is known to the attacker, who passes it by, as rounding."""
+        return value.dim() == 4 and value.shape[:2] == (self.rows, self.channels)
 
     def _unblunted(self, name: str, func: Call, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         """A comparison that becomes a number has the gradient of what was compared."""
@@ -169,12 +181,12 @@ def _forward_alone(function: Value, *args: Value, **options: Value) -> Value:
 
 
 @contextmanager
-def repairing(rows: int, classes: int) -> Generator[_Repair]:
-    """A forward inside runs repaired; yields what saw it."""
+def repairing(x: Tensor, classes: int) -> Generator[_Repair]:
+    """A forward on images ``x`` (B,C,H,W) inside runs repaired; yields what saw it."""
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(patch.object(torch.autograd.Function, "apply", classmethod(_forward_alone)))
-        yield stack.enter_context(_Repair(rows, classes))
+        yield stack.enter_context(_Repair(x, classes))
 
 
 class Repaired(nn.Module):
@@ -193,7 +205,7 @@ class Repaired(nn.Module):
         if self.alone and len(x) == 1:  # what is of one image and what is of all would look alike
             return self(x.repeat(2, 1, 1, 1))[:1]
         grad = torch.is_grad_enabled()
-        with repairing(len(x), self.classes) as seen:
+        with repairing(x, self.classes) as seen:
             out = self.network(x)
         heads = seen.one_by_one() if self.alone else seen.heads
         if self.head is not None and self.head < len(heads):
@@ -211,7 +223,7 @@ def repaired(network: nn.Module, x: Tensor) -> Repaired | None:
             answer = network(x)
         classes = answer.shape[1]
         whole = Repaired(network, classes)
-        with repairing(len(x), classes) as seen:
+        with repairing(x, classes) as seen:
             out = network(x)
         if not _close(out.detach(), answer):
             return None
@@ -239,7 +251,7 @@ def decider(network: nn.Module, x: Tensor) -> Repaired | None:
         with torch.no_grad():
             answer = network(points)
         classes = answer.shape[1]
-        with repairing(len(points), classes) as seen:
+        with repairing(points, classes) as seen:
             network(points)
         own = _gradient(network, points)
         heads = [
