@@ -15,6 +15,7 @@ from sparring.evaluation.results.stats import gain_bounds, mean_gain_bounds
 from sparring.evaluation.results.table import CLEAN, RowTable
 from sparring.verdict.evidence import Evidence
 from sparring.verdict.gather import evidence_of
+from sparring.verdict.rules import verdict_of
 
 EPS = 0.1
 FACTS = {
@@ -91,6 +92,15 @@ def test_an_idle_stage_and_a_fatal_check_are_no_faults_of_the_attacks():
     idle = fault("P12", subject="d / blur", defense="d")
     e = gathered(table(cell("d", 8)), idle, fault("R0", severity="FATAL"))
     assert (e.idle, e.open, [f.check for f in e.fatal]) == (("blur",), (), ["R0"])
+
+
+@pytest.mark.parametrize(("undefended", "suspect"), [(8, 0.0), (4, 0.4)])
+def test_an_idle_stage_that_seems_to_gain_has_the_wrong_gradient(undefended, suspect):
+    """x.clamp(0, 1) changes no image and read 25 points above the network without it."""
+    rows = table(cell("d", 8), cell("none", undefended))
+    e = gathered(rows, fault("P12", subject="d / clamp", defense="d"))
+    assert e.suspect == pytest.approx(suspect)
+    assert verdict_of(e).word == ("ATTACK_NOT_TRUSTED" if suspect else "ADDS_NOTHING")
 
 
 def test_kinds_and_labels_are_those_that_went_for_this_ball():

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from sparring.evaluation.records.finding import Finding
 from sparring.verdict.command import Command
 
+LEAST = 0.05  # a gain below this is none
+
 
 def floor(classes: int) -> float:
     """The robust accuracy up to which nothing is left: 5 %, or chance where that is more."""

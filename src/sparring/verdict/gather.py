@@ -13,7 +13,7 @@ from sparring.evaluation.results.closed import UNDEFENDED, ClosedResult, closed,
 from sparring.evaluation.results.stats import Interval, gain_bounds, mean_gain_bounds, rate_lower
 from sparring.evaluation.results.table import Picked, RowTable
 from sparring.verdict.command import Command
-from sparring.verdict.evidence import Evidence, is_broken
+from sparring.verdict.evidence import LEAST, Evidence, is_broken
 
 IDLE, CULPRIT, MORE_BUDGET, LARGE_BALL = (
     "P12",
@@ -40,11 +40,17 @@ def evidence_of(
     failed = [f for f in about if not f.ok]
     picked = _worst(rows, result.defense, *of)
     survivors = {str(image) for image, share in zip(picked.images, picked.p, strict=True) if share > 0}
+    base = _worst(rows, baseline, *of) if _comparable(rows, result, baseline) else None
+    gain, bounds = _gain(picked, base, rows, result.defense, baseline) if base else (math.nan, None)
+    # a stage that does nothing gains nothing: where it seems to, its gradient is the wrong one
+    masks = (gain if base else result.robust_accuracy - result.undefended) >= LEAST
     # a check that names no image speaks against all; what it speaks against has been broken, or it stands open
     against = {
         f: survivors & set(f.images or survivors)
         for f in failed
-        if f.severity == "FAIL" and f.check not in (IDLE, CULPRIT)  # what comes of the culprit, others see
+        if f.severity == "FAIL"
+        and f.check != CULPRIT
+        and (f.check != IDLE or masks)  # what comes of the culprit, others see
     }
     suspects = {
         image: tuple(dict.fromkeys(f.check for f, images in against.items() if image in images))
@@ -54,8 +60,6 @@ def evidence_of(
     doubted = np.isin(picked.images, list(suspects))
     ran = _ran(rows, result)
     rerun = [f.ok for f in about if f.check == MORE_BUDGET]
-    base = _worst(rows, baseline, *of) if _comparable(rows, result, baseline) else None
-    gain, bounds = _gain(picked, base, rows, result.defense, baseline) if base else (math.nan, None)
     return Evidence(
         defense=result.defense,
         threat=result.threat,

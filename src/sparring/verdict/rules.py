@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.results.verdicts import Line, Verdict, Word
-from sparring.verdict.evidence import Evidence, floor, is_broken, twice
+from sparring.verdict.evidence import LEAST, Evidence, floor, is_broken, twice
 from sparring.verdict.next import doctor, onward, other_ways, witnesses
 
-LEAST = 0.05  # a gain below this is none
 WEAK = 0.2  # a baseline below this does not withstand the attacks itself
 CLOSE = 0.02  # a claim that is missed by less is met; more suspect images than that are too many
 IMAGES = 500  # fewer do not carry HOLDS
