@@ -116,8 +116,7 @@ def analyze(
         raise SparringError(f"{label} looks at images; pass data (--data)")
     if not asked.needs_data and (data is not None or limit is not None):
         raise SparringError(f"{label} brings its own images; leave data and limit out")
-    count = asked.limit if limit is None else limit
-    images = asked.images() if data is None else load_data(data, limit=count)
+    images = asked.images() if data is None else load_data(data, limit=limit, otherwise=asked.limit)
     subjects = [Subject.of(m, images, asked.defenses) for m in models]
     names = [s.model.name for s in subjects]
     if len(set(names)) < len(names):

@@ -63,6 +63,7 @@ def toy_rows(count: int = 20, /, **changes: object) -> RowTable:
                 "run": "r",
                 "kind": "iterative",
                 "access": "gradient",
+                "backwards": 20,
                 **moved,
                 **mine,
             }

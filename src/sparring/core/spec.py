@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -48,6 +49,14 @@ class Spec:
     def __str__(self) -> str:
         parts = ",".join(v if k == "" else f"{k}={v}" for k, v in self.values.items())
         return f"{self.name}:{parts}" if parts else self.name
+
+
+def without(text: str, field: str) -> tuple[str, str | None]:
+    """``text`` without one of its fields, and the field's value: "mnist5k:split=test,limit=16" -> ("mnist5k:split=test", "16")."""
+    found = re.search(rf"(?<=[:,]){field}=([^,]*)(,|$)", text)
+    if found is None:
+        return text, None
+    return (text[: found.start()] + text[found.end() :]).rstrip(":,"), found[1]
 
 
 def parse(text: str) -> Spec:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import DATA, suggest
-from sparring.core.spec import PYTHON, Spec, build, entry_of, parse, signature
+from sparring.core.spec import PYTHON, Spec, build, entry_of, parse, signature, without
 from sparring.data.boundary import one_line, shown, whole
 from sparring.data.images import ImageSet
 
@@ -26,12 +26,16 @@ def load_data(
     limit: int | None = None,
     seed: int | None = None,
     skip_bad: bool = False,
+    otherwise: int | None = None,
 ) -> ImageSet:
     """An ``ImageSet`` from spec text, a path (folder or .npz), a pair of tensors, or an image set.
 
     Spec fields limit=, seed= (a drawn subset) and classes=0+3+5 work on every source; a seed= that the source itself takes (cues) is
-    the source's. What the text says wins over ``seed``; another ``limit`` beside it is refused.
+    the source's. What the text says wins over ``seed``; another ``limit`` beside it is refused. ``otherwise``: the first so many where
+    nobody says a limit.
     """
+    if limit is None and not (isinstance(data, str | Path) and without(str(data), "limit")[1]):
+        limit = otherwise
     return _load(data, limit, seed, skip_bad)
 
 

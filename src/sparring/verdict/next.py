@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparring.core.spec import show
+from sparring.core.spec import show, without
 from sparring.verdict.evidence import Evidence
 
 NEXT_TIER = {"quick": "standard", "standard": "thorough"}
@@ -25,9 +25,11 @@ def onward(e: Evidence) -> str:
     """What HOLDS still needs: the next tier with its own attacks, an attacker who knows the defense, one who sees labels alone, more images."""
     asked = ("adaptive",) * (not e.adaptive) + ("decision",) * (not e.labels_only)
     changes: dict[str, object] = {"tier": NEXT_TIER.get(e.tier, e.tier), **_all_attacks(e, asked)}
-    limit, seed = e.asked.number("limit"), e.asked.number("seed")
+    (data, said), seed = without(str(e.asked.passed.get("data", "")), "limit"), e.asked.number("seed")
+    limit = int(said) if said else e.asked.number("limit")
     if limit is not None and limit < MOST:
         changes["limit"] = MOST
+        changes |= {"data": data} if said else {}
     if e.tier not in NEXT_TIER:
         changes["seed"] = (seed or 0) + 1
     return e.asked.evaluate(**changes)

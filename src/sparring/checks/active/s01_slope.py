@@ -17,8 +17,10 @@ from sparring.core.noise import Noise
 from sparring.core.victim import Victim
 from sparring.evaluation.run.trial import Trial
 
-LEAST, MOST = thresholds("S1", "least", "most")
+LEAST, MOST, MISSED, SMOOTH = thresholds("S1", "least", "most", "missed", "smooth")
 SHARE = 0.1  # of eps: how far it is stepped
+SMALL = 0.01  # of eps: how far in random directions
+DIRECTIONS = 4
 FEWEST = 3  # points that a median is taken of
 SAMPLE = 16  # images before attacks
 
@@ -28,7 +30,7 @@ SAMPLE = 16  # images before attacks
     "slope",
     "A",
     "FAIL",
-    12,
+    44,
     fires=lambda: toy_trial((FunctionStage(eight_levels),)),
     silent=toy_trial,
     first=True,
@@ -36,10 +38,12 @@ SAMPLE = 16  # images before attacks
 def slope(t: Trial) -> list[Answer]:
     """Raised if: the margin rises along the gradient by less than .4 of what the gradient says, in the median over images: at the images,
     at random points of the ball, or where the attack ended. (More than 1.5 is a warning: rough.) One view of the attacker that passes is enough;
-    a warning too where another view has a backward that stands in (declared or repaired): slopes cannot try that one, PL does.
+    a warning too where another view has a backward that stands in (declared or repaired): slopes cannot try that one, PL does. Or: in random
+    directions, where the loss is smooth, more than a fifth of how it changes is not in the gradient.
 
     Why: a gradient that does not say how the loss changes leads nowhere, and an attack along it proves nothing (shattered, stopped or
-    replaced gradients). A gradient can be right at every image and wrong where it matters: only the last points show it.
+    replaced gradients). A gradient can be right at every image and wrong where it matters: only the last points show it; and right where it is,
+    and missing for half of the pixels: only directions that are not its own show that.
 
     What to do: declare a backward for the stage that P10 names, or make it differentiable; attack with scores alone (square, spsa,
     random_search). Source: VERDICT of this project; central differences.
@@ -81,7 +85,35 @@ def _of(t: Trial, view: str) -> Answer:
         return Answer(
             False, value, MOST, f"the loss rises along the gradient by {text} of what it should: rough", severity="WARN"
         )
+    lacking = {p: missed(t, victim, places[p][0][first], first) for p in ("at the images", "at random points")}
+    most = max(lacking, key=lambda k: lacking[k])
+    if len(first) >= FEWEST and lacking[most] > MISSED:
+        share = f"{100 * lacking[most]:.0f} % of how the loss changes {most} is not in the gradient"
+        return Answer(False, lacking[most], MISSED, f"{share}: part of the image has none")
     return Answer(True, value, LEAST, f"the loss rises along the gradient as it should ({text})")
+
+
+def missed(t: Trial, victim: Victim, points: Tensor, rows: Tensor) -> float:
+    """The median over images of the share of the margin's change, squared, in random directions that the gradient does not explain; 0 where the
+    margin is not smooth (twice the step is not twice the change): no gradient could.
+    """
+    y, noise = t.y[rows], Noise.of(t.seed, "slope-draw", t.keys[rows])
+    g = victim.gradient(points, lambda z, i: margin(z, y[i]), noise).grad.nan_to_num(0.0, 0.0, 0.0).double()
+    draws = Noise.of(t.seed, "slope-ways", t.keys[rows])
+    rises: list[Tensor] = []
+    for number in range(DIRECTIONS):
+        way = t.eps * SMALL * draws.repeat(1, number).sign("way", points.shape[1:]).to(points.dtype)
+        if t.norm != "linf":
+            way = way / per_row(way.flatten(1).norm(dim=1) / (t.eps * SMALL), way)
+        for size in (1, 2):
+            ahead, back = (points + size * way).clamp(0, 1), (points - size * way).clamp(0, 1)
+            rise = margin(victim.logits(ahead, noise), y).double() - margin(victim.logits(back, noise), y).double()
+            rises += [rise, (g * (ahead - back).double()).flatten(1).sum(1)]
+    one, said, two, _ = (torch.stack(rises[k::4]) for k in range(4))  # (DIRECTIONS,m)
+    size = one.square().sum(0)
+    bent = (two - 2 * one).square().sum(0) / (4 * size)
+    lacking = (one - said).square().sum(0) / size
+    return float(torch.where(bent <= SMOOTH, lacking, 0.0).nan_to_num(0.0, 0.0, 0.0).median()) if len(rows) else 0.0
 
 
 def ratios(t: Trial, victim: Victim, points: Tensor, rows: Tensor) -> Tensor:

@@ -7,8 +7,11 @@ import numpy as np
 from sparring.checks.base import Answer
 from sparring.checks.pool import pools
 from sparring.checks.rows import row_check, toy_rows
+from sparring.checks.thresholds import thresholds
 from sparring.core.victim import Access
 from sparring.evaluation.results.table import RowTable
+
+(LEAST,) = thresholds("R13", "least")
 
 
 @row_check(
@@ -20,9 +23,10 @@ from sparring.evaluation.results.table import RowTable
     silent=lambda: toy_rows(correct=True, k=1, p_select=1.0, margin=-1.0, source_fooled=False),
 )
 def several_steps(rows: RowTable) -> list[Answer]:
-    """Raised if: images count as robust under a threat that grants gradients, and no gradient attack of several steps went for its ball.
+    """Raised if: images count as robust under a threat that grants gradients, and no gradient attack of at least ten steps went for its ball:
+    in the median over them, the attack that looked at most gradients looked at fewer.
 
-    Why: one step, or a search by queries, leaves much that a few steps along the gradient break.
+    Why: one step, a few coarse ones, or a search by queries, leaves much that more steps along the gradient break.
 
     What to do: add pgd, apgd or cascade, or leave --attack out: every tier holds one.
     """
@@ -31,11 +35,16 @@ def several_steps(rows: RowTable) -> list[Answer]:
         if rows.facts(pool.threat).grants != Access.GRADIENT.name or not pool.survivors:
             continue
         kinds = sorted({str(k) for k in np.unique(rows["kind"][pool.mask])})
-        ok = bool(pool.white.any())
+        most = dict.fromkeys(pool.survivors, 0)
+        for image, count in zip(rows["image"][pool.white], rows["backwards"][pool.white], strict=True):
+            if str(image) in most:
+                most[str(image)] = max(most[str(image)], int(count))
+        steps = float(np.median(list(most.values())))
+        ok = steps >= LEAST
         text = (
-            "a gradient attack of several steps ran"
+            f"a gradient attack looked at {steps:g} gradients"
             if ok
-            else f"no gradient attack of several steps ran ({', '.join(kinds)})"
+            else f"no gradient attack of {LEAST:g} or more steps ran ({', '.join(kinds)}; {steps:g} gradients)"
         )
-        answers.append(pool.answer(ok, float(ok), 1, text))
+        answers.append(pool.answer(ok, steps, LEAST, text))
     return answers

@@ -18,7 +18,7 @@ from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count, Draws, Limit, Positive, Seed, Share, adapter
 from sparring.core.registry import suggest
-from sparring.core.spec import PYTHON, convert, signature, split
+from sparring.core.spec import PYTHON, convert, signature, split, without
 from sparring.defenses.base import name_of
 from sparring.evaluation.plan.tiers import TIERS
 from sparring.evaluation.records.claim import Claim
@@ -145,6 +145,8 @@ class EvaluationSpec:
         if not isinstance(content, dict):
             raise SparringError(f"configuration {file} holds no table of fields")
         checked = _checked(str(file), {k: v for k, v in content.items() if k not in given})
+        if "limit" in given and isinstance(data := checked.get("data"), str):
+            checked["data"] = without(data, "limit")[0]
         try:
             return cls.of(**{**checked, **given})
         except (TypeError, SparringError) as error:
