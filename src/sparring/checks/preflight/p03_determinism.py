@@ -9,9 +9,11 @@ from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context
 from sparring.checks.thresholds import thresholds
 from sparring.core.noise import Noise
+from sparring.core.system import System
 
 (TOLERANCE,) = thresholds("P3", "tolerance")
 CALLS = 5
+RADII = (0.01, 0.03, 0.1, 0.2)  # of images near those that were asked
 
 
 def _undeclared(x: Tensor, noise: Noise) -> Tensor:
@@ -24,6 +26,23 @@ def relative_change(a: Tensor, b: Tensor) -> Tensor:
     return (unit[0] - unit[1]).norm(dim=1)
 
 
+def _recalled(system: System, c: Context) -> float:
+    """How much the answer at images that nobody has asked yet changes once others near them were asked: nothing for who keeps no images. (A memory
+    may be where no copy of the network reaches it: in a module, a file, another process.)
+    """
+    fresh = c.x.roll((1, 2), (-2, -1))
+    near = fresh.clone()
+    for i, radius in enumerate(RADII):
+        rows = torch.arange(i, len(fresh), len(RADII))
+        near[rows] += radius * c.noise().at(rows).sign("near", c.x.shape[1:]).to(c.x.dtype)
+    near = near.clamp(0, 1)
+    with torch.no_grad():
+        before = system.logits(near, c.noise(), 1)[:, 0]
+        system.logits(fresh, c.noise(), 1)
+        after = system.logits(near, c.noise(), 1)[:, 0]
+    return float(relative_change(before, after).nan_to_num(0.0).max())
+
+
 @check(
     "P3",
     "determinism",
@@ -34,7 +53,7 @@ def relative_change(a: Tensor, b: Tensor) -> Tensor:
 )
 def determinism(c: Context) -> list[Answer]:
     """Raised if: five forward passes of a system declared deterministic disagree (fatal), a system declared
-    random never varies (warning), or an answer is no number (fatal).
+    random never varies (warning), an answer is no number (fatal), or an answer changes once an image near by was asked (fatal).
 
     Why: a random system judged once counts lucky misclassifications as broken images; undeclared randomness breaks
     every later number.
@@ -56,11 +75,11 @@ def determinism(c: Context) -> list[Answer]:
             message = "declared random, and it is" if change > 0 else "declared randomness is not active"
             answers.append(Answer(change > 0, change, 0.0, message, defended.name, "WARN", defended.name))
         else:
+            message = f"declared deterministic, but logits differ by {change:.2g} between calls: declare it random (EOT, fresh judge draws)"
+            if change <= TOLERANCE:
+                change, message = _recalled(system, c), "deterministic"
             ok = change <= TOLERANCE
-            message = (
-                "deterministic"
-                if ok
-                else f"declared deterministic, but logits differ by {change:.2g} between calls: declare it random (EOT, fresh judge draws)"
-            )
+            if not ok and message == "deterministic":
+                message = f"logits of an image differ by {change:.2g} once an image near it was asked: it keeps what it has seen"
             answers.append(Answer(ok, change, TOLERANCE, message, defended.name, defense=defended.name))
     return answers
