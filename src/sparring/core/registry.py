@@ -104,6 +104,9 @@ class Registry:
             self(name)(thing)
 
 
+PLUGINS: list[str] = []  # files that were named, in order
+
+
 def load_plugin(file: str | Path) -> str:
     """Import a Python file whose decorators enrol things (``--plugin FILE.py``); return the module's name. Only who runs the program names
     it: no file names a file.
@@ -125,6 +128,7 @@ def load_plugin(file: str | Path) -> str:
     except Exception as error:
         del sys.modules[name]
         raise SparringError(f"plug-in {file} cannot be imported ({type(error).__name__}: {error})") from None
+    PLUGINS.append(str(file))
     return name
 
 
@@ -132,7 +136,7 @@ def from_module(path: str, kind: str) -> Any:
     """The thing at ``module:name``, looked for in the current folder too. Raises SparringError where there is none."""
     module_name, colon, attribute = path.partition(":")
     if not colon:
-        raise SparringError(f"python:{path}: write python:module:name")
+        raise SparringError(f"python:{path}: write python:module:name, without fields")
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)

@@ -53,10 +53,10 @@ class Spec:
 
 def without(text: str, field: str) -> tuple[str, str | None]:
     """``text`` without one of its fields, and the field's value: "mnist5k:split=test,limit=16" -> ("mnist5k:split=test", "16")."""
-    found = re.search(rf"(?<=[:,]){field}=([^,]*)(,|$)", text)
-    if found is None:
+    place = re.search(rf"(?<=[:,]){field}=([^,]*)(,|$)", text)
+    if place is None:
         return text, None
-    return (text[: found.start()] + text[found.end() :]).rstrip(":,"), found[1]
+    return (text[: place.start()] + text[place.end() :]).rstrip(":,"), place[1]
 
 
 def parse(text: str) -> Spec:

@@ -50,19 +50,22 @@ def _numeric(array: np.ndarray, name: str) -> np.ndarray:
 
 def check_pixels(x: Tensor, name: str) -> Tensor:
     """Float pixels must lie in [0,1] up to round-off (1e-6); they are clamped, or refused with the likely cause."""
-    if bool(torch.isnan(x).any()):
-        bad = int(torch.isnan(x).flatten(1).any(1).sum())
-        raise SparringError(f"{name}: {bad} images contain NaN pixels; remove or repair them")
+    for what, lost in (("NaN", x.isnan()), ("infinite", x.isinf())):
+        if bool(lost.any()):
+            bad = int(lost.flatten(1).any(1).sum())
+            raise SparringError(f"{name}: {bad} images contain {what} pixels; remove or repair them")
     low, high = float(x.min()), float(x.max())
     if low >= -1e-6 and high <= 1 + 1e-6:
         return x.clamp(0, 1)
-    if low >= 0 and high <= 255:
+    if low >= 0 and high <= 2:
+        cause = "scale or clip them to [0,1]"
+    elif low >= 0 and high <= 255:
         cause = "they look like 0-255; pass uint8 or divide by 255"
     elif abs(float(x.mean())) < 1 and float(x.std()) > 0.4:
         cause = "they look normalised; undo mean/std and put them into the model (mean=, std=)"
     else:
         cause = "scale them to [0,1]"
-    raise SparringError(f"{name}: inputs are not pixels in [0,1] (min {low:.3g}, max {high:.3g}): {cause}")
+    raise SparringError(f"{name}: inputs are not pixels in [0,1] (min {low:.6g}, max {high:.6g}): {cause}")
 
 
 def check_scale(x: Tensor, name: str) -> None:

@@ -249,13 +249,23 @@ class OwnDefense:
         )
 
 
+MOODY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)  # what does another thing in train mode
+
+
 class OwnStage(Stage):
     """A function of images as a stage; see ``OwnDefense``."""
 
     def __init__(self, name: str, function: Callable[[Tensor], Tensor]) -> None:
         why = "the user's own code, taken for deterministic and differentiable as it is"
         super().__init__(name, Surrogate(backward={"exact": "exact"}, random=False, why=why))
-        self.function = function.eval().requires_grad_(False) if isinstance(function, nn.Module) else function
+        if isinstance(function, nn.Module):
+            moody = [type(m).__name__ for m in function.modules() if m.training and isinstance(m, MOODY)]
+            if moody:
+                raise SparringError(
+                    f"defense {name}: its {moody[0]} is in train mode; call eval() first, or declare a random stage"
+                )
+            function = function.eval().requires_grad_(False)
+        self.function = function
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:
         try:

@@ -27,6 +27,8 @@ def write_report(
     if Path(file).suffix.lower() != ".html":
         raise SparringError(f"page {file}: write FILE.html")
     given = [folders] if isinstance(folders, str | Path) else folders
+    if not given:
+        raise SparringError("no run folder is given")
     runs = [sections_of(Evaluated(str(f), read_run(f), load_evaluation(f, baseline, claims))) for f in given]
     template = files("sparring.report").joinpath("page.html.jinja").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sparring.core.registry import PLUGINS
 from sparring.core.spec import show
 
 FLAGS = {
@@ -56,7 +57,15 @@ class Command:
         return self._python(dict(self.passed)) if self.texts("objects") else self._words("doctor", self.passed, SET_UP)
 
     def _words(self, command: str, passed: Mapping[str, object], names: Sequence[str], *more: str) -> str:
-        words = ["sparring", command, str(passed.get("model", "MODEL")), "--data", str(passed.get("data", "DATA"))]
+        plugins = [word for file in PLUGINS for word in ("--plugin", file)]
+        words = [
+            "sparring",
+            *plugins,
+            command,
+            str(passed.get("model", "MODEL")),
+            "--data",
+            str(passed.get("data", "DATA")),
+        ]
         for name in names:
             value = passed.get(name)
             if value is True:

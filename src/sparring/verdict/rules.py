@@ -210,8 +210,18 @@ ADDED = {
 
 
 def _open_sentence(e: Evidence) -> str:
-    added = ADDED.get(e.tier, "")
-    return f"{_number(e)}: tier {e.tier} on {e.n} images did not break it, which does not show that it holds. {added}{_too_few(e)}"
+    if e.robust <= floor(e.classes):
+        return f"{_number(e)}, but {e.n} images are too few to say that it is broken (upper bound {_percent(e.upper)}).{_too_few(e)}"
+    named = e.asked.texts("attacks")
+    who = f"the named attacks ({', '.join(named[:3])}{', ...' * (len(named) > 3)})" if named else f"tier {e.tier}"
+    added = (
+        "The tier's own, which they stand in the place of, try more: leave --attack out."
+        if named
+        else ADDED.get(e.tier, "")
+    )
+    return (
+        f"{_number(e)}: {who} on {e.n} images did not break it, which does not show that it holds. {added}{_too_few(e)}"
+    )
 
 
 RULES = (

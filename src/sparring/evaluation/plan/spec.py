@@ -125,6 +125,10 @@ class EvaluationSpec:
         content = {k: list(v) if isinstance(v, tuple) else v for k, v in passed.items() if v is not None}
         lines = [f"{k} = {json.dumps(v)}" for k, v in content.items()]  # JSON of these values is TOML too
         text = json.dumps(content, indent=2) if _is_json(file) else "\n".join(lines)
+        if Path(file).exists() and Path(file).read_text() != text + "\n":
+            raise SparringError(
+                f"configuration {file} exists and says something else; choose another name, or remove it"
+            )
         write_text(Path(file), text + "\n")
         if coded := [name for name, value in content.items() if _code_in(value)]:
             warnings.warn(
