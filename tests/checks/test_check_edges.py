@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import sparring  # noqa: F401  the checks enrol themselves
+import sparring
 from sparring.checks.base import Context, Finding
 from sparring.checks.controls import FunctionStage, context, images, linear_net
 from sparring.core.registry import CHECKS
@@ -218,3 +218,11 @@ class LastDigits(nn.Module):
 def test_p4_warns_where_last_digits_move_as_much_as_company(digits, severity):
     found = ask("P4", context(LastDigits(digits)))
     assert (found.ok, found.severity) == (False, severity)
+
+
+@pytest.mark.parametrize(("eps", "said"), [("0.1", True), ("25/255", False), ("8/255", False), ("0.001", False)])
+def test_p17_says_of_a_budget_between_levels_what_8_bit_images_have_of_it(eps, said):
+    """At eps 0.1 the 8-bit number read 48 % where it is 38 at 25/255."""
+    answers = CHECKS["P17"].run(context(attacks=[sparring.attack(f"pgd:eps={eps}")]))
+    assert all(a.ok for a in answers)
+    assert any("25/255" in a.message and a.severity == "INFO" for a in answers) == said

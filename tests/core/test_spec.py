@@ -5,7 +5,7 @@ import pytest
 import sparring
 from sparring.core.errors import SparringError
 from sparring.core.registry import ATTACKS, Registry
-from sparring.core.spec import parse, show, split
+from sparring.core.spec import parse, show, split, without
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,18 @@ def test_registry_refuses_duplicates_and_lists_what_it_knows():
     with pytest.raises(SparringError, match="known: one"):
         registry["two"]
     assert "pgd" in list(ATTACKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "rest", "value"),
+    [
+        ("mnist5k:split=test,limit=16", "mnist5k:split=test", "16"),
+        ("mnist5k:limit=16,seed=1", "mnist5k:seed=1", "16"),
+        ("mnist5k:limit=16", "mnist5k", "16"),
+        ("images.npz,limit=16", "images.npz", "16"),
+        ("limit=16", "limit=16", None),
+        ("cues:unlimit=3", "cues:unlimit=3", None),
+    ],
+)
+def test_a_text_without_one_of_its_fields(text, rest, value):
+    assert without(text, "limit") == (rest, value)

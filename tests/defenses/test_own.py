@@ -6,10 +6,13 @@ import sys
 from types import ModuleType
 
 import pytest
+from torch import nn
 
 import sparring
+from sparring.checks.controls import linear_net
 from sparring.core.errors import SparringError
 from sparring.core.registry import DEFENSES
+from sparring.defenses.base import Defended, defense
 
 CODE = """
 from dataclasses import dataclass
@@ -55,7 +58,7 @@ def test_what_cannot_be_installed_is_no_defense(mine, name):
 
 
 def test_nor_is_what_was_enrolled_without_it(mine, monkeypatch):
-    monkeypatch.setattr(DEFENSES, "_entries", {**DEFENSES._entries, "idle": mine.Idle})
+    monkeypatch.setitem(DEFENSES._entries, "idle", mine.Idle)
     with pytest.raises(SparringError, match="idle:levels=3: Idle has no install"):
         sparring.defense("gauss:std=0.1+idle:levels=3")
 
@@ -66,3 +69,9 @@ def test_a_factory_is_one(mine):
         SparringError, match=r"'bits' is required .takes int.; write python:silent_module:factory,bits="
     ):
         sparring.defense("python:silent_module:factory")
+
+
+def test_a_module_in_train_mode_is_refused_where_the_mode_matters():
+    with pytest.raises(SparringError, match="its Dropout is in train mode; call eval"):
+        defense(nn.Sequential(nn.Identity(), nn.Dropout(0.5))).install(Defended(linear_net()))
+    defense(nn.Sequential(nn.Identity())).install(Defended(linear_net()))

@@ -124,3 +124,14 @@ def test_a_field_that_stands_twice_in_a_json_file_is_refused(tmp_path):
     file.write_text('{"model": "mnist_cnn", "model": "lite0", "data": "mnist5k"}')
     with pytest.raises(SparringError, match="'model' is given twice"):
         EvaluationSpec.read(file)
+
+
+def test_options_beside_a_configuration_win_and_none_is_replaced(tmp_path):
+    file = tmp_path / "run.toml"
+    EvaluationSpec.of(model="mnist_cnn", data="mnist5k:limit=16", attacks=["fgsm:eps=0.1"]).save(file)
+    assert EvaluationSpec.read(file, limit=4).data == "mnist5k"
+    before = file.read_text()
+    EvaluationSpec.of(model="mnist_cnn", data="mnist5k:limit=16", attacks=["fgsm:eps=0.1"]).save(file)
+    with pytest.raises(SparringError, match="exists and says something else"):
+        EvaluationSpec.of(model="mnist_cnn", data="mnist5k:limit=8", attacks=["fgsm:eps=0.1"]).save(file)
+    assert file.read_text() == before

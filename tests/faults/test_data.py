@@ -231,7 +231,7 @@ BAD_DATA: list[tuple[Any, tuple[str, ...]]] = [
     ((X // 128, Y), ("0 and 1 stored as uint8", "scale")),
     (((X / 255 - 0.5) / 0.25, Y), ("look normalised", "mean/std")),
     ((np.where(X > 200, np.nan, X / 255), Y), ("NaN pixels", "repair")),
-    ((np.where(X > 200, np.inf, X / 255), Y), ("max inf", "scale")),
+    ((np.where(X > 200, np.inf, X / 255), Y), ("contain infinite pixels", "remove or repair")),
     ((X[None], Y), ("got (1, 4, 3, 5, 6)", "(N,C,H,W)")),
     ((X[0, 0], [0]), ("(N,C,H,W)",)),
     ((X[0], [0]), ("3 images", "one label per image")),

@@ -271,7 +271,10 @@ def test_noise_of_no_size_is_no_noise(law: str):
     result = sparring.evaluate(NET, (X, Y), [f"{law}:std=0"], ["adaptive"], [ATTACKS[0]], expect_clean=1.0)
     plain, noisy = (c.robust_accuracy for c in result.cells)
     assert plain == noisy
-    assert [f.check for f in result.findings if not f.ok and f.defense == f"{law}:std=0"] == ["P12"]
+    assert [f.check for f in result.findings if not f.ok and f.defense == f"{law}:std=0"] == [
+        "P12",
+        "R13",
+    ]  # the test's attack takes few steps
 
 
 @pytest.mark.parametrize("text", ["gauss:std=1e-12", "resize-pad:scale=1"])
