@@ -249,7 +249,18 @@ class OwnDefense:
         )
 
 
-MOODY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)  # what does another thing in train mode
+MOODY = (  # what does another thing in train mode
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+)
 
 
 class OwnStage(Stage):
