@@ -72,3 +72,9 @@ def test_a_view_that_fails_beside_one_that_wins_is_no_fault():
     rows.columns = {k: np.concatenate([v, table[1].columns[k]]) for k, v in rows.columns.items()}
     rows.size = len(rows.columns["image"])
     assert fired(rows) == set()
+
+
+@pytest.mark.parametrize(("steps", "few"), [(3, True), (9, True), (10, False), (40, False)])
+def test_a_few_coarse_steps_are_not_trusted(steps, few):
+    lost = {"source_fooled": False, "margin": -1.0, "correct": True, "k": 1, "p_select": 1.0}
+    assert ("R13" in fired(toy_rows(**lost, backwards=steps))) == few
