@@ -330,3 +330,9 @@ def test_labels_that_begin_at_1_are_guessed():
 def test_a_set_of_a_package_is_called_what_its_spec_says(name):
     pytest.importorskip("foolbox", reason="extra demo is not installed")
     assert load_data(name).name == name
+
+
+def test_sparse_images_are_images():
+    dense = load_data((torch.from_numpy(X / 255), Y))
+    sparse = load_data((torch.from_numpy(X / 255).to_sparse(), Y))
+    assert torch.equal(sparse.x, dense.x)

@@ -332,3 +332,11 @@ def test_what_the_system_refuses_in_earnest(tmp_path):
     assert "File too large; choose a file system for larger files; the same command resumes" in errors[0]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_weights_that_cannot_be_written_are_said_before_the_training(tmp_path):
+    done = say(tmp_path, "train", "classifier", "--data", "mnist5k:limit=8", "--out", "/proc/weights.safetensors")
+    assert done.code == 2
+    assert "cannot write /proc/weights.safetensors" in done.err
+    assert "epoch" not in done.err

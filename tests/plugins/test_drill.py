@@ -156,3 +156,9 @@ def test_objects_serve_as_defenses():
     stopped = sparring.evaluate(net, (x, y), [steps], ["adaptive"], ["pgd:eps=4/255,steps=3"])
     fired = {f.check for f in stopped.findings if not f.ok}
     assert "P10" in fired, "where a backward must be declared the preflight says so"
+
+
+def test_a_plug_in_that_brings_nothing_is_said(tmp_path):
+    (tmp_path / "empty_plug_in.py").write_text("x = 1\n")
+    with pytest.warns(UserWarning, match="empty_plug_in.py enrols nothing"):
+        load_plugin(tmp_path / "empty_plug_in.py")

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -123,11 +124,14 @@ def load_plugin(file: str | Path) -> str:
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    before = sum(len(r._entries) for r in REGISTRIES.values())
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise SparringError(f"plug-in {file} cannot be imported ({type(error).__name__}: {error})") from None
+    if sum(len(r._entries) for r in REGISTRIES.values()) == before:
+        warnings.warn(f"plug-in {file} enrols nothing: decorate what it brings, as in docs/plugins.md", stacklevel=2)
     PLUGINS.append(str(file))
     return name
 

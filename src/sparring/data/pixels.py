@@ -17,7 +17,7 @@ def as_pixels(x: object, name: str) -> Tensor:
     fix = "pass uint8 or float arrays of one shape (N,C,H,W)"
     with one_line(name, "has images that are no array of numbers", fix):
         pixels = x if isinstance(x, Tensor) else torch.from_numpy(_numeric(np.asarray(x), name))
-        pixels = pixels.detach().cpu()
+        pixels = (pixels.detach() if pixels.layout == torch.strided else pixels.detach().to_dense()).cpu()
         kind, floats = pixels.dtype, pixels.dtype.is_floating_point
     if kind != torch.uint8 and not floats:
         raise SparringError(

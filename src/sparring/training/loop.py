@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal, Protocol
 
 import numpy as np
@@ -108,6 +109,12 @@ def train(
         raise SparringError(f"out={out}: weights are written as .safetensors")
     if path.exists():
         raise SparringError(f"{path} exists; delete it or choose another --out")
+    try:  # before hours of work
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SparringError(f"cannot write {path}: {error.strerror or error}; choose another --out") from None
     return _Training(task, config, path, progress, log).to_the_end()
 
 
