@@ -249,18 +249,8 @@ class OwnDefense:
         )
 
 
-MOODY = (  # what does another thing in train mode
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+MOODY = (*DROPOUTS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # what does another thing in train mode
 
 
 class OwnStage(Stage):
@@ -270,8 +260,7 @@ class OwnStage(Stage):
         why = "the user's own code, taken for deterministic and differentiable as it is"
         super().__init__(name, Surrogate(backward={"exact": "exact"}, random=False, why=why))
         if isinstance(function, nn.Module):
-            moody = [type(m).__name__ for m in function.modules() if m.training and isinstance(m, MOODY)]
-            if moody:
+            if moody := [type(m).__name__ for m in function.modules() if m.training and isinstance(m, MOODY)]:
                 raise SparringError(
                     f"defense {name}: its {moody[0]} is in train mode; call eval() first, or declare a random stage"
                 )

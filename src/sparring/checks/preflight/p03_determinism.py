@@ -33,7 +33,7 @@ def _recalled(system: System, c: Context) -> float:
     fresh = c.x.roll((1, 2), (-2, -1))
     near = fresh.clone()
     for i, radius in enumerate(RADII):
-        rows = torch.arange(i, len(fresh), len(RADII))
+        rows = torch.arange(len(fresh))[i :: len(RADII)]
         near[rows] += radius * c.noise().at(rows).sign("near", c.x.shape[1:]).to(c.x.dtype)
     near = near.clamp(0, 1)
     with torch.no_grad():
