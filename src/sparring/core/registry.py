@@ -61,6 +61,11 @@ class Registry:
         self._load()
         return name in self._entries or name in self._plugins
 
+    @property
+    def size(self) -> int:
+        """How many entries are enrolled by now; nothing is loaded for it."""
+        return len(self._entries)
+
     def items(self) -> list[tuple[str, Any]]:
         """(name, entry) pairs, sorted by name."""
         return [(name, self[name]) for name in self]
@@ -124,13 +129,13 @@ def load_plugin(file: str | Path) -> str:
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    before = sum(len(r._entries) for r in REGISTRIES.values())
+    before = sum(r.size for r in REGISTRIES.values())
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise SparringError(f"plug-in {file} cannot be imported ({type(error).__name__}: {error})") from None
-    if sum(len(r._entries) for r in REGISTRIES.values()) == before:
+    if sum(r.size for r in REGISTRIES.values()) == before:
         warnings.warn(f"plug-in {file} enrols nothing: decorate what it brings, as in docs/plugins.md", stacklevel=2)
     PLUGINS.append(str(file))
     return name
