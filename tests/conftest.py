@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import sparring.testing.plugin  # noqa: F401  (pytest rewrites the assertions of the suites)
+from sparring.core.registry import PLUGINS
 from sparring.data.images import ImageSet
 from sparring.data.sources import load_data
 from sparring.evaluation.plan import followup
@@ -83,6 +84,13 @@ def brief() -> Iterator[None]:
         patch.setitem(JUDGES, "quick", (2, 4))
         patch.setattr("sparring.conduct.run_active_checks", mistrusting)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins() -> Iterator[None]:
+    """Plug-ins that a test names are not those of the next: commands that are proposed name them."""
+    yield
+    PLUGINS.clear()
 
 
 # slow tests of files that users run, too, and where no mark of ours is known
