@@ -7,7 +7,7 @@ import torch
 
 import sparring
 from sparring.training.classifier import train_classifier
-from sparring.training.loop import LoopConfig
+from sparring.training.loop import LoopConfig, without_folders
 
 
 @pytest.mark.slow
@@ -35,3 +35,16 @@ def test_the_seed_decides(tmp_path):
     weights = [next(iter(m.parameters())) for m in made]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("cifar_resnet20:weights=/home/ada/nets/r.safetensors", "cifar_resnet20:weights=r.safetensors"),
+        ("/home/ada/train.npz attacked as mix", "train.npz attacked as mix"),
+        ("mnist5k:split=train", "mnist5k:split=train"),
+        ("data/train.npz", "data/train.npz"),
+    ],
+)
+def test_a_card_names_no_folder_of_this_machine(said, kept):
+    assert without_folders(said) == kept

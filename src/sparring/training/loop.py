@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -75,7 +76,8 @@ class Task:
 
     def __init__(self, network: nn.Module, examples: Examples, card: Mapping[str, object]) -> None:
         self.network, self.examples = network.requires_grad_(True), examples
-        self.card: Card = {**card, "data": examples.name}
+        said = {**card, "data": examples.name}
+        self.card: Card = {k: without_folders(v) if isinstance(v, str) else v for k, v in said.items()}
 
     @property
     def device(self) -> torch.device:
@@ -93,6 +95,11 @@ class Task:
     def mode(self, network: nn.Module, train: bool) -> None:
         """Put the network in train or eval mode; a task that freezes part of it keeps that part in eval."""
         network.train(train)
+
+
+def without_folders(text: str) -> str:
+    """A spec or name without the folders of this machine: its files by their names alone."""
+    return re.sub(r"(?<![\w.])/(?:[^/,;:=\s]+/)*([^/,;:=\s]+)", r"\1", text)
 
 
 def train(
