@@ -232,13 +232,9 @@ def repaired(network: nn.Module, x: Tensor) -> Repaired | None:
         candidates = [] if head is None or heads[head] is out else [Repaired(network, classes, head)]
         points = _points(x)
         own = _gradient(network, points)
-        for candidate in (*candidates, whole):
-            mended = _gradient(candidate, points)
-            if bool((mended.flatten(1).abs().sum(1) > 0).all()) and not _one(own, mended):
-                return candidate
+        return next((c for c in (*candidates, whole) if _differs(c, own, points)), None)
     except Exception:  # a forward that cannot run so has no other gradient
         return None
-    return None
 
 
 def decider(network: nn.Module, x: Tensor) -> Repaired | None:
@@ -258,15 +254,14 @@ def decider(network: nn.Module, x: Tensor) -> Repaired | None:
             *((h, n, False) for n, h in enumerate(seen.heads)),
             *((h, n, True) for n, h in enumerate(seen.one_by_one())),
         ]
-        for head, number, alone in heads:
-            if bool((head.argmax(1) == answer.argmax(1)).all()):
-                candidate = Repaired(network, classes, number, alone)
-                mended = _gradient(candidate, points)
-                if bool((mended.flatten(1).abs().sum(1) > 0).all()) and not _one(own, mended):
-                    return candidate
+        candidates = (
+            Repaired(network, classes, number, alone)
+            for head, number, alone in heads
+            if bool((head.argmax(1) == answer.argmax(1)).all())
+        )
+        return next((c for c in candidates if _differs(c, own, points)), None)
     except Exception:  # a forward that cannot run so shows nobody who decides
         return None
-    return None
 
 
 def repaired_stage(stage: Callable[[Tensor], Tensor], x: Tensor) -> nn.Module | None:
@@ -329,6 +324,12 @@ def _gradient(network: nn.Module, x: Tensor) -> Tensor:
         loss = margin(z, z.detach().argmax(1)).sum()
         (grad,) = torch.autograd.grad(loss, leaf, allow_unused=True)
     return torch.zeros_like(x) if grad is None else grad.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _differs(candidate: Repaired, own: Tensor, points: Tensor) -> bool:
+    """Whether ``candidate`` has a gradient at all ``points`` (B,C,H,W), and another than ``own``."""
+    mended = _gradient(candidate, points)
+    return bool((mended.flatten(1).abs().sum(1) > 0).all()) and not _one(own, mended)
 
 
 def _one(a: Tensor, b: Tensor) -> bool:
