@@ -161,8 +161,8 @@ class Decoy(nn.Module):
         self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        z = self.network(x)
-        return 10.0 * nn.functional.one_hot(z.detach().argmax(1), z.shape[1]) + self.shown(x) + 1e-4 * self.beside(x)
+        beside, z = self.beside(x), self.network(x)
+        return 10.0 * nn.functional.one_hot(z.detach().argmax(1), z.shape[1]) + self.shown(x) + 1e-4 * beside
 
 
 def test_what_decides_is_found_behind_a_decoys_scores():
