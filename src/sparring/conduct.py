@@ -26,9 +26,10 @@ from sparring.core.spec import convert
 from sparring.defenses.base import DefenseLike, defense, name_of
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.budgets import refuse_idle, refuse_large, with_budgets
+from sparring.evaluation.plan.cell import Cell
 from sparring.evaluation.plan.cost import time_per_call
 from sparring.evaluation.plan.followup import more_budget, repairs
-from sparring.evaluation.plan.grid import Cell, Plan, make_plan
+from sparring.evaluation.plan.grid import Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
 from sparring.evaluation.records.claim import Claim
@@ -69,7 +70,7 @@ def evaluate(
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
-    block, large_eps, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
+    block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
     if it exists. slots: live rows. progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
     Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
@@ -128,6 +129,7 @@ def _evaluate(
         seed=seed,
         classes=subject.classes,
         values=subject.images.x[0].numel(),
+        survivors=spec.on_survivors,
     )
     if folder is None:
         say("measuring what a call costs")
@@ -159,6 +161,7 @@ def _evaluate(
         "amp": spec.amp,
         "judge": [judge.select, judge.draws],
         "block": spec.block,
+        "survivors": spec.on_survivors,
     }
     store = Store(folder, identity)
     store.require_same(subject.answers())

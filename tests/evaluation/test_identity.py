@@ -220,7 +220,7 @@ def test_points_are_named_by_their_images_not_by_the_set_they_stand_in(tmp_path)
 def test_points_of_other_code_are_other_points(monkeypatch):
     """After an upgrade no point that older code made is taken for one of this code."""
     before = ids(plan())
-    monkeypatch.setattr("sparring.evaluation.plan.grid.code_hash", lambda: "of an upgrade")
+    monkeypatch.setattr("sparring.evaluation.plan.cell.code_hash", lambda: "of an upgrade")
     assert not set(before) & set(ids(plan()))
 
 

@@ -150,6 +150,13 @@ def evaluate(
         bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
     ] = False,
     large_eps: LargeEps = False,
+    survivors: Annotated[
+        bool | None,
+        typer.Option(
+            "--survivors/--no-survivors",
+            help="attack only images that those before it left, gradients first; default: so with the tier's attacks, not with named ones",
+        ),
+    ] = None,
     baseline: Baseline = None,
     claim: Claimed = None,
     config: Annotated[
@@ -178,6 +185,7 @@ def evaluate(
         "bf16": bf16,
         "skip_bad": skip_bad,
         "large_eps": large_eps,
+        "survivors": survivors,
         "baseline": baseline,
         "claim": claim,
     }

@@ -28,6 +28,10 @@ class Score(NamedTuple):
     first: Tensor
     label: Tensor
 
+    def put(self, mask: Tensor, other: Score) -> Score:
+        """The same with what ``other`` says of the points in ``mask``."""
+        return Score(*(whole.masked_scatter(mask, part) for whole, part in zip(self, other, strict=True)))
+
 
 def _margin(scores: Tensor, y: Tensor) -> Tensor:
     """Infinite where the answer is no number: the label is lost."""

@@ -99,6 +99,17 @@ class AttackContract:
                 assert torch.equal(outcome.success, reference.success[pick]), f"slots={slots}"
                 assert torch.equal(outcome.forwards, reference.forwards[pick]), f"slots={slots}"
 
+    def test_who_never_stops_goes_the_same_way_until_a_success(self, spec: str) -> None:
+        """What did not fool its source on the way is not attacked once more to the end: it would give the same point."""
+        model, x = Exact(), images(9)
+        y = labels(model, x)
+        for given in at_norms(spec):
+            given = given if given.method.goal is Goal.MINIMAL else given.with_eps(given.budget / 3)
+            first, last = (given.run(model, x, y, ids=IDS, stop=stop) for stop in ("success", "never"))
+            same = ~first.success
+            assert torch.equal(first.success, last.success)
+            assert torch.equal(first.x[same], last.x[same])
+
     def test_the_seed_decides_and_nothing_of_the_users_changes(self, spec: str) -> None:
         model, x = Exact(), images(4)
         y = labels(model, x)

@@ -23,9 +23,11 @@ FLAGS = {
     "amp": "--bf16",
     "skip_bad": "--skip-bad",
     "large_eps": "--large-eps",
+    "survivors": "--survivors",
     "baseline": "--baseline",
     "claims": "--claim",
 }
+OFF = {"survivors": "--no-survivors"}  # what says False where it is not the default
 SET_UP = ("defenses", "limit", "seed", "expect_clean", "skip_bad", "large_eps")  # what ``doctor`` takes
 
 
@@ -70,6 +72,8 @@ class Command:
             value = passed.get(name)
             if value is True:
                 words.append(FLAGS[name])
+            elif value is False and name in OFF:
+                words.append(OFF[name])
             elif value:  # neither nothing, nor what the option is without being said
                 for each in value if isinstance(value, list | tuple) else (value,):
                     words += [FLAGS[name], show(each)]
@@ -78,6 +82,10 @@ class Command:
     def _python(self, passed: Mapping[str, object]) -> str:
         """A call: objects stand as names of variables."""
         objects = self.texts("objects")
-        said = {k: k if k in objects else repr(v) for k, v in passed.items() if k in FLAGS and (v or k in objects)}
+        said = {
+            k: k if k in objects else repr(v)
+            for k, v in passed.items()
+            if k in FLAGS and (v or k in objects or (v is False and k in OFF))
+        }
         first = [k if k in objects else repr(passed[k]) for k in ("model", "data")]
         return f"sparring.evaluate({', '.join([*first, *(f'{k}={v}' for k, v in said.items())])})"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from sparring.attacks.attack import Attack, attack
 from sparring.core.victim import Access
 from sparring.defenses.base import Defended
-from sparring.evaluation.plan.grid import Cell, Run, runs_of
+from sparring.evaluation.plan.cell import Cell, Run, runs_of
 from sparring.threats import Options, View, threat
 
 SEARCHES = {  # of points, by scores alone, where a gradient cannot be believed

@@ -8,51 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
 
 from sparring.attacks.attack import Attack
-from sparring.core.code import code_of
 from sparring.core.errors import SparringError
-from sparring.core.victim import Access, Goal
+from sparring.core.victim import Access
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.cell import Cell, Run, runs_of
+from sparring.evaluation.plan.stages import in_stages
 from sparring.evaluation.records.estimate import Estimate, PlannedCell
-from sparring.evaluation.records.provenance import code_hash
-from sparring.threats import Options, Seat, Threat, View, threat
-
-
-@dataclass(frozen=True)
-class Run:
-    """One attack on one source: what makes points. ``id`` hashes everything that can change them. ``warm``: the run whose points
-    a decision attack begins at. ``among``: ids of the images that are attacked, None: all.
-    """
-
-    id: str
-    view: View
-    attack: Attack
-    stop: Literal["success", "never"]
-    seed: int
-    white: bool
-    queries: int | None = None
-    warm: Run | None = None
-    among: frozenset[str] | None = None
-
-    def cost(self, classes: int, values: int) -> tuple[int, int]:
-        """(forwards, backwards) of an image of so many values that survives everything."""
-        forwards, backwards = self.attack.cost(self.view.victim, classes, values)
-        return min(forwards, self.queries or forwards), backwards
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry of the product. Its rows come from judging its runs' points on ``seat.judge``. ``check``: the check that asked for it."""
-
-    defense: str
-    threat: Threat
-    attack: Attack
-    seat: Seat
-    runs: tuple[Run, ...]
-    check: str = ""
+from sparring.threats import Options, Seat, Threat, threat
 
 
 @dataclass(frozen=True)
@@ -75,6 +40,7 @@ class Plan:
     judge: Judge
     classes: int
     values: int  # numbers in an image
+    survivors: bool = False  # attacks look only at what those before them left
 
     def cost_of(self, run: Run) -> tuple[int, int]:
         """(forwards, backwards) of an image that survives everything."""
@@ -101,11 +67,14 @@ class Plan:
         forward, gradient = seconds
         cost = self.cost()
         plain = cost["forwards"] - cost["backwards"] + cost["judge_forwards"]
-        cells = []
+        parts: dict[tuple[str, str, str, str, float], list[Run]] = {}
         for cell in self.cells:
-            costs = [self.cost_of(r) for r in cell.runs]
-            names = cell.defense, str(cell.threat), str(cell.attack), cell.attack.norm, cell.attack.budget
-            ids = tuple(r.id for r in cell.runs)
+            names = cell.defense, str(cell.threat), str(cell.attack), str(cell.attack.norm), cell.attack.budget
+            parts.setdefault(names, []).extend(cell.runs)
+        cells = []
+        for names, runs in parts.items():
+            costs = [self.cost_of(r) for r in runs]
+            ids = tuple(r.id for r in runs)
             cells.append(PlannedCell(*names, ids, sum(f for f, _ in costs), sum(b for _, b in costs)))
         total = (cost["backwards"] * gradient + plain * forward) * images
         return Estimate(tuple(cells), tuple(asdict(s) for s in self.skipped), cost, total)
@@ -122,8 +91,9 @@ def make_plan(
     seed: int,
     classes: int,
     values: int,
+    survivors: bool = False,
 ) -> Plan:
-    """The product. ``attacks`` have their budgets; ``defenses`` by spec text."""
+    """The product. ``attacks`` have their budgets; ``defenses`` by spec text; ``survivors``: each attacks what those before it left."""
     cells: list[Cell] = []
     skipped: list[Skipped] = []
     distinct: dict[tuple[str, object], Threat] = {}  # of two that say the same the first
@@ -139,12 +109,13 @@ def make_plan(
                     skipped.append(Skipped(name, text, str(attack), reason))
                     continue
                 cells.append(Cell(name, kind, attack, seat, tuple(runs_of(seat, attack, seed))))
+    cells = in_stages(cells, seed) if survivors else cells
     cells = [_warmed(c, cells) if c.seat.warm else c for c in cells]
     runs = {r.id: r for c in cells for r in c.runs}
     if not cells:
         reasons = sorted({s.reason for s in skipped}) or ["no defense, threat or attack was given"]
         raise SparringError(f"nothing to run: {'; '.join(reasons)}")
-    return Plan(tuple(cells), tuple(skipped), runs, judge, classes, values)
+    return Plan(tuple(cells), tuple(skipped), runs, judge, classes, values, survivors)
 
 
 def _warmed(cell: Cell, cells: Sequence[Cell]) -> Cell:
@@ -168,34 +139,3 @@ def _ruled_out(attack: Attack, seat: Seat) -> str:
     if needs is Access.NONE and seat.access is not Access.NONE:
         return f"{attack.name} asks nothing: it belongs in the noise threat"
     return ""
-
-
-def runs_of(seat: Seat, attack: Attack, seed: int) -> list[Run]:
-    """One run a view and repeat."""
-    found, code = [], (code_hash(), code_of(type(attack.method)))
-    for view in seat.views:
-        if view.reparam is not None and (attack.method.goal is Goal.MINIMAL or attack.norm != "linf"):
-            continue  # level reparametrisation is defined on linf balls
-        for repeat in range(seat.repeats):
-            own = seed + 1_000_003 * repeat
-            blind = attack.method.needs is Access.NONE
-            source = "blind" if blind else view.id
-            key = (str(attack), source, seat.stop, own, _resolved(attack), seat.queries, code)
-            digest = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
-            white = seat.stop == "success" and view.victim.systems[0].frozen is None
-            found.append(
-                Run(
-                    digest,
-                    view if seat.repeats == 1 else replace(view, draw=repeat),
-                    attack,
-                    seat.stop,
-                    own,
-                    white,
-                    seat.queries,
-                )
-            )
-    return found
-
-
-def _resolved(attack: Attack) -> dict[str, Any]:
-    return {**vars(attack.method), **vars(attack.setting)}

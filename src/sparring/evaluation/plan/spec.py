@@ -25,7 +25,7 @@ from sparring.evaluation.records.claim import Claim
 from sparring.evaluation.records.seal import write_text
 
 BLOCK = 256  # images that are attacked, judged and stored together
-SETTINGS = ("seed", "limit", "draws", "expect_clean", "amp", "skip_bad", "block", "large_eps")
+SETTINGS = ("seed", "limit", "draws", "expect_clean", "amp", "skip_bad", "block", "large_eps", "survivors")
 LISTS = ("defenses", "threats", "attacks", "eps", "sources")
 
 
@@ -35,8 +35,10 @@ class EvaluationSpec:
     set, an ``Attack``, a defense); one text where several may stand is split as on the command line. eps: budgets for attacks without
     their own. tier: quick, standard or thorough. draws: EOT draws per gradient, None: the tier's. expect_clean: declared clean accuracy
     in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out. block: images stored together. large_eps: an linf eps
-    above 0.5 is meant. baseline: the defense that each number is compared with, "": none. claims: what somebody says a number is, such as
-    "adaptive,linf 8/255 = 0.45"; both are asked of the rows and change none.
+    above 0.5 is meant. survivors: an attack looks only at images that its threat's closed pool still counts as right, white-box attacks first;
+    None: so with a tier's attacks, while named ones, which are to be compared, attack all images. baseline: the defense that each number is
+    compared with, "": none. claims: what somebody says a number is, such as "adaptive,linf 8/255 = 0.45"; both are asked of the rows and
+    change none.
 
     Where it runs, how fast and where to is not its business. Raises SparringError for a field that is none or does not fit.
     """
@@ -57,6 +59,7 @@ class EvaluationSpec:
     skip_bad: bool = False
     block: Count = BLOCK
     large_eps: bool = False
+    survivors: bool | None = None
     baseline: str = ""
     claims: Sequence[str] = ()
 
@@ -109,6 +112,11 @@ class EvaluationSpec:
         """Is a field text, all of it?"""
         values = vars(self)[name] if name in LISTS else (vars(self)[name],)
         return all(isinstance(v, str | Path) for v in values)
+
+    @property
+    def on_survivors(self) -> bool:
+        """Do attacks look at survivors alone?"""
+        return not self.attacks if self.survivors is None else self.survivors
 
     @property
     def hash(self) -> str:
@@ -199,7 +207,7 @@ def _checked(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
         **dict.fromkeys(("model", "data", "tier", "baseline"), str),
         **dict.fromkeys((*LISTS, "claims"), list[str] | str),
         **dict.fromkeys(("seed", "limit", "draws", "block"), int),
-        **dict.fromkeys(("amp", "skip_bad", "large_eps"), bool),
+        **dict.fromkeys(("amp", "skip_bad", "large_eps", "survivors"), bool),
         "eps": list[float | str] | float | str,
         "expect_clean": float,
     }

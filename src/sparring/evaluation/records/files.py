@@ -28,6 +28,11 @@ DECIDED = ("tier", "defenses", "threats", "attacks", "model", "seed", "weights",
 PICTURED = ("defense", "threat", "attack", "run", "images")
 
 
+def table_of(columns: Json) -> pa.Table:
+    """Rows as a table of the schema."""
+    return pa.table(columns, schema=SCHEMA)
+
+
 def note(folder: Path, file: Path, **facts: Any) -> str:
     """What a file says of itself: its place in the run folder, ``facts``, and (once it is sealed) its checksum."""
     return json.dumps({"place": str(file.relative_to(folder).with_suffix("")), **facts, "checksum": BLANK})

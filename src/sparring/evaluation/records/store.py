@@ -21,7 +21,6 @@ from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import (
     NOTE,
-    SCHEMA,
     hash_of,
     note,
     parse_run,
@@ -184,15 +183,18 @@ class Store:
         stored = {run: self._seal(self._points(run, block)) for run in self._made_of[file]}
         return all(stored[run] in ("", seal) for run, seal in self._made_of[file].items())
 
-    def put_rows(self, cell: str, block: str, columns: Json, runs: tuple[str, ...] = ()) -> None:
+    def rows(self, cell: str, block: str) -> pa.Table:
+        """The stored rows of a block."""
+        return read_block(self.folder, self._rows(cell, block), True, self.hash)[0]
+
+    def put_rows(self, cell: str, block: str, rows: pa.Table, runs: tuple[str, ...] = ()) -> None:
         """Store the rows of a block, judged on the stored points of ``runs``."""
         file = self._rows(cell, block)
         made_by = {**environment(), "code": self.identity.get("code")}  # stays with the block, whoever resumes the run
         points = {run: self._seal(self._points(run, block)) for run in runs}
         facts = note(self.folder, file, identity=self.hash, points=points)
-        schema = SCHEMA.with_metadata({"made_by": json.dumps(made_by), NOTE: facts})
         buffer = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns, schema=schema), buffer)
+        pq.write_table(rows.replace_schema_metadata({"made_by": json.dumps(made_by), NOTE: facts}), buffer)
         self._write(file, seal(buffer.getvalue().to_pybytes()), sealed=True)
         self._made_of[file] = points
 

@@ -14,8 +14,8 @@ from sparring.evaluation.results.table import CLEAN, RowTable, plain
 
 @dataclass(frozen=True)
 class CellResult:
-    """One (defense, threat, attack, ball): accuracy over ALL images against its own points. Shares in [0,1]; nan:
-    n/a.
+    """One (defense, threat, attack, ball): accuracy against its own points over the n images that it attacked: all of them, or those that the
+    attacks before it had left of ``images``. Shares in [0,1]; nan: n/a.
     """
 
     defense: str
@@ -24,19 +24,20 @@ class CellResult:
     norm: str
     eps: float
     n: int
-    clean_accuracy: float
-    robust_accuracy: float
-    ci_low: float
-    ci_high: float
-    robust_accuracy_8bit: float
-    robust_accuracy_truncated: float
-    forwards_per_image: float
-    backwards_per_image: float
     interval: str
     random: bool
-    source_fooled: float
-    median_norm: float
     judge_draws: int
+    images: int
+    clean_accuracy: float = math.nan
+    robust_accuracy: float = math.nan
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    robust_accuracy_8bit: float = math.nan
+    robust_accuracy_truncated: float = math.nan
+    forwards_per_image: float = 0.0
+    backwards_per_image: float = 0.0
+    source_fooled: float = math.nan
+    median_norm: float = math.nan
 
     def json(self) -> Json:
         """Plain values; infinities and nan as strings or null."""
@@ -75,12 +76,14 @@ def candidates(rows: RowTable, defense: str, threat: str, attack: str) -> Candid
     clean = rows.clean(defense)
     if not bool(rows["pooled"][at]) and not averaged:  # bait, fixed-w: another judge, another clean
         clean = rows.where(defense=defense, threat=CLEAN, pooled=False, judge=rows["judge"][at])
+    mask &= ~rows.spared
+    clean &= np.isin(rows["image"], rows["image"][mask])
     return Candidates(mask, mask & rows["feasible"], clean, averaged, bool(rows["random"][at]))
 
 
 def attacked_right(rows: RowTable, defense: str, threat: str, attack: str) -> np.ndarray:
     """Mask of a cell's attacked rows of images that its source has right when clean; all of them where older rows do not say."""
-    mask = rows.where(defense=defense, threat=threat, attack=attack, check="")
+    mask = rows.where(defense=defense, threat=threat, attack=attack, check="") & ~rows.spared
     known = rows["source_clean"]
     return mask & known if known.dtype == bool else mask
 
@@ -93,21 +96,20 @@ def images_without(rows: RowTable, mask: np.ndarray, of_them: np.ndarray) -> tup
 
 def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
     """A cell's number from its own points only."""
+    at = int(np.flatnonzero(rows.where(defense=defense, threat=threat, attack=attack, check=""))[0])
+    about = defense, threat, attack, str(rows["norm"][at]), float(rows["eps"][at])
     chosen = candidates(rows, defense, threat, attack)
-    mask, random = chosen.attacked, chosen.random
-    at = int(np.flatnonzero(mask)[0])
-    clean = rows.pick(rows.clean(defense))
+    mask, random, images = chosen.attacked, chosen.random, int(rows.clean(defense).sum())
+    if not mask.any():
+        return CellResult(*about, n=0, interval="n/a", random=random, judge_draws=int(rows["draws"][at]), images=images)
+    clean = rows.pick(rows.clean(defense) & np.isin(rows["image"], rows["image"][mask]))
     picked = rows.pick(chosen.pool, chosen.averaged)
     interval = rate_interval(picked.p, picked.first, random or chosen.averaged)
     fooled = rows["source_fooled"][mask]
     reached = rows[rows["norm"][at]][mask & rows["source_fooled"]]
     distances = reached[reached > 0]  # an image that is wrong when clean is no distance away from an error
     return CellResult(
-        defense=defense,
-        threat=threat,
-        attack=attack,
-        norm=str(rows["norm"][at]),
-        eps=float(rows["eps"][at]),
+        *about,
         n=len(picked.p),
         clean_accuracy=float(clean.p.mean()),
         robust_accuracy=float(picked.p.mean()),
@@ -122,6 +124,7 @@ def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
         source_fooled=float(fooled.mean()),
         median_norm=float(np.median(distances)) if len(distances) else math.nan,
         judge_draws=picked.draws,
+        images=images,
     )
 
 

@@ -56,11 +56,11 @@ def pool_mask(rows: RowTable, defense: str, threat: str, norm: str, eps: float) 
     reach = eps + float(slack(torch.tensor(eps, dtype=torch.float64), cast(Norm, norm)))
     # a point made for this ball was checked in float64 by the judge; others enter by their distance
     inside = ((rows["norm"] == norm) & (rows["eps"] == eps) & rows["feasible"]) | (rows[norm] <= reach)
-    return pooled(rows, defense, threat) & inside | rows.clean(defense)
+    return pooled(rows, defense, threat) & ~rows.spared & inside | rows.clean(defense)
 
 
 def pooled(rows: RowTable, defense: str, threat: str) -> np.ndarray:
-    """Attacked rows of this threat and all it dominates that may join its pool, wherever their points lie."""
+    """Rows of attacks of this threat and all it dominates that may join its pool, wherever their points lie; spared images are among them."""
     mine = rows.facts(threat)
     others = {t: rows.facts(t).name for t in np.unique(rows["threat"])}
     # the same threat with other fields (another source, another w) is another threat, unless it says otherwise

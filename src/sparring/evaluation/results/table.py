@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sparring.core.columns import Json
+from sparring.core.columns import STOPS, Json
 from sparring.core.errors import SparringError
 
 CLEAN = "clean"
@@ -103,6 +103,11 @@ class RowTable:
         if self.threats and threat != CLEAN and threat not in self.threats:
             raise SparringError(f"the run's record says nothing of its threat {threat}: its run.json is damaged")
         return self.threats.get(threat) or ThreatFacts(threat, frozenset({threat}))
+
+    @property
+    def spared(self) -> np.ndarray:
+        """Rows of images that an attack on survivors alone left as they were, because attacks before it had broken them."""
+        return self["stopped"] == STOPS.index("broken before")
 
     def clean(self, defense: str) -> np.ndarray:
         """The clean images on the deployed system."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -17,14 +18,19 @@ from sparring.core.geometry import NORMS, distance, within
 from sparring.core.noise import Noise
 from sparring.core.system import System
 from sparring.core.victim import Access, Goal
-from sparring.evaluation.plan.grid import Cell, Plan, Run
+from sparring.evaluation.judge import Score
+from sparring.evaluation.plan.cell import Cell, Run
+from sparring.evaluation.plan.grid import Plan
+from sparring.evaluation.records.files import table_of
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.table import CLEAN
 from sparring.evaluation.run.lattice import lattice_points, truncate
 from sparring.evaluation.run.pace import Pace, Progress
+from sparring.evaluation.run.survivors import Survivors
 from sparring.subject import Subject
 
 PICTURES = 6
+SPARED = STOPS.index("broken before")
 
 
 class Ring:
@@ -50,6 +56,11 @@ class Ring:
         alike = {r.id: (str(r.attack), early[r.id]) for r in plan.runs.values()}
         self.pace = Pace(count, worst, early, judged, progress, alike)
         self.sources: dict[tuple[str, int], Tensor] = {}  # is a source right on the clean images of a block
+        self.clean: dict[
+            tuple[str, int | None], Score
+        ] = {}  # what the judge says of the clean images of a block, by system
+        self.survivors = Survivors(plan)
+        self.judged: dict[int, list[pa.Table]] = {}  # rows of a block by the number of their cell
         self.device = next((p.device for p in subject.prepared.model.parameters()), torch.device("cpu"))
 
     def go(self) -> None:
@@ -63,9 +74,11 @@ class Ring:
         for defended in self.subject.systems:
             self._judge_clean(defended, rows)
         # rows of points that had to be made again are judged again where these differ: a run's rows are all of the points beside them
-        while sum(self._judge_cell(cell, rows) for cell in self.plan.cells):
-            pass
+        while sum(self._judge_cell(number, cell, rows) for number, cell in enumerate(self.plan.cells)):
+            self.judged.clear()
         self.sources.clear()
+        self.clean.clear()
+        self.judged.clear()
 
     def _pictures(self) -> bool:
         """A few clean / adversarial / defended images per cell with a finite ball, for the report (which runs
@@ -76,22 +89,23 @@ class Ring:
         x, _, keys = self._batch(rows)
         for cell in self.plan.cells:
             run = cell.runs[0].id
-            name = self._cell_id(
-                cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
-            )
+            name = self._name(cell)
             if cell.seat.averaged or self.store.has_pictures(name, run, block):
                 continue
             points = self.store.points(run, block)
             if points is None:
                 points, attacked = self._attack(cell.runs[0], self.blocks[0], str(cell.attack)), True
-            adversarial = points["x"][rows].to(self.device)
+            shown = (points["stopped"][rows] != SPARED).nonzero().flatten()
+            if not len(shown):
+                continue
+            adversarial = points["x"][rows][shown].to(self.device)
             defended = adversarial
             with torch.no_grad():
-                noise = Noise.of(self.plan.judge.seed, "judge", keys).repeat(1)
+                noise = Noise.of(self.plan.judge.seed, "judge", keys[shown.to(self.device)]).repeat(1)
                 for i, part in enumerate(cell.seat.judge.parts):
                     defended = part.forward(defended, noise.child(f"stage{i}"))
             content = {
-                "clean": x.cpu(),
+                "clean": x.cpu()[shown],
                 "adversarial": adversarial.cpu(),
                 "defended": defended.clamp(0, 1).cpu(),
             }
@@ -100,7 +114,7 @@ class Ring:
                 "threat": str(cell.threat),
                 "attack": str(cell.attack),
                 "run": cell.runs[0].id,
-                "images": json.dumps(self.subject.images.ids[rows]),
+                "images": json.dumps([self.subject.images.ids[i] for i in shown.tolist()]),
             }
             self.store.put_pictures(name, content, about, run, block)
         return attacked
@@ -141,7 +155,7 @@ class Ring:
         batch = Batch(x[live], y[live], keys[live], start=start).capped(run.queries)
         options = RunOptions(run.stop, self.slots, run.seed, run.view.reparam, advance)
         outcome = run.attack.on(run.view.victim, batch, options)
-        reason = torch.where(spared, STOPS.index("broken before"), STOPS.index("wrong when clean"))
+        reason = torch.where(spared, SPARED, STOPS.index("wrong when clean"))
         # an image that is wrong when clean is its own adversarial point, found at once and for nothing
         wrong = {
             "success": skip,
@@ -172,14 +186,22 @@ class Ring:
 
     def _spared(self, run: Run, rows: slice) -> Tensor:
         """(n,) bool: images that a run on survivors alone leaves as they are."""
+        among = run.among if run.among is not None else self.survivors.left(run, partial(self._rows_before, rows))
         ids = self.subject.images.ids[rows]
-        return torch.tensor([run.among is not None and i not in run.among for i in ids], dtype=torch.bool)
+        return torch.tensor([among is not None and i not in among for i in ids], dtype=torch.bool)
 
-    def _judge_cell(self, cell: Cell, rows: slice) -> bool:
+    def _rows_before(self, rows: slice, number: int) -> list[pa.Table]:
+        """The rows of a block of the cell of this number, as far as they are made; of -1 those of the clean images."""
+        if number not in self.judged:
+            block, systems = self.subject.images.block_id(rows), self.subject.systems
+            clean = [self._cell_id(d, CLEAN, "none", systems[d].system(), []) for d in systems]
+            names = clean if number < 0 else [self._name(self.plan.cells[number])]
+            self.judged[number] = [self.store.rows(name, block) for name in names]
+        return self.judged[number]
+
+    def _judge_cell(self, number: int, cell: Cell, rows: slice) -> bool:
         """Make a block's rows of a cell, unless they are there; were they made?"""
-        name = self._cell_id(
-            cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, [r.id for r in cell.runs]
-        )
+        name = self._name(cell)
         text = f"{cell.defense} | {cell.threat} | {cell.attack}"
         block, cost = self.subject.images.block_id(rows), self._judge_cost(cell, rows.stop - rows.start)
         if self.store.has_rows(name, block):
@@ -188,23 +210,28 @@ class Ring:
                 self.pace.judge((name, run.id, rows.start), cost, text, made=False)
             return False
         self.pace.say(text)
-        tables = []
+        tables = self.judged[number] = list[pa.Table]()
         for run in cell.runs:
             points = self._attack(run, rows, text)
-            tables.append(self._rows_of(cell, run, points, rows))
+            tables.append(table_of(self._rows_of(cell, run, points, rows)))
             self.pace.judge((name, run.id, rows.start), cost, text)
+        whole = tables
         if cell.seat.judged_elsewhere:
-            tables.append(self._clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))
-        columns = {k: list(itertools.chain(*(t[k] for t in tables))) for k in tables[0]}
-        self.store.put_rows(name, block, columns, tuple(r.id for r in cell.runs))
+            whole = [*tables, table_of(self._clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))]
+        self.store.put_rows(name, block, pa.concat_tables(whole), tuple(r.id for r in cell.runs))
         return True
+
+    def _name(self, cell: Cell) -> str:
+        """What the rows of a cell are filed under."""
+        runs = [r.id for r in cell.runs]
+        return self._cell_id(cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, runs)
 
     def _judge_clean(self, name: str, rows: slice) -> None:
         system = self.subject.systems[name].system()
         cell = self._cell_id(name, CLEAN, "none", system, [])
         block = self.subject.images.block_id(rows)
         if not self.store.has_rows(cell, block):
-            self.store.put_rows(cell, block, self._clean_rows(name, system, rows))
+            self.store.put_rows(cell, block, table_of(self._clean_rows(name, system, rows)))
 
     def _clean_rows(self, name: str, system: System, rows: slice, deployed: bool = True) -> dict[str, list[Any]]:
         """The clean images on a system: the deployed one, or the judge of a threat that has another."""
@@ -260,6 +287,13 @@ class Ring:
             self.sources[name] = asked.labels(x, Noise.of(self.plan.judge.seed, "source", keys)) == y
         return self.sources[name]
 
+    def _clean_score(self, system: System, rows: slice) -> Score:
+        """What the judge says of the clean images of a block."""
+        asked = system.id, system.frozen
+        if asked not in self.clean:
+            self.clean[asked] = self.plan.judge.score(system, *self._batch(rows))
+        return self.clean[asked]
+
     def _judged(
         self,
         fixed: dict[str, Any],
@@ -272,19 +306,24 @@ class Ring:
         clean, y, keys = self._batch(rows)
         x = points["x"].to(self.device)
         judge, count = self.plan.judge, len(x)
-        score = judge.score(system, x, y, keys)
+        # what was spared is the clean image, of which the judge has spoken
+        asked = points["stopped"].to(x.device) != SPARED
+        score = self._clean_score(system, rows) if fixed["run"] == CLEAN or not bool(asked.all()) else None
+        if fixed["run"] != CLEAN and bool(asked.any()):
+            attacked = judge.score(system, x[asked], y[asked], keys[asked])
+            score = attacked if score is None else score.put(asked, attacked)
+        assert score is not None
         lattice = self.subject.images.lattice
-        if lattice and fixed["run"] != CLEAN:
+        k8, label8, plain = score.k.clone(), score.label.clone(), score.k.clone()
+        if lattice and fixed["run"] != CLEAN and bool(asked.any()):
             stored = points["x_8bit"].to(x.device).to(x.dtype) / 255
-            labels = judge.labels(system, stored, keys)
-            k8, label8 = (labels == y).sum(0), labels[0]
+            labels = judge.labels(system, stored[asked], keys[asked])
+            k8[asked], label8[asked] = (labels == y[asked]).sum(0), labels[0]
             # most points are not refined: judge the plainly truncated ones again only where they differ
             plain, truncated = k8.clone(), truncate(x, clean)
-            other = (truncated != stored).flatten(1).any(1)
+            other = (truncated != stored).flatten(1).any(1) & asked
             if bool(other.any()):
                 plain[other] = (judge.labels(system, truncated[other], keys[other]) == y[other]).sum(0)
-        else:
-            k8, label8, plain = score.k, score.label, score.k
         delta = x - clean
         inside = within(delta, torch.full((count,), fixed["eps"], dtype=torch.float64, device=x.device), fixed["norm"])
         box = (x.flatten(1).amin(1) >= -1e-7) & (x.flatten(1).amax(1) <= 1 + 1e-7)

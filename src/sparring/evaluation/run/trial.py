@@ -16,7 +16,8 @@ from sparring.core.system import Readout, System
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.grid import Cell, Plan
+from sparring.evaluation.plan.cell import Cell
+from sparring.evaluation.plan.grid import Plan
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.closed import ClosedResult, pool_mask
 from sparring.evaluation.results.table import RowTable
@@ -175,7 +176,7 @@ def _points(
 ) -> Tensor:
     """Where the attack ended on each image: the point of the largest margin among those of the iterative attacks of ``cells``."""
     runs = {r.id for c in cells for r in c.runs if c.attack.method.kind == "iterative"}
-    at = np.flatnonzero(np.isin(rows["run"], list(runs)) & np.isin(rows["image"], list(chosen)))
+    at = np.flatnonzero(np.isin(rows["run"], list(runs)) & np.isin(rows["image"], list(chosen)) & ~rows.spared)
     best: dict[str, tuple[float, str]] = {}
     for i in at:
         image, last = str(rows["image"][i]), (float(rows["margin"][i]), str(rows["run"][i]))

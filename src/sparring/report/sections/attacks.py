@@ -35,7 +35,7 @@ def cells_table(cells: Sequence[CellResult]) -> Table:
             c.attack,
             ball(c.norm, c.eps),
             percent(c.clean_accuracy),
-            Entry(percent(c.robust_accuracy), "strong"),
+            Entry(_left(c), "strong"),
             f"{percent(c.ci_low)}-{percent(c.ci_high)}",
             percent(c.robust_accuracy_8bit),
             percent(c.source_fooled),
@@ -46,14 +46,24 @@ def cells_table(cells: Sequence[CellResult]) -> Table:
         for c in cells
     ]
     title = "Each attack in each seat: accuracy over all images, own points only (%)"
+    if any(c.n < c.images for c in cells):
+        title = "Each attack in each seat: accuracy over the n images that it attacked, own points only (%)"
     return Table(title, COLUMNS, tuple(rows), COLUMNS[4:])
+
+
+def _left(c: CellResult) -> str:
+    """The accuracy over all images, or what is left of those that the attacks before had left."""
+    if c.n == c.images:
+        return percent(c.robust_accuracy)
+    return f"of {c.n} left, {c.n * c.robust_accuracy:.3g}" if c.n else "none left"
 
 
 @section("attacks", 40)
 def attacks(run: Evaluated) -> Section:
     """Own points only: for comparing attacks, not for reporting."""
     about = (
-        "Own points only, accuracy over all images in percent. A minimum-norm attack stops at the nearest error, so small changes of its input "
+        "Own points only, accuracy in percent over the n images that the attack looked at. With a tier's attacks these are the ones that its threat's "
+        'attacks before it had left: "of 12 left, 1". A minimum-norm attack stops at the nearest error, so small changes of its input '
         "undo it; a fixed-budget attack goes as deep as it can. Compare both before believing in a recovery."
     )
     return Section("Each attack in each seat", (Text(about, "soft"), cells_table(run.evaluation.cells)))

@@ -130,13 +130,19 @@ def measure(rows: RowTable, name: str) -> list[MetricResult]:
     chosen: Metric = METRICS[name]
     results = []
     for defense, threat, attack, norm, eps in cell_keys(rows):
+        cell, images = candidates(rows, defense, threat, attack), int(rows.clean(defense).sum())
+        if not cell.attacked.any():
+            nothing = defense, threat, attack, norm, eps, math.nan, math.nan, math.nan, "n/a", "no image was left", 0.0
+            results.append(MetricResult(name, *nothing, images, chosen.percent))
+            continue
         points = points_of(rows, defense, threat, attack)
         quantity = chosen.ask(points)
+        of = quantity.of if len(points.after) == images else f"{quantity.of}, of those left by attacks before"
         # the top of a share in the first draw: the same formula over what was seen there
         first = chosen.ask(_first(points)).top if quantity.kind == "share" else quantity.top
         interval = quantity.interval(first > 0.5, points.random)
         about = defense, threat, attack, norm, eps, quantity.value, interval.low, interval.high, interval.kind
-        results.append(MetricResult(name, *about, quantity.of, quantity.n, len(points.after), chosen.percent))
+        results.append(MetricResult(name, *about, of, quantity.n, images, chosen.percent))
     return results
 
 
