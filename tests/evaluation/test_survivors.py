@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
 
 import sparring
 from sparring.checks.controls import images, linear_net
+from sparring.checks.rows import toy_rows
 from sparring.defenses.base import Defended, defense
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.grid import make_plan
 from sparring.evaluation.plan.stages import ORDER
-from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.files import SCHEMA, read_rows
 from sparring.evaluation.results.load import load_rows
 from sparring.evaluation.results.metrics.base import measure
+from sparring.evaluation.results.table import CLEAN
+from sparring.evaluation.run.survivors import Survivors
 from sparring.report.sections.attacks import cells_table
 from sparring.testing.networks import labels
 
@@ -106,26 +111,32 @@ def test_who_goes_on_to_the_end_first_stops_at_a_success_as_the_adaptive_attacke
 
 
 @pytest.mark.parametrize(
-    ("attack", "threat"), [("ddn", "oblivious"), ("noise:eps=.1", "noise"), ("pgd:eps=.1", "bait")]
+    ("attack", "threat"), [("ddn", "oblivious"), ("ddn", "adaptive"), ("noise:eps=.1", "noise"), ("pgd:eps=.1", "bait")]
 )
 def test_where_every_image_has_its_own_number_every_image_is_attacked(attack, threat):
-    made = plan([attack], (threat,))
-    assert not any(r.on_from for c in made.cells for r in c.runs)
-    result = sparring.evaluate(*problem(), ["cd:bits=4"], [threat], [attack], survivors=True)
+    assert not any(r.on_from for c in plan([attack], (threat,)).cells for r in c.runs)
+    before = ["cw:steps=3,searches=1"] if attack == "ddn" else []
+    result = sparring.evaluate(*problem(), ["cd:bits=4"], [threat], [*before, attack], survivors=True)
     assert all(c.n == c.images for c in result.cells)
 
 
 def test_gradient_attacks_look_at_all_images_of_a_random_system():
     """Ten draws that are all lost do not show that the worst point is there."""
-    result = evaluated(survivors=True, defenses=["gauss:std=0.05"], threats=["adaptive"], eps=["6/255"])
+    attacks = [*ATTACKS, "apgd:steps=5"]
+    result = evaluated(
+        survivors=True, defenses=["gauss:std=0.05"], threats=["adaptive"], eps=["6/255"], attacks=attacks
+    )
     own = {(c.defense, c.attack.partition(":")[0]): c for c in result.cells}
-    assert own["gauss:std=0.05", "pgd"].n == 24
+    assert own["gauss:std=0.05", "pgd"].n == own["gauss:std=0.05", "apgd"].n == 24
+    assert own["none", "apgd"].n < 24
     assert own["gauss:std=0.05", "square"].n < 24
 
 
 @pytest.mark.slow
 def test_an_attacks_own_number_says_what_it_is_of(tmp_path):
     result = evaluated(tmp_path / "run", survivors=True)
+    first = [c for c in result.cells if c.attack.startswith("pgd") and c.eps == 2 / 255]
+    assert all(c.n == 24 for c in first)  # wrong when clean or not
     left = [c for c in result.cells if 0 < c.n < c.images]
     assert left
     assert all(c.images == 24 for c in result.cells)
@@ -148,6 +159,43 @@ def test_a_spared_image_has_a_row_that_counts_nowhere(tmp_path):
     assert rows["forwards"][rows.spared].sum() == 0
     assert not rows["source_fooled"][rows.spared].any()
     assert (rows["linf"][rows.spared] == 0).all()
+
+
+def judged(made, threat: str, defense: str, **changes: Any) -> list[pa.Table]:
+    """Clean rows of ten images and of one attack's points, as ``Survivors`` reads them."""
+    about = {
+        "defense": defense,
+        "threat": threat,
+        "norm": "linf",
+        "eps": 0.1,
+        "run": made.cells[0].runs[0].id,
+        **changes,
+    }
+    rows = toy_rows(10, **about)
+    clean = rows["threat"] == CLEAN
+    rows.columns["defense"] = np.full(rows.size, defense)
+    rows.columns["k_8bit"] = np.where(clean, 1, rows["k_8bit"])
+    return [pa.table({k: v[mask] for k, v in rows.columns.items()}, schema=SCHEMA) for mask in (clean, ~clean)]
+
+
+def test_an_image_that_is_right_once_it_is_stored_is_attacked_further():
+    made = plan(["pgd:eps=.1", "square:eps=.1"], ("adaptive",))
+    clean, attacked = judged(made, "adaptive", "none", k_8bit=[0, 1] * 5, k=0, p_select=0.0)
+    last = next(c for c in made.cells if (c.defense, c.attack.method.kind) == ("none", "query"))
+    before = {-1: [clean], 0: [attacked]}
+    left = Survivors(made).left(last.runs[0], lambda number: before.get(number, []))
+    assert left == {f"i{i:03d}" for i in range(1, 10, 2)}
+
+
+def test_a_shared_run_attacks_what_any_of_its_cells_needs():
+    """An oblivious attack is one run for all defenses: where one of them still stands it is attacked, whatever became of the others."""
+    made = plan(["pgd:eps=.1", "square:eps=.1"], ("oblivious",))
+    tables: list[pa.Table] = []
+    for system, lost in (("none", 0.0), ("cd:bits=4", 1.0)):
+        tables += judged(made, "oblivious", system, p_select=[lost] * 5 + [0.0] * 5, k_8bit=0, k=0)
+    before = {-1: tables[::2], 0: tables[1::2]}
+    shared = next(c for c in made.cells if c.attack.method.kind == "query").runs[0]
+    assert Survivors(made).left(shared, lambda number: before.get(number, [])) == {f"i{i:03d}" for i in range(5)}
 
 
 class Masked(torch.nn.Module):

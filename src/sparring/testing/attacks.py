@@ -104,7 +104,8 @@ class AttackContract:
         model, x = Exact(), images(9)
         y = labels(model, x)
         for given in at_norms(spec):
-            given = given if given.method.goal is Goal.MINIMAL else given.with_eps(given.budget / 3)
+            if given.setting.eps is not None:
+                given = given.with_eps(1.0 if given.norm == "l0" else given.budget / 3)
             first, last = (given.run(model, x, y, ids=IDS, stop=stop) for stop in ("success", "never"))
             same = ~first.success
             assert torch.equal(first.success, last.success)
