@@ -202,7 +202,7 @@ def _asked(
     """What active checks say of each number that has survivors, and the attacks on these that failed checks ask for."""
     findings: list[Finding] = []
     cells: list[Cell] = []
-    rows = rows.only(rows["check"] == "")  # what a resumed run already holds of the follow-up decides nothing
+    rows = rows.only(rows.where(check=""))  # what a resumed run already holds of the follow-up decides nothing
     from_rows, white = run_row_checks(rows), white_cells(plan)
     for result in strongest(all_closed(rows)):
         among = survivors_of(rows, result) if math.isfinite(result.eps) else []

@@ -173,9 +173,9 @@ def judged(made, threat: str, defense: str, **changes: Any) -> list[pa.Table]:
     }
     rows = toy_rows(10, **about)
     clean = rows["threat"] == CLEAN
-    rows.columns["defense"] = np.full(rows.size, defense)
-    rows.columns["k_8bit"] = np.where(clean, 1, rows["k_8bit"])
-    return [pa.table({k: v[mask] for k, v in rows.columns.items()}, schema=SCHEMA) for mask in (clean, ~clean)]
+    changed = {"defense": np.full(rows.size, defense), "k_8bit": np.where(clean, 1, rows["k_8bit"])}
+    columns = {k: changed.get(k, rows[k]) for k in SCHEMA.names}
+    return [pa.table({k: v[mask] for k, v in columns.items()}, schema=SCHEMA) for mask in (clean, ~clean)]
 
 
 def test_an_image_that_is_right_once_it_is_stored_is_attacked_further():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -37,10 +38,11 @@ class Pool:
 
     def least(self, mask: np.ndarray) -> dict[str, float]:
         """Of every image with rows in ``mask`` its smallest share right in the selection draws."""
-        smallest: dict[str, float] = {}
-        for image, p in zip(self.rows["image"][mask], self.rows["p_select"][mask], strict=True):
-            smallest[str(image)] = min(smallest.get(str(image), 1.0), float(p))
-        return smallest
+        image = self.rows.texts["image"]
+        least = np.full(len(image.names), np.inf)
+        np.minimum.at(least, image.numbers[mask], self.rows["p_select"][mask])
+        there = np.isfinite(least)
+        return dict(zip(image.names[there].tolist(), least[there].tolist(), strict=True))
 
     def answer(
         self, ok: bool, value: float, threshold: float, message: str, images: tuple[str, ...] = (), warn: bool = False
@@ -51,8 +53,13 @@ class Pool:
         return Answer(ok, value, threshold, message, self.subject, severity, *about, images)
 
 
-def pools(rows: RowTable) -> Iterator[Pool]:
-    """Every number of a finite ball whose points are pooled."""
+@lru_cache(maxsize=2)
+def pools(rows: RowTable) -> tuple[Pool, ...]:
+    """Every number of a finite ball whose points are pooled; kept for the checks of the same rows."""
+    return tuple(_pools(rows))
+
+
+def _pools(rows: RowTable) -> Iterator[Pool]:
     numbers = dict.fromkeys((d, t, n, e) for d, t, _, n, e in cell_keys(rows))
     for defense, threat, norm, eps in numbers:
         own = rows.where(defense=defense, threat=threat, norm=norm, eps=eps)

@@ -88,8 +88,8 @@ def evidence_of(
         culprit=next((f.message for f in failed if f.check == CULPRIT), ""),
         suspect=float(picked.p[doubted].sum() / len(picked.p)),
         suspects=suspects,
-        kinds=frozenset(str(kind) for kind in np.unique(rows["kind"][ran])),
-        labels_only=bool((rows["access"][ran] == Access.LABEL.name.lower()).any()),
+        kinds=frozenset(str(kind) for kind in np.unique(rows.at("kind", ran))),
+        labels_only=bool((ran & rows.where(access=Access.LABEL.name.lower())).any()),
         undefended_broken=_undefended_broken(rows, findings, result, classes),
         converged=all(rerun) if rerun else None,
         asked=asked or Command(),
@@ -103,7 +103,7 @@ def _worst(rows: RowTable, defense: str, threat: str, norm: str, eps: float) -> 
 def _ran(rows: RowTable, result: ClosedResult) -> np.ndarray:
     """Rows of attacks that went for this ball, or for the nearest error, wherever their points ended."""
     aimed = (rows["eps"] == result.eps) | np.isinf(rows["eps"])
-    return pooled(rows, result.defense, result.threat) & (rows["norm"] == result.norm) & aimed
+    return pooled(rows, result.defense, result.threat) & rows.where(norm=result.norm) & aimed
 
 
 def _comparable(rows: RowTable, result: ClosedResult, baseline: str) -> bool:

@@ -26,12 +26,12 @@ def follow_up(rows: RowTable) -> list[Answer]:
     """
     answers = []
     for pool in pools(rows):
-        later = pool.mask & (rows["check"] != "") & (rows["check"] != "X2")
+        later = pool.mask & ~rows.where(check="") & ~rows.where(check="X2")
         if not later.any():
             continue
-        before = pool.least(pool.mask & (rows["check"] == ""))
+        before = pool.least(pool.mask & rows.where(check=""))
         left, parts = {i for i in pool.images if before.get(i, 1.0) > LOST}, []
-        names = dict.fromkeys(zip(rows["attack"][later], rows["view"][later], strict=True))
+        names = dict.fromkeys(zip(rows.at("attack", later), rows.at("view", later), strict=True))
         for attack, view in names:
             broken = left & {i for i, p in pool.least(later & rows.where(attack=attack, view=view)).items() if p < LOST}
             parts.append(f"{attack} ({view}) {len(broken)}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sparring.checks.base import Answer
 from sparring.checks.pool import pools
 from sparring.checks.rows import row_check, toy_rows
@@ -31,12 +29,12 @@ def dead_gradients(rows: RowTable) -> list[Answer]:
     """
     answers = []
     for pool in pools(rows):
-        mask = pool.white & (rows["backwards"] > 0) & np.isin(rows["image"], pool.survivors)
+        mask = pool.white & (rows["backwards"] > 0) & rows.among("image", pool.survivors)
         if not mask.any():
             continue
         bad = rows["zero_gradients"][mask] + rows["nonfinite_gradients"][mask] >= HALF * rows["backwards"][mask]
-        alive = set(rows["image"][mask][~bad])
-        dead = tuple(i for i in sorted(set(rows["image"][mask])) if i not in alive)
+        alive = set(rows.at("image", mask)[~bad])
+        dead = tuple(i for i in sorted(set(rows.at("image", mask))) if i not in alive)
         share = len(dead) / len(pool.survivors)
         text = f"{len(dead)} of {len(pool.survivors)} images that count as robust gave the attack no gradient"
         answers.append(pool.answer(share <= SHARE, share, SHARE, text, dead))

@@ -32,8 +32,8 @@ def points_that_do_not_hold(rows: RowTable) -> list[Answer]:
         if not rows.facts(pool.threat).deployed:
             continue
         fooled = pool.mask & rows.where(threat=pool.threat, random=False) & rows["source_fooled"]
-        held = set(rows["image"][fooled & (rows["p_select"] < 1)])
-        lost = tuple(i for i in sorted(set(rows["image"][fooled])) if i not in held)
+        held = set(rows.at("image", fooled & (rows["p_select"] < 1)))
+        lost = tuple(i for i in sorted(set(rows.at("image", fooled))) if i not in held)
         share = len(lost) / max(1, len(pool.images))
         text = f"on {len(lost)} of {len(pool.images)} images points fooled the attacker's copy and not the system"
         if share > SHARE:

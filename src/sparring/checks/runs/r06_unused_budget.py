@@ -30,11 +30,11 @@ def unused_budget(rows: RowTable) -> list[Answer]:
     """
     answers = []
     for pool in pools(rows):
-        mask = pool.white & np.isin(rows["image"], pool.survivors) & rows.where(norm=pool.norm, eps=pool.eps)
+        mask = pool.white & rows.among("image", pool.survivors) & rows.where(norm=pool.norm, eps=pool.eps)
         if not mask.any() or pool.eps == 0:
             continue
         used: dict[str, float] = {}
-        for image, length in zip(rows["image"][mask], rows[pool.norm][mask], strict=True):
+        for image, length in zip(rows.at("image", mask), rows[pool.norm][mask], strict=True):
             used[image] = max(used.get(image, 0.0), float(length) / pool.eps)
         share = float(np.median(list(used.values())))
         text = f"images that count as robust were attacked with {100 * share:.0f} % of the budget (median)"

@@ -31,7 +31,7 @@ def no_movement(rows: RowTable) -> list[Answer]:
     answers = []
     for defense, threat, attack, norm, eps in cell_keys(rows):
         mask = attacked_right(rows, defense, threat, attack)
-        mask &= rows["access"] == "gradient"  # a search by queries keeps the image where it finds nothing better
+        mask &= rows.where(access="gradient")  # a search by queries keeps the image where it finds nothing better
         if eps == 0 or not mask.any():
             continue
         moved = mask & ((rows["linf"] > 0) | rows["source_fooled"])
@@ -40,9 +40,9 @@ def no_movement(rows: RowTable) -> list[Answer]:
         text = f"the points of {still} of {count} images are the clean image itself"
         if share > SHARE:
             text += ": the attack does not move there, so its failure says nothing of robustness"
-        others = rows.where(defense=defense, threat=threat, norm=norm, eps=eps, kind="iterative", check="") & (
-            rows["attack"] != attack
-        )
+        others = rows.where(
+            defense=defense, threat=threat, norm=norm, eps=eps, kind="iterative", check=""
+        ) & ~rows.where(attack=attack)
         severity = "WARN" if others.any() else None  # another one attacks that number too
         answers.append(Answer(share <= SHARE, share, SHARE, text, subject, severity, defense, threat, norm, eps))
     return answers

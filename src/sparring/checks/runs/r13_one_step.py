@@ -34,9 +34,9 @@ def several_steps(rows: RowTable) -> list[Answer]:
     for pool in pools(rows):
         if rows.facts(pool.threat).grants != Access.GRADIENT.name or not pool.survivors:
             continue
-        kinds = sorted({str(k) for k in np.unique(rows["kind"][pool.mask])})
+        kinds = sorted({str(k) for k in np.unique(rows.at("kind", pool.mask))})
         most = dict.fromkeys(pool.survivors, 0)
-        for image, count in zip(rows["image"][pool.white], rows["backwards"][pool.white], strict=True):
+        for image, count in zip(rows.at("image", pool.white), rows["backwards"][pool.white], strict=True):
             if str(image) in most:
                 most[str(image)] = max(most[str(image)], int(count))
         steps = float(np.median(list(most.values())))

@@ -38,7 +38,7 @@ def closure_gap(rows: RowTable) -> list[Answer]:
         missed = [i for i in pool.images if own.get(i, 1.0) >= SURE and less.get(i, 1.0) < LOST]
         most = max(FEWEST, math.ceil(SHARE * len(pool.images)))
         lost = pool.mask & ~pool.white & (rows["p_select"] < LOST)
-        kinds = sorted({str(k) for k, i in zip(rows["kind"][lost], rows["image"][lost], strict=True) if i in missed})
+        kinds = rows.distinct("kind", lost & rows.among("image", missed)) if missed else []
         ok = len(missed) < most
         text = f"{len(missed)} of {len(pool.images)} images fell to less than the threat's own gradient attacks"
         if not ok:

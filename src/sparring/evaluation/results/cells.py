@@ -46,9 +46,13 @@ class CellResult:
 
 def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
     """(defense, threat, attack, norm, eps) of all attacked cells, in the order the user gave them; not of attacks on survivors alone."""
-    asked = rows["check"] == ""
-    keys = zip(*(rows[c][asked] for c in ("defense", "threat", "attack", "norm", "eps")), strict=True)
-    attacked = [k for k in dict.fromkeys(keys) if k[1] != CLEAN]
+    at = np.flatnonzero(rows.where(check="") & ~rows.where(threat=CLEAN))
+    names, balls = ("defense", "threat", "attack", "norm"), np.unique(rows["eps"])
+    numbers = [rows.texts[name].numbers[at] for name in names] + [np.searchsorted(balls, rows["eps"][at])]
+    sizes = [len(rows.texts[name].names) for name in names] + [len(balls)]
+    first = at[np.sort(np.unique(np.ravel_multi_index(numbers, sizes), return_index=True)[1])]
+    texts = [rows.at(name, first).tolist() for name in names]
+    attacked: list[tuple[str, str, str, str, float]] = list(zip(*texts, rows["eps"][first].tolist(), strict=True))
     return sorted(attacked, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
 
 
@@ -75,9 +79,9 @@ def candidates(rows: RowTable, defense: str, threat: str, attack: str) -> Candid
     averaged = bool(rows["averaged"][at])
     clean = rows.clean(defense)
     if not bool(rows["pooled"][at]) and not averaged:  # bait, fixed-w: another judge, another clean
-        clean = rows.where(defense=defense, threat=CLEAN, pooled=False, judge=rows["judge"][at])
+        clean = rows.where(defense=defense, threat=CLEAN, pooled=False, judge=str(rows.at("judge", at)))
     mask &= ~rows.spared
-    clean &= np.isin(rows["image"], rows["image"][mask])
+    clean &= rows.among("image", rows.distinct("image", mask))
     return Candidates(mask, mask & rows["feasible"], clean, averaged, bool(rows["random"][at]))
 
 
@@ -90,23 +94,23 @@ def attacked_right(rows: RowTable, defense: str, threat: str, attack: str) -> np
 
 def images_without(rows: RowTable, mask: np.ndarray, of_them: np.ndarray) -> tuple[int, int]:
     """Of the images in ``mask`` those that have no row in ``of_them``, and how many images there are: an image has a row a view."""
-    images = np.unique(rows["image"][mask])
-    return len(images) - len(np.unique(rows["image"][mask & of_them])), len(images)
+    images = rows.distinct("image", mask)
+    return len(images) - len(rows.distinct("image", mask & of_them)), len(images)
 
 
 def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
     """A cell's number from its own points only."""
     at = int(np.flatnonzero(rows.where(defense=defense, threat=threat, attack=attack, check=""))[0])
-    about = defense, threat, attack, str(rows["norm"][at]), float(rows["eps"][at])
+    about = defense, threat, attack, str(rows.at("norm", at)), float(rows["eps"][at])
     chosen = candidates(rows, defense, threat, attack)
     mask, random, images = chosen.attacked, chosen.random, int(rows.clean(defense).sum())
     if not mask.any():
         return CellResult(*about, n=0, interval="n/a", random=random, judge_draws=int(rows["draws"][at]), images=images)
-    clean = rows.pick(rows.clean(defense) & np.isin(rows["image"], rows["image"][mask]))
+    clean = rows.pick(rows.clean(defense) & rows.among("image", rows.distinct("image", mask)))
     picked = rows.pick(chosen.pool, chosen.averaged)
     interval = rate_interval(picked.p, picked.first, random or chosen.averaged)
     fooled = rows["source_fooled"][mask]
-    reached = rows[rows["norm"][at]][mask & rows["source_fooled"]]
+    reached = rows[about[3]][mask & rows["source_fooled"]]
     distances = reached[reached > 0]  # an image that is wrong when clean is no distance away from an error
     return CellResult(
         *about,

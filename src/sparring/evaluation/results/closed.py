@@ -55,21 +55,21 @@ def pool_mask(rows: RowTable, defense: str, threat: str, norm: str, eps: float) 
     """
     reach = eps + float(slack(torch.tensor(eps, dtype=torch.float64), cast(Norm, norm)))
     # a point made for this ball was checked in float64 by the judge; others enter by their distance
-    inside = ((rows["norm"] == norm) & (rows["eps"] == eps) & rows["feasible"]) | (rows[norm] <= reach)
+    inside = (rows.where(norm=norm, eps=eps) & rows["feasible"]) | (rows[norm] <= reach)
     return pooled(rows, defense, threat) & ~rows.spared & inside | rows.clean(defense)
 
 
 def pooled(rows: RowTable, defense: str, threat: str) -> np.ndarray:
     """Rows of attacks of this threat and all it dominates that may join its pool, wherever their points lie; spared images are among them."""
     mine = rows.facts(threat)
-    others = {t: rows.facts(t).name for t in np.unique(rows["threat"])}
+    others = {t: rows.facts(t).name for t in rows.texts["threat"].names}
     # the same threat with other fields (another source, another w) is another threat, unless it says otherwise
     allowed = [
         t
         for t, name in others.items()
         if t == threat or (name in mine.dominated and (name != mine.name or mine.merges))
     ]
-    return rows.where(defense=defense) & np.isin(rows["threat"], allowed) & rows["pooled"] & ~rows["averaged"]
+    return rows.where(defense=defense) & rows.among("threat", allowed) & rows["pooled"] & ~rows["averaged"]
 
 
 def closed(
@@ -82,7 +82,7 @@ def closed(
     mine = rows.pick((mask & rows.where(threat=threat)) | rows.clean(defense))
     random = bool(rows["random"][np.flatnonzero(rows.clean(defense))[0]])
     interval = rate_interval(picked.p, picked.first, random)
-    attacks = len(np.unique(rows["run"][mask & ~rows.clean(defense)]))
+    attacks = len(rows.distinct("run", mask & ~rows.clean(defense)))
     undefended = math.nan
     if rows.clean(baseline).any():
         undefended = float(rows.pick(pool_mask(rows, baseline, threat, norm, eps)).p.mean())

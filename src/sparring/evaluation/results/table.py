@@ -6,7 +6,7 @@ A row is one judged candidate of one image. The clean image is always a candidat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +58,49 @@ class Picked:
     rows: np.ndarray  # the number of the chosen row
 
 
+@dataclass(frozen=True)
+class Texts:
+    """A column of texts: each as its number (n,) among the sorted ``names``, so that it is compared and sorted as an integer."""
+
+    numbers: np.ndarray
+    names: np.ndarray
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> Texts:
+        """Of a column of a table; what is missing (in older editions) is an empty text."""
+        encoded = column.combine_chunks().fill_null("").dictionary_encode()
+        names = encoded.dictionary.to_numpy(zero_copy_only=False)
+        return cls(encoded.indices.to_numpy(), names)._sorted()
+
+    def _sorted(self) -> Texts:
+        order = np.argsort(self.names, kind="stable")
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order))
+        return Texts(rank[self.numbers], self.names[order])
+
+    @property
+    def values(self) -> np.ndarray:
+        """The texts themselves."""
+        return self.names[self.numbers]
+
+    def equal(self, text: str) -> np.ndarray:
+        """(n,) bool: is it this text?"""
+        at = np.searchsorted(self.names, text) if len(self.names) else 0
+        known = at < len(self.names) and self.names[at] == text
+        return self.numbers == at if known else np.zeros(len(self.numbers), bool)
+
+    def among(self, texts: Iterable[str]) -> np.ndarray:
+        """(n,) bool: is a text one of these?"""
+        wanted = set(texts)
+        return np.array([name in wanted for name in self.names], bool)[self.numbers]
+
+    def joined(self, other: Texts) -> Texts:
+        """The texts of both, one after the other."""
+        names, numbers = np.unique(np.concatenate([self.names, other.names]).astype(object), return_inverse=True)
+        mine, theirs = np.split(numbers.astype(np.int32), [len(self.names)])
+        return Texts(np.concatenate([mine[self.numbers], theirs[other.numbers]]), names)
+
+
 class RowTable:
     """The judged rows as numpy columns, with the selections that results need.
 
@@ -68,34 +111,58 @@ class RowTable:
     def __init__(self, table: pa.Table, order: Sequence[str] = (), threats: Json | None = None) -> None:
         self.threats = {text: ThreatFacts.of(facts) for text, facts in (threats or {}).items()}
         self.rank = {text: i for i, text in enumerate(order)}
-        self.columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-        for name in ("check", "access"):  # older rows do not have them
-            self.columns[name] = np.where(self.columns[name] == None, "", self.columns[name])  # noqa: E711
+        texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
+        self.texts: dict[str, Texts] = {name: Texts.of(table[name]) for name in texts}
+        others = [name for name in table.column_names if name not in self.texts]
+        self.columns = {name: table[name].to_numpy(zero_copy_only=False) for name in others}
         self.size = table.num_rows
+        self._masks: dict[tuple[str, str], np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.columns[name]
+        return self.texts[name].values if name in self.texts else self.columns[name]
+
+    def at(self, name: str, mask: np.ndarray | int) -> np.ndarray:
+        """The texts of a column in a mask, or in one row."""
+        return self.texts[name].names[self.texts[name].numbers[mask]]
+
+    def among(self, name: str, texts: Iterable[str]) -> np.ndarray:
+        """Mask of rows whose text in a column is one of these."""
+        return self.texts[name].among(texts)
+
+    def distinct(self, name: str, mask: np.ndarray) -> np.ndarray:
+        """The texts of a column in a mask, sorted, each once."""
+        column = self.texts[name]
+        return column.names[np.unique(column.numbers[mask])]
 
     def only(self, mask: np.ndarray) -> RowTable:
         """The rows in a mask."""
         part = copy(self)
         part.columns = {k: v[mask] for k, v in self.columns.items()}
-        part.size = int(mask.sum())
+        part.texts = {k: Texts(v.numbers[mask], v.names) for k, v in self.texts.items()}
+        part.size, part._masks = int(mask.sum()), {}
         return part
 
     def joined(self, other: RowTable) -> RowTable:
         """The rows of both, each once; the facts and the order are this one's."""
         both = copy(self)
         both.columns = {k: np.concatenate([v, other.columns[k]]) for k, v in self.columns.items()}
-        clean = both.columns["threat"] == CLEAN
+        both.texts = {k: v.joined(other.texts[k]) for k, v in self.texts.items()}
+        both.size, both._masks = self.size + other.size, {}
+        clean = both.where(threat=CLEAN)
         return both.only(~clean | (np.arange(len(clean)) < self.size))  # the clean images stand in both
 
     def where(self, **equal: Any) -> np.ndarray:
         """Bool mask of rows whose columns equal the given values."""
         mask = np.ones(self.size, bool)
         for name, value in equal.items():
-            mask &= self[name] == value
+            mask &= self._equal(name, value) if name in self.texts else self.columns[name] == value
         return mask
+
+    def _equal(self, name: str, text: str) -> np.ndarray:
+        """Mask of rows with a text in a column, kept: results ask for the same few again and again."""
+        if (name, text) not in self._masks:
+            self._masks[name, text] = self.texts[name].equal(text)
+        return self._masks[name, text]
 
     def facts(self, threat: str) -> ThreatFacts:
         """The facts of a threat by its text."""
@@ -118,13 +185,17 @@ class RowTable:
         least margin; or, with ``average``, the mean over an image's rows.
         """
         index = np.flatnonzero(mask)
+        image = self.texts["image"]
         # averaged draws stay in the order they were drawn, so that the first is a fair one
         quality = (
-            (self["view"][index], self["draw"][index]) if average else (-self["margin"][index], self["p_select"][index])
+            (self.texts["view"].numbers[index], self["draw"][index])
+            if average
+            else (-self["margin"][index], self["p_select"][index])
         )
-        order = np.lexsort((*quality, self["image"][index]))
+        order = np.lexsort((*quality, image.numbers[index]))
         index = index[order]
-        images, start = np.unique(self["image"][index], return_index=True)
+        number, start = np.unique(image.numbers[index], return_index=True)
+        images = image.names[number]
         k, draws = self["k"][index], self["draws"][index]
         k8, plain8 = (
             np.where(self["lattice"][index], self[c][index] / draws, np.nan) for c in ("k_8bit", "k_truncated")
@@ -133,11 +204,12 @@ class RowTable:
         if average:
             # within a draw the worst view counts, then draws are averaged
             draw = self["draw"][index]
-            change = (draw[1:] != draw[:-1]) | (self["image"][index][1:] != self["image"][index][:-1])
+            of = image.numbers[index]
+            change = (draw[1:] != draw[:-1]) | (of[1:] != of[:-1])
             group = np.flatnonzero(np.concatenate([[True], change]))
             share, k8, plain8 = (np.minimum.reduceat(v, group) for v in (share, k8, plain8))
             index = index[group]
-            k, start = self["k"][index], np.unique(self["image"][index], return_index=True)[1]
+            k, start = self["k"][index], np.unique(image.numbers[index], return_index=True)[1]
             mean = lambda v: np.add.reduceat(v, start) / np.diff(np.append(start, len(index)))  # noqa: E731
             return Picked(
                 list(images),

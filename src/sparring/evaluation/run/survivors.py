@@ -47,7 +47,7 @@ class Survivors:
         left = None if None in alive else frozenset[str]().union(*(a for a in alive if a))
         if not run.on_from:
             return left
-        near = frozenset(rows["image"][rows.where(run=run.on_from, source_fooled=True)].tolist())
+        near = frozenset(rows.at("image", rows.where(run=run.on_from, source_fooled=True)).tolist())
         return near if left is None else left & near
 
     @staticmethod

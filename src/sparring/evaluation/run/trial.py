@@ -176,10 +176,10 @@ def _points(
 ) -> Tensor:
     """Where the attack ended on each image: the point of the largest margin among those of the iterative attacks of ``cells``."""
     runs = {r.id for c in cells for r in c.runs if c.attack.method.kind == "iterative"}
-    at = np.flatnonzero(np.isin(rows["run"], list(runs)) & np.isin(rows["image"], list(chosen)) & ~rows.spared)
+    at = np.flatnonzero(rows.among("run", runs) & rows.among("image", chosen) & ~rows.spared)
     best: dict[str, tuple[float, str]] = {}
-    for i in at:
-        image, last = str(rows["image"][i]), (float(rows["margin"][i]), str(rows["run"][i]))
+    for image, margin, run in zip(rows.at("image", at), rows["margin"][at].tolist(), rows.at("run", at), strict=True):
+        last = margin, str(run)
         best[image] = max(best.get(image, (-np.inf, "")), last)
     points = subject.images.x[[number[i] for i in chosen]].clone()
     for row, image in enumerate(chosen):

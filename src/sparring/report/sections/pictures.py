@@ -58,7 +58,7 @@ def _strip(
     clean, images = rows.clean(about["defense"]), []
     numbered = enumerate(json.loads(about["images"]))
     for i, image in sorted(numbered, key=lambda pair: pair[1] not in suspects):
-        here = rows["image"] == image
+        here = rows.where(image=image)
         if not (attacked & here).any():
             continue
         row, before = (int(np.flatnonzero(mask & here)[0]) for mask in (attacked, clean))
