@@ -2,7 +2,7 @@
 
 ``python benchmarks/verdict.py --weights FOLDER [--n 64] [--data mnist] [--norm linf l2] [--seeds 0 1 2] [--half 0] [--out verdict.json]``
 
-"white": the cascade alone is in the pool; "pool": all attacks of the quick tier. A faulty attack stands in the cascade's place. "inside": what
+"white": the cascade alone is in the pool; "pool": all attacks of the quick tier, on survivors as in a tier. A faulty attack stands in the cascade's place. "inside": what
 points leave of a control that are made on the network inside it, its truth; no check is asked there. Rows are kept in ``--out``: the same
 command resumes, and measures anew what other code (of the package, of the controls) has made. ``--half``: thresholds are set on half 0 and confirmed on half 1.
 The trained networks: ``python benchmarks/controls.py --train FOLDER``.
@@ -155,6 +155,7 @@ def evaluated(control: Control, stock: Stock, norm: Norm, eps: float, mode: str)
             attacks_of(control, norm, eps, mode),
             eps=[eps],
             seed=stock.seed,
+            survivors=mode == "pool",  # as a tier's attacks do
             progress=watch,
         )
     except SparringError as error:
