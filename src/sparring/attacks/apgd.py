@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -112,13 +113,18 @@ class APGD(Method):
 
     def _checkpoints(self, q: Query) -> tuple[torch.Tensor, torch.Tensor]:
         """Per row: is this step a checkpoint, and how long was the interval it ends? (sec. 3.2, eq. 5)"""
-        points = [0.0, 0.22]
-        while points[-1] < 1:
-            points.append(points[-1] + max(points[-1] - points[-2] - 0.03, 0.06))
-        marks = [math.ceil(p * self.steps) for p in points]
-        table = torch.zeros(self.steps + 1, 2)
-        for before, mark in itertools.pairwise(marks):
-            if 0 < mark <= self.steps:
-                table[mark] = torch.tensor([1.0, mark - before])
-        row = table.to(q.clean.device)[q.t.clamp(max=self.steps)]
+        row = _checkpoint_table(self.steps, q.clean.device)[q.t.clamp(max=self.steps)]
         return row[:, 0] > 0, row[:, 1]
+
+
+@lru_cache(maxsize=64)
+def _checkpoint_table(steps: int, device: torch.device) -> torch.Tensor:
+    """(steps+1,2): is a step a checkpoint, and the length of the interval it ends."""
+    points = [0.0, 0.22]
+    while points[-1] < 1:
+        points.append(points[-1] + max(points[-1] - points[-2] - 0.03, 0.06))
+    table = torch.zeros(steps + 1, 2)
+    for before, mark in itertools.pairwise(math.ceil(p * steps) for p in points):
+        if 0 < mark <= steps:
+            table[mark] = torch.tensor([1.0, mark - before])
+    return table.to(device)

@@ -21,6 +21,9 @@ from sparring.core.rows import Rows
 from sparring.core.victim import Goal
 
 UNBOUNDED_C = 1e9
+EDGE = 0.999999  # tanh never reaches 1
+SETTLED = 0.1  # of a constant: known so well, another search finds nothing nearer
+GRAY = 2.0  # |w| from which on tanh(w) is nearly black or white, where a step in w hardly moves a pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,8 @@ class Bisection(Method):
         return s.where(over, fresh)
 
     def done(self, q: Query, s: Rows) -> Tensor:
-        return s.search >= self.searches
+        settled = (s.high < UNBOUNDED_C) & (s.high - s.low < SETTLED * s.high)
+        return (s.search >= self.searches) | settled
 
 
 @ATTACKS("cw")
@@ -103,7 +107,9 @@ class CW(Bisection):
     ``steps`` per search, ``searches`` binary searches for c *per image*, ``c`` the first constant, ``lr`` of Adam,
     ``kappa`` the confidence; ``start=nearest``: searches after a hit begin at the nearest point so far, not at the clean image
     (fewer steps suffice on robust models); ``patience``: share of a search without a new lowest loss
-    that ends it (their code: a tenth, of the batch). Differs from the paper: that abort is per image.
+    that ends it (their code: a tenth, of the batch). Differs from the paper: that abort is per image; the first constant is at least what would do on a
+    linear model, a search too short to bring the image's median pixel from black or white to gray takes longer steps, and a constant known to a tenth
+    is searched for no further.
     """
 
     lr: Step = 0.01
@@ -114,10 +120,13 @@ class CW(Bisection):
         return self.kappa
 
     def fresh(self, x: Tensor) -> Rows:
-        return adam_state(x).put(x=x, w=torch.atanh((2 * x - 1) * 0.999999))
+        return adam_state(x).put(x=x, w=torch.atanh((2 * x - 1) * EDGE))
 
     def move(self, q: Query, s: Rows) -> tuple[Rows, Tensor, Tensor, Tensor]:
         grad, margin = q.gradient(s.x, "margin")[:2]
+        # on a linear model this constant just reaches the boundary; one far below it is searched for in vain
+        reach = 2 * (self.kappa - margin) / grad.flatten(1).square().sum(1).clamp_min(1e-12)
+        s = s.put(c=torch.where(q.t == 0, torch.maximum(s.c, reach.clamp(max=UNBOUNDED_C / 10)), s.c))
         delta = s.x - q.clean
         active = per_row(s.c * (margin < self.kappa), grad)
         tanh = 2 * s.x - 1
@@ -125,10 +134,15 @@ class CW(Bisection):
         if q.ball.mask is not None:  # w of a masked pixel never moves from the clean image
             slope = slope * q.ball.mask
         direction, moments = adam(Rows(m=s.m, v=s.v, count=s.count), slope)
-        w = s.w - self.lr * direction
+        w = s.w - per_row(self.step(q), s.w) * direction
         moved = s.put(w=w, x=(torch.tanh(w) + 1) / 2, m=moments.m, v=moments.v, count=moments.count)
         loss = delta.flatten(1).square().sum(1) + s.c * (self.kappa - margin).clamp_min(0)
         return moved, s.x, (margin > 0) & (margin >= self.kappa), loss
+
+    def step(self, q: Query) -> Tensor:
+        """(B,) Adam's step: ``lr``, or as much more as a search needs to bring an image's median pixel to gray."""
+        away = torch.atanh((2 * q.clean - 1) * EDGE).abs().flatten(1).median(1).values - GRAY
+        return (away / self.steps).clamp_min(self.lr)
 
 
 @ATTACKS("ddn")

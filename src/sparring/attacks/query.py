@@ -27,12 +27,13 @@ class Ledger:
     """Where the engine writes down what an attack has seen.
 
     observe(x, success margin): (B,C,H,W) and (B,), or candidates (B,k,C,H,W) and (B,k). spend(forwards, backwards,
-    unit) -> (B,) forwards that the row's query budget could pay, a multiple of ``unit``. note_gradient(grad).
+    unit) -> (B,) forwards that the row's query budget could pay, a multiple of ``unit``. note_gradient(grad). capped: is there a query budget?
     """
 
     observe: Callable[[Tensor, Tensor], None]
     spend: Callable[[int | Tensor, int | Tensor, int], Tensor]
     note_gradient: Callable[[Tensor], None]
+    capped: bool = True
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,10 @@ class Query:
         count, unit, noise = points.shape[1], self._victim.score_cost, self._draws(call)
         wanted = torch.ones_like(self.t) if only is None else only.to(self.t.dtype)
         paid = self._ledger.spend(wanted * unit * count, 0, unit)
+        if only is None and not self._ledger.capped:  # every row asks everything
+            full = ask(points.flatten(0, 1), noise if single else noise.repeat(count, first)).unflatten(0, (-1, count))
+            self._ledger.observe(points, judge(full))
+            return full[:, 0] if single else full
         affordable = torch.arange(count, device=x.device) * unit < paid[:, None]
         asked = affordable.flatten().nonzero()[:, 0]
         noise = noise if single else noise.repeat(count, first)

@@ -111,6 +111,21 @@ class AttackContract:
             assert torch.equal(first.success, last.success)
             assert torch.equal(first.x[same], last.x[same])
 
+    @pytest.mark.parametrize("stop", ["success", "never"])
+    def test_looking_for_finished_rows_every_few_steps_changes_nothing(
+        self, spec: str, stop: Literal["success", "never"], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a GPU: rows that are over stay as they were and pay nothing."""
+        model, x = Exact(), images(9)
+        y = labels(model, x)
+        for given in at_norms(spec):
+            monkeypatch.setattr("sparring.attacks.engine.loop.POLL", {})
+            every = given.run(model, x, y, ids=IDS, slots=4, stop=stop)
+            monkeypatch.setattr("sparring.attacks.engine.loop.POLL", {"cpu": 4})
+            seldom = given.run(model, x, y, ids=IDS, slots=4, stop=stop)
+            for name, column in every.items():
+                assert torch.equal(column.nan_to_num(7.0), getattr(seldom, name).nan_to_num(7.0)), name
+
     def test_the_seed_decides_and_nothing_of_the_users_changes(self, spec: str) -> None:
         model, x = Exact(), images(4)
         y = labels(model, x)

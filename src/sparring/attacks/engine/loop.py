@@ -2,7 +2,7 @@
 
 ``slots`` rows are live; a free slot is refilled from the queue. **The Law**: an image's answer does not depend on
 slots, order, neighbours, sharding or resume: noise is keyed by image, every step is row-wise, and the choice among
-an image's jobs is by (quality, job number), never by arrival. Jobs that ran ahead of their turn count as if they had waited.
+an image's jobs is by (quality, job number), never by arrival.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparring.attacks.engine.jobs import Turns
+from sparring.attacks.engine.jobs import Turns, waves
 from sparring.attacks.engine.outcome import Batch, Outcome, RunOptions
 from sparring.attacks.method import Method
 from sparring.attacks.query import Ledger, Query
@@ -23,8 +23,7 @@ from sparring.core.noise import Noise
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal, Victim
 
-AHEAD_AFTER = 4  # a job that has had a quarter of its steps will probably fail: its image's next jobs may begin
-CUDA_POLL = 4  # on a GPU, look for finished rows every few steps: each look is a device sync
+POLL = {"cuda": 4}  # by device: after how many steps finished rows are looked for; each look is a device sync
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class _Live:
             t=torch.zeros(count, dtype=torch.int64, device=device),
             stream=Noise.of(seed, "attack", batch.keys[image], job).key,
         )
+        self.over = torch.zeros_like(image).bool()  # finished, and not looked for yet
         self.best: Rows = Outcome.unseen(batch.clean[image]).put(broke=torch.zeros_like(image).bool())
         self.state = Rows()
 
@@ -63,7 +63,8 @@ class _Live:
         return len(self.job)
 
     def join(self, other: _Live) -> None:
-        if not len(self):
+        self.over = torch.cat([self.over, other.over])
+        if len(self.job) == 0:
             self.job, self.best, self.state = other.job, other.best, other.state
             return
         self.job, self.best, self.state = (
@@ -73,6 +74,7 @@ class _Live:
 
     def keep(self, index: Tensor) -> None:
         self.job, self.best, self.state = self.job.keep(index), self.best.keep(index), self.state.keep(index)
+        self.over = self.over[index]
 
 
 class _Loop:
@@ -98,9 +100,7 @@ class _Loop:
         self.in_turn = torch.full_like(self.result.success, self.stop == "success")
         if self.minimal:
             self.in_turn = self.in_turn & torch.isfinite(aim.eps)
-        # a query is paid for whether it was needed or not: only gradients are taken ahead of their turn
-        free = victim.access is method.needs is Access.GRADIENT and self.purse is None and self.jobs > 1
-        self.turns = Turns(len(batch), self.jobs, self.in_turn.tolist(), free)
+        self.turns = Turns(len(batch), self.jobs, self.in_turn.tolist())
 
     def query(self, live: _Live) -> Query:
         job, batch = live.job, self.batch
@@ -152,7 +152,7 @@ class _Loop:
             t=job.t,
             _victim=self.victim,
             _stream=Noise(job.stream, zero, zero, batch.keys[job.image]),
-            _ledger=Ledger(observe, spend, note_gradient),
+            _ledger=Ledger(observe, spend, note_gradient, capped=self.purse is not None),
             must_hit=self.aim.must_hit,
             reparam=self.reparam,
             start=None if batch.start is None else batch.start[job.image],
@@ -171,10 +171,6 @@ class _Loop:
 
     def refill(self, live: _Live, slots: int) -> None:
         room = slots - len(live)
-        if self.turns.ahead and room > len(self.turns) and len(live):
-            late = live.job.keep((live.job.t >= self.total // AHEAD_AFTER).nonzero()[:, 0])
-            running = list(zip(late.image.tolist(), late.number.tolist(), strict=True))
-            self.turns.look_ahead(running, room - len(self.turns))
         taken = self.turns.take(room)
         if not taken:
             return
@@ -199,11 +195,7 @@ class _Loop:
     def retire(self, live: _Live, index: Tensor) -> int:
         """Write finished rows into their images' results; returns how many images are settled."""
         done = live.best.keep(index).put(job=live.job.number[index], image=live.job.image[index])
-        settled = 0
-        while waves := self.turns.waves(done):
-            settled += sum(self.settle(wave) for wave in waves)
-            done = done.keep(done.image[:0])
-        return settled
+        return sum(self.settle(wave) for wave in waves(done))
 
     def settle(self, done: Rows) -> int:
         """Merge one finished job each of different images; returns how many images are through."""
@@ -214,9 +206,9 @@ class _Loop:
         self.result = self.result.paste(i, merged)
         enough = new.success & ((new.distance <= self.aim.eps[i]) | (not self.minimal))
         last = (new.job + 1 == self.jobs) | self.in_turn[i] & enough
-        turn = self.in_turn[i]
-        for image, job, through in zip(i[turn].tolist(), new.job[turn].tolist(), last[turn].tolist(), strict=True):
-            self.turns.passed(image, job, through)
+        again = self.in_turn[i] & ~last
+        for image, job in zip(i[again].tolist(), new.job[again].tolist(), strict=True):
+            self.turns.failed(image, job)
         return int(last.sum())
 
     def _prefer(self, new: Rows, old: Rows) -> Tensor:
@@ -235,8 +227,9 @@ class _Loop:
     def run(self, slots: int) -> Outcome:
         none = torch.zeros(0, dtype=torch.int64, device=self.batch.clean.device)
         live = _Live(self.batch, self.aim, none, none, self.seed)
-        poll = CUDA_POLL if self.batch.clean.device.type == "cuda" else 1
-        tick, asks_first = 0, self.method.settled or not self.total
+        poll = POLL.get(self.batch.clean.device.type, 1)
+        tick = oldest = 0  # steps; those that the oldest row has had, known without a look at the device
+        asks_first = self.method.settled or not self.total
         while len(live) or self.turns:
             room = len(live)
             self.refill(live, slots)
@@ -244,16 +237,27 @@ class _Loop:
                 self.drop_finished(live)
                 if not len(live):
                     continue
-            last = live.job.t.amax()
-            state = self.method.advance(self.query(live), live.state)
-            live.state, live.job = state, live.job.put(t=live.job.t + 1)
-            tick += 1
-            if tick % poll == 0 or int(last) + 1 >= self.total:
-                self.drop_finished(live)
+            self.advance(live, frozen=poll > 1)
+            tick, oldest = tick + 1, oldest + 1
+            if (tick % poll == 0 or oldest >= self.total) and self.drop_finished(live):
+                oldest = int(live.job.t.amax()) if len(live) else 0
         return self.outcome()
 
-    def drop_finished(self, live: _Live) -> None:
-        """Retire rows that have run to the end, won (where a first success is all that is wanted) or spent everything."""
+    def advance(self, live: _Live, frozen: bool) -> None:
+        """One step of the method. ``frozen``: rows that are over, and still here until the next look, stay as they were and pay nothing."""
+        best, state, t = live.best, live.state, live.job.t
+        live.state = self.method.advance(self.query(live), state)
+        if frozen:
+            live.best, live.state = live.best.where(live.over, best), live.state.where(live.over, state)
+            live.job = live.job.put(t=torch.where(live.over, t, t + 1))
+            live.over = live.over | self.finished(live)[0]
+        else:
+            live.job = live.job.put(t=t + 1)
+
+    def finished(self, live: _Live) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) bool: rows that have run to the end, won (where a first success is all that is wanted) or spent everything; why; and those of them whose
+        last point was never looked at.
+        """
         out = live.job.t >= self.total
         why = torch.where(out, STOPS.index("steps"), -1)
         unseen = ~live.best.broke & (not self.method.settled)
@@ -267,21 +271,24 @@ class _Loop:
         if self.minimal:  # nothing is nearer than the clean image; with a budget, inside it is near enough
             near = live.job.eps.where(torch.isfinite(live.job.eps) & (self.stop == "success"), 0.0)
             won = live.best.success & (live.best.distance <= near)
-            out = out | won
         else:
             won = live.best.success & (self.stop == "success")
-            out, unseen = out | won, unseen & ~won
-        live.best = live.best.put(stopped=torch.where(won, STOPS.index("success"), why))
-        if bool(out.any()):
-            if bool(unseen.any()):
-                self.score_last(live, unseen.nonzero()[:, 0])
-            settled = self.retire(live, out.nonzero()[:, 0])
-            if self.progress:
-                self.progress(settled)
-            if self.turns.ahead:  # jobs that ran ahead for nothing
-                needless = [self.turns.is_settled(i) for i in live.job.image.tolist()]
-                out = out | torch.tensor(needless, device=out.device)
-            live.keep((~out).nonzero()[:, 0])
+            unseen = unseen & ~won
+        return out | won, torch.where(won, STOPS.index("success"), why), unseen
+
+    def drop_finished(self, live: _Live) -> bool:
+        """Retire rows that are over; were there any?"""
+        out, why, unseen = self.finished(live)
+        if not bool(out.any()):
+            return False
+        live.best = live.best.put(stopped=why)
+        if bool(unseen.any()):
+            self.score_last(live, unseen.nonzero()[:, 0])
+        settled = self.retire(live, out.nonzero()[:, 0])
+        if self.progress:
+            self.progress(settled)
+        live.keep((~out).nonzero()[:, 0])
+        return True
 
     def outcome(self) -> Outcome:
         clean, result = self.batch.clean, self.result
