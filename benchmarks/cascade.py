@@ -5,7 +5,8 @@ Every candidate attack runs on the same clean-correct images of every target; a 
 accuracy the share that no member breaks, as cost what an image pays that survives all of it (forwards, and backwards
 counted as two forwards). All subsets are tried; the cheapest that stays within 0.2 points of AutoAttack on *every* target
 is printed first. Counts, not times: it may run beside other work. ``--candidates cascade --skip 100 --out unseen.json``
-confirms a choice on images it was not made on.
+confirms a choice on images it was not made on; ``--others FOLDER --candidates cascade`` on other targets altogether (networks of
+``python benchmarks/controls.py --train FOLDER --seeds 0 1``), with the paired difference and its interval.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ import argparse
 import itertools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
+from controls import Stock
 from rich.console import Console
 from rich.table import Table
 
 from sparring.attacks.attack import attack
+from sparring.core.geometry import Norm
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
+from sparring.evaluation.results.stats import gain_bounds
 from sparring.models.load import load_model
 from sparring.models.prepare import prepare
 
@@ -46,25 +52,73 @@ CANDIDATES = (
 )
 
 
-def targets(hard: str) -> list[tuple[str, Any, Any, float]]:
-    """(name, model, images, eps) of every target."""
+Target = tuple[str, Any, Any, Norm, float]
+
+
+class Rounded(torch.nn.Module):
+    """A network behind a color depth of so many levels, whose slope is zero: nothing is declared."""
+
+    def __init__(self, network: torch.nn.Module, levels: int) -> None:
+        super().__init__()
+        self.network, self.steps = network, levels - 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network((x * self.steps).round() / self.steps)
+
+
+def others(folder: Path) -> list[Target]:
+    """Targets that no member of the cascade was chosen on."""
+    digits, cifar = load_data("mnist5k:split=test"), load_data(f"{DATA}/cifar10_test_0-699.npz")
+
+    def trained(name: str, seed: int) -> Any:
+        return Stock("mnist", folder, seed=seed).trained(name)
+
+    def resnet(size: int) -> Any:
+        return load_model(f"cifar_resnet{size}:weights={DATA}/cifar10_resnet{size}.safetensors")
+
+    return [
+        ("plain1 linf .08", trained("plain1", 0), digits, "linf", 0.08),
+        ("plain2 l2 1", trained("plain2", 1), digits, "l2", 1.0),
+        ("adversarial linf .2", trained("adversarial", 1), digits, "linf", 0.2),
+        ("adversarial l2 1.5", trained("adversarial", 0), digits, "l2", 1.5),
+        ("noise-trained linf .1", trained("noise", 0), digits, "linf", 0.1),
+        ("noise-trained l2 1.5", trained("noise", 1), digits, "l2", 1.5),
+        ("distilled linf .08", trained("distilled", 0), digits, "linf", 0.08),
+        ("k-WTA linf .05", trained("winners", 0), digits, "linf", 0.05),
+        ("8 levels linf .1", Rounded(trained("plain1", 0), 8), digits, "linf", 0.1),
+        ("resnet32 linf .5/255", resnet(32), cifar, "linf", 0.5 / 255),
+        ("resnet32 l2 .1", resnet(32), cifar, "l2", 0.1),
+        ("resnet56 linf 1/255", resnet(56), cifar, "linf", 1 / 255),
+    ]
+
+
+def targets(hard: str) -> list[Target]:
+    """(name, model, images, norm, eps) of every target that members were chosen on."""
     cifar = load_data(f"{DATA}/cifar10_test_0-699.npz")
-    found: list[tuple[str, Any, Any, float]] = []
+    found: list[Target] = []
     for size in (20, 44):
         model = load_model(f"cifar_resnet{size}:weights={DATA}/cifar10_resnet{size}.safetensors")
-        found += [(f"resnet{size} {k}/255", model, cifar, k / 255) for k in (0.5, 1)]
+        found += [(f"resnet{size} {k}/255", model, cifar, "linf", k / 255) for k in (0.5, 1)]
     if hard:
         found.append(
-            ("small_cnn adv .15", load_model(f"small_cnn:weights={hard}"), load_data("mnist5k:split=test"), 0.15)
+            (
+                "small_cnn adv .15",
+                load_model(f"small_cnn:weights={hard}"),
+                load_data("mnist5k:split=test"),
+                "linf",
+                0.15,
+            )
         )
     return found
 
 
-def measure(candidates: list[str], limit: int, skip: int, hard: str, file: Path, only: str) -> list[dict[str, Any]]:
+def measure(
+    chosen: list[Target], candidates: list[str], limit: int, skip: int, file: Path, only: str
+) -> list[dict[str, Any]]:
     """Rows (target, attack, n, survivors as a list of bool, cost of a survivor); resumes from ``file``."""
     rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     done = {(r["target"], r["attack"]) for r in rows}
-    for name, model, images, eps in targets(hard):
+    for name, model, images, norm, eps in chosen:
         if only not in name:
             continue
         network = prepare(model, images.x[:4]).model
@@ -75,7 +129,8 @@ def measure(candidates: list[str], limit: int, skip: int, hard: str, file: Path,
         for text in (*candidates, REFERENCE):
             if (name, text) in done:
                 continue
-            method = attack(text).with_eps(eps)
+            plain = attack(text)
+            method = replace(plain, setting=replace(plain.setting, norm=norm, eps=eps))
             found = method.run(victim, x, y)
             rows.append(
                 {
@@ -91,9 +146,40 @@ def measure(candidates: list[str], limit: int, skip: int, hard: str, file: Path,
     return rows
 
 
+def differences(rows: list[dict[str, Any]], candidates: list[str], cost: dict[str, int]) -> None:
+    """Beside AutoAttack: robust accuracies on the same images, their paired difference with one-sided 95 % bounds, forwards an image."""
+    out = Table(title="robust accuracy in %, and by how much it is above AutoAttack standard's (one-sided 95 % bounds)")
+    for column in ("target", "n", "attack", "robust", "AutoAttack", "difference", "bounds", "forwards", "AutoAttack's"):
+        out.add_column(column)
+    table = {(r["target"], r["attack"]): r for r in rows}
+    names = [r["target"] for r in rows if r["attack"] == REFERENCE]
+    for text in candidates:
+        mine, theirs = (
+            np.concatenate([table[t, a]["survives"] for t in names]).astype(float) for a in (text, REFERENCE)
+        )
+        counts = [len(table[t, REFERENCE]["survives"]) for t in names]
+        ends = np.cumsum(counts)
+        for name, last, count in [*zip(names, ends, counts, strict=True), ("all", ends[-1], ends[-1])]:
+            a, b = mine[last - count : last], theirs[last - count : last]
+            bounds = gain_bounds(a, b)
+            own = [
+                np.mean([table[t, x]["mean_forwards"] for t in names if name in (t, "all")]) for x in (text, REFERENCE)
+            ]
+            said = [f"{100 * v:.1f}" for v in (a.mean(), b.mean())]
+            between = f"{100 * bounds.low:+.1f} to {100 * bounds.high:+.1f}"
+            out.add_row(
+                name, str(count), text, *said, f"{100 * (a - b).mean():+.1f}", between, *(f"{v:.0f}" for v in own)
+            )
+    share = cost[candidates[0]] / cost[REFERENCE]
+    Console(width=180).print(out, f"a survivor costs {100 * share:.1f} % of AutoAttack standard")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hard-weights", default="")
+    parser.add_argument(
+        "--others", type=Path, metavar="FOLDER", help="measure other targets, with networks trained there"
+    )
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--skip", type=int, default=0, help="clean-correct images of every target to pass over")
     parser.add_argument("--candidates", default=" ".join(CANDIDATES), help="attacks to combine, separated by spaces")
@@ -104,12 +190,17 @@ def main() -> None:
     )
     args = parser.parse_args()
     candidates = args.candidates.split()
-    rows = measure(candidates, args.limit, args.skip, args.hard_weights, args.out, args.only)
+    chosen = others(args.others) if args.others else targets(args.hard_weights)
+    rows = measure(chosen, candidates, args.limit, args.skip, args.out, args.only)
     names = [r["target"] for r in rows if r["attack"] == REFERENCE]  # measured last: the target is complete
     table = {(r["target"], r["attack"]): r for r in rows}
     victim = Victim((System(torch.nn.Identity()),), Access.GRADIENT)
     costs = {a: attack(a).with_eps(0.1).cost(victim, 10, 3 * 32 * 32) for a in (*candidates, REFERENCE)}
     cost = {a: forwards + 2 * backwards for a, (forwards, backwards) in costs.items()}
+
+    if args.others:
+        differences(rows, candidates, cost)
+        return
 
     def robust(target: str, members: tuple[str, ...]) -> float:
         alive = torch.ones(table[target, REFERENCE]["n"], dtype=torch.bool)

@@ -126,10 +126,10 @@ class AutoAttack(Cascade):
 @ATTACKS("cascade")
 @dataclass(frozen=True, kw_only=True)
 class ShortCascade(Cascade):
-    """The cheapest list of our attacks that broke what AutoAttack (arXiv:2003.01690) broke on every target measured: APGD on
+    """The cheapest list of our attacks that came nearest to AutoAttack (arXiv:2003.01690) on five targets: APGD on
     the margin, then targeted DLR on four rivals. Norms: linf, l2.
 
-    A surviving image costs 7.1 % of AutoAttack standard (docs/measured.md, five targets, n=50 to 100, confirmed on unseen images); made by
+    A surviving image costs 7.1 % of AutoAttack standard. On other targets it leaves up to a few images more (docs/measured.md); made by
     ``benchmarks/cascade.py``. Differs from the paper: no FAB and no Square, so it says less about masked gradients.
     """
 
