@@ -11,7 +11,8 @@ from sparring.attacks.method import Method
 from sparring.attacks.query import Query
 from sparring.core.geometry import distance, per_row, steepest_step
 from sparring.core.losses import LossName
-from sparring.core.ranges import Count, Rate, Step
+from sparring.core.optim import momentum
+from sparring.core.ranges import Count, NonNegative, Rate, Step
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -57,6 +58,32 @@ class PGD(Ascent):
     Differs from the paper: the best iterate counts, not the last; ball and box are projected onto together, exactly;
     an l1 step raises the coordinates of largest gradient one after the other.
     """
+
+
+@ATTACKS("mpgd")
+@dataclass(frozen=True, kw_only=True)
+class MomentumPGD(Ascent):
+    """PGD along a running mean of gradients (momentum of Dong et al., arXiv:1710.06081, algorithm 1, in PGD of Madry et al., arXiv:1706.06083, sec. 2.1).
+    Norms: linf, l2, l1. For random systems: the mean over steps is one over draws as well, and no step is decided by a noisy loss.
+
+    ``decay``: momentum factor of the l1-normalized gradients. Differs from the paper: the margin is raised, the steps fall linearly to 0, the start is
+    random, the decay below 1, and of a random system only the last point counts (measured: docs/measured.md).
+    """
+
+    step_size: Step = 0.2
+    loss: LossName = "margin"
+    schedule: Literal["constant", "linear"] = "linear"
+    decay: NonNegative = 0.75
+
+    def init(self, q: Query) -> Rows:
+        s = super().init(q)
+        return s.put(speed=s.x * 0)
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        # a random system's iterates are no candidates: the luckiest would be kept, and the last one is the best
+        via = (lambda x: x) if q.random else None
+        speed = momentum(s.speed, q.gradient(s.x, self.loss, via=via).grad, self.decay)
+        return Rows(x=self.step(q, s.x, speed), speed=speed)
 
 
 @ATTACKS("bim")

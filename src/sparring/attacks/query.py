@@ -56,6 +56,11 @@ class Query:
     reparam: Reparametrisation | None = None
     start: Tensor | None = None  # (B,C,H,W) points to begin at, where the caller gave some
 
+    @property
+    def random(self) -> bool:
+        """Does the victim answer otherwise at every call? Then the largest of many margins is a lucky one."""
+        return self._victim.random
+
     def noise(self, tag: str) -> Noise:
         """The attack's own randomness at this step."""
         return self._stream.on(self.t).child("attack").child(tag)

@@ -319,6 +319,10 @@ def attack(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders", parser=place)],
     html: Annotated[Path | None, place_option("write one self-contained page here", suffix=".html")] = None,
+    images: Annotated[
+        Path | None,
+        place_option("write a line per image here: its worst point, and the checks that doubt it", suffix=".csv"),
+    ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")
     ] = None,
@@ -341,6 +345,12 @@ def report(
         emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
         return
     evaluations = [load_evaluation(r, baseline, claim or None) for r in runs]
+    if images and len(runs) > 1:
+        raise SparringError("--images is about one run folder; give one")
+    if images:
+        from sparring.verdict.images import write_images
+
+        write_images(runs[0], images)
     if html:
         write_report(runs, html, baseline, claim or None)
     if json_out and len(evaluations) > 1:

@@ -12,13 +12,14 @@ Tier = Literal["quick", "standard", "thorough"]
 
 # PROTOCOL 5.2, all in one ball but ddn, for the curve; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
 TIERS: dict[str, tuple[str, ...]] = {
-    "quick": ("fgsm", "cascade", "square:steps=199", "random_search"),
+    "quick": ("fgsm", "cascade", "mpgd", "square:steps=199", "random_search"),
     "standard": (
         "fgsm",
         "fgsm:start=random",
         "cascade",
         "apgd:steps=100",
         "apgd:loss=dlr,targets=9",
+        "mpgd:steps=100",
         "ddn",
         "square:steps=4999",
         "random_search:steps=200",
@@ -30,6 +31,7 @@ TIERS: dict[str, tuple[str, ...]] = {
         "apgd:loss=margin,steps=500,restarts=5",
         "apgd:steps=1000,restarts=5",
         "apgd:loss=dlr,steps=500,targets=9",
+        "mpgd:steps=500,restarts=2",
         "ddn:steps=1000",
         "square:steps=19999",
         "random_search:steps=1000",
