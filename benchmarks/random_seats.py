@@ -43,7 +43,7 @@ SYSTEMS = {
         "gauss:std=0.3+vote:samples=5": 0.1,
         "resize-pad": 0.1,
         "deflect": 0.1,
-        "cd:bits=2+gauss:std=0.2": 0.1,
+        "cd:bits=2+gauss:std=0.2": 0.2,
     },
     "cifar": {
         "gauss:std=0.1": 4 / 255,
@@ -60,7 +60,7 @@ def plain(system: System, x: Tensor, y: Tensor, keys: Tensor, eps: float, seed: 
     """One restart of PGD averaged over draws."""
     noise = Noise.of(seed, "peer", keys)
     point = (x + eps * (2 * noise.uniform("start", x.shape[1:]) - 1)).clamp(0, 1)
-    for step in range(STEPS):
+    for step in range(STEPS):  # stages without a gradient are passed by (BPDA with the identity)
         leaf = point.detach().requires_grad_(True)
         logits = system.logits(leaf, noise.child(f"step{step}"), DRAWS)
         loss = cross_entropy(logits.flatten(0, 1), y.repeat_interleave(DRAWS)).sum()
@@ -84,8 +84,9 @@ def compare(data: str, spec: str, eps: float, n: int) -> dict[str, Any]:
     subject = Subject.of(*MODELS[data], [spec], limit=n)
     defended = next(d for name, d in subject.systems.items() if name != "none")
     x, y, keys, system = subject.images.x, subject.images.y, subject.keys, defended.system()
+    passed = defended.variants()[0].system
     start = time.process_time()
-    peers = [JUDGE.score(system, plain(system, x, y, keys, eps, s), y, keys) for s in range(RESTARTS)]
+    peers = [JUDGE.score(system, plain(passed, x, y, keys, eps, s), y, keys) for s in range(RESTARTS)]
     middle = time.process_time()
     views = threat("adaptive").seat(defended, options=Options(DRAWS)).views
     cost = sum(v.victim.cost for v in views)

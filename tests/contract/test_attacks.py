@@ -22,8 +22,9 @@ from sparring.core.noise import image_keys
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 from sparring.core.spec import signature
-from sparring.core.system import System
+from sparring.core.system import Combine, System
 from sparring.core.victim import Access, Goal, Victim
+from sparring.defenses.base import Defended, defense
 from sparring.subject import Subject
 from tests.contract.latin import latin, unmet
 
@@ -750,3 +751,31 @@ def test_cw_finds_what_is_there_in_a_few_short_searches():
     )
     assert int(outcome.success.sum()) >= 18
     assert 0.5 < float(outcome.distance[outcome.success].median()) < 2
+
+
+def test_momentum_pgd_takes_the_loss_that_fits_how_draws_are_combined():
+    """The margin of a mean probability goes on raising draws that are lost; where each draw has its own loss, that is the one."""
+    defended = defense("gauss:std=0.1").install(Defended(NoProducts(), id="a"))
+    x = images(6)
+    batch = Batch(x, labels(NoProducts(), x), image_keys([f"i{i}" for i in range(6)]))
+
+    def points(combine: Combine, changed: str) -> torch.Tensor:
+        victim = Victim((defended.system(),), Access.GRADIENT, 4, combine)
+        return sparring.attack(f"mpgd:eps=.05,steps=3{changed}").on(victim, batch, RunOptions("never")).x
+
+    for combine, decides, idle in (
+        ("probs", "loss_of_mean=margin", "loss=ce"),
+        ("loss", "loss=ce", "loss_of_mean=margin"),
+    ):
+        plain = points(combine, "")
+        assert not torch.equal(plain, points(combine, f",{decides}"))
+        assert torch.equal(plain, points(combine, f",{idle}"))
+
+
+def test_of_a_random_system_momentum_pgd_keeps_the_last_point_not_the_luckiest():
+    defended = defense("gauss:std=0.5").install(Defended(NoProducts(), id="a"))
+    x = images(6)
+    batch = Batch(x, labels(NoProducts(), x), image_keys([f"i{i}" for i in range(6)]))
+    victim = Victim((defended.system(),), Access.GRADIENT, 2, "loss")
+    kept = sparring.attack("mpgd:eps=.05,steps=9").on(victim, batch, RunOptions("never"))
+    assert set(kept.best_hit.tolist()) <= {-1, 9}

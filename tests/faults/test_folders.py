@@ -9,6 +9,7 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,8 @@ import torch
 from torch import nn
 
 import sparring
+from sparring.attacks.attack import Attack
+from sparring.attacks.engine import Outcome
 from sparring.checks.controls import CLASSES, images
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import read_rows
@@ -243,11 +246,14 @@ def test_rows_are_judged_again_when_their_points_come_out_differently(run, monke
     before = {c: _points_of(c / f"{points.stem}.parquet")[folder.name] for c in (one, *others)}
     points.unlink()
     (one / f"{points.stem}.parquet").unlink()
-    from sparring.evaluation.run.ring import Outcome
+    on = Attack.on
 
-    items = Outcome.items
+    def moved(self: Attack, *given: Any) -> Outcome:
+        outcome = on(self, *given)
+        return outcome.put(x=outcome.x * 0.999)
+
     monkeypatch.setattr("sparring.conduct._asked", lambda *a: ([], []))  # checks attack, too
-    monkeypatch.setattr(Outcome, "items", lambda s: ((k, v * 0.999 if k == "x" else v) for k, v in items(s)))
+    monkeypatch.setattr(Attack, "on", moved)
     evaluate(run)
     after = {c: _points_of(c / f"{points.stem}.parquet")[folder.name] for c in (one, *others)}
     assert len(set(before.values())) == len(set(after.values())) == 1

@@ -66,12 +66,14 @@ class MomentumPGD(Ascent):
     """PGD along a running mean of gradients (momentum of Dong et al., arXiv:1710.06081, algorithm 1, in PGD of Madry et al., arXiv:1706.06083, sec. 2.1).
     Norms: linf, l2, l1. For random systems: the mean over steps is one over draws as well, and no step is decided by a noisy loss.
 
-    ``decay``: momentum factor of the l1-normalized gradients. Differs from the paper: the margin is raised, the steps fall linearly to 0, the start is
-    random, the decay below 1, and of a random system only the last point counts (measured: docs/measured.md).
+    ``decay``: momentum factor of the l1-normalized gradients. ``loss`` is that of each draw, ``loss_of_mean`` that of the mean probability over draws,
+    whose margin goes on raising draws that are lost (PROTOCOL 1.2). Differs from the paper: the margin is raised, the steps fall linearly to 0, the
+    start is random, the decay below 1, and of a random system only the last point counts (measured: docs/measured.md).
     """
 
     step_size: Step = 0.2
     loss: LossName = "margin"
+    loss_of_mean: LossName = "ce"
     schedule: Literal["constant", "linear"] = "linear"
     decay: NonNegative = 0.75
 
@@ -82,7 +84,8 @@ class MomentumPGD(Ascent):
     def advance(self, q: Query, s: Rows) -> Rows:
         # a random system's iterates are no candidates: the luckiest would be kept, and the last one is the best
         via = (lambda x: x) if q.random else None
-        speed = momentum(s.speed, q.gradient(s.x, self.loss, via=via).grad, self.decay)
+        grad = q.gradient(s.x, self.loss_of_mean if q.of_mean else self.loss, via=via).grad
+        speed = momentum(s.speed, grad, self.decay)
         return Rows(x=self.step(q, s.x, speed), speed=speed)
 
 

@@ -61,6 +61,11 @@ class Query:
         """Does the victim answer otherwise at every call? Then the largest of many margins is a lucky one."""
         return self._victim.random
 
+    @property
+    def of_mean(self) -> bool:
+        """Are objectives asked of the mean probability over draws, not of each draw?"""
+        return self.random and self._victim.combine == "probs"
+
     def noise(self, tag: str) -> Noise:
         """The attack's own randomness at this step."""
         return self._stream.on(self.t).child("attack").child(tag)

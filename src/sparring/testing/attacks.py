@@ -123,8 +123,8 @@ class AttackContract:
             every = given.run(model, x, y, ids=IDS, slots=4, stop=stop)
             monkeypatch.setattr("sparring.attacks.engine.loop.POLL", {"cpu": 4})
             seldom = given.run(model, x, y, ids=IDS, slots=4, stop=stop)
-            for name, column in every.items():
-                assert torch.equal(column.nan_to_num(7.0), getattr(seldom, name).nan_to_num(7.0)), name
+            for (name, column), (_, other) in zip(every.items(), seldom.items(), strict=True):
+                assert torch.equal(column.nan_to_num(7.0), other.nan_to_num(7.0)), name
 
     def test_the_seed_decides_and_nothing_of_the_users_changes(self, spec: str) -> None:
         model, x = Exact(), images(4)

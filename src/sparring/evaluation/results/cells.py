@@ -133,4 +133,9 @@ def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
 
 
 def all_cells(rows: RowTable) -> list[CellResult]:
-    return [own(rows, *key[:3]) for key in cell_keys(rows)]
+    """Every cell's number."""
+    cells: list[CellResult] = []
+    for defense, threat, attack, *_ in cell_keys(rows):
+        mine = rows.where(defense=defense, threat=threat, attack=attack) | rows.where(defense=defense, threat=CLEAN)
+        cells.append(own(rows.only(mine), defense, threat, attack))
+    return cells

@@ -121,7 +121,8 @@ def all_closed(rows: RowTable) -> list[ClosedResult]:
             keys[(defense, threat, str(norm), float(eps))] = None
     bounded = {key[0] for key in keys if math.isfinite(key[3])}
     keys = {key: None for key in keys if math.isfinite(key[3]) or key[0] not in bounded}
-    return [closed(rows, *key) for key in keys]
+    parts = {d: rows.only(rows.among("defense", (d, UNDEFENDED))) for d in dict.fromkeys(key[0] for key in keys)}
+    return [closed(parts[key[0]], *key) for key in keys]
 
 
 def headline(result: ClosedResult, tier: str) -> str:

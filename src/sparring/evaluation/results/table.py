@@ -136,10 +136,10 @@ class RowTable:
 
     def only(self, mask: np.ndarray) -> RowTable:
         """The rows in a mask."""
-        part = copy(self)
-        part.columns = {k: v[mask] for k, v in self.columns.items()}
-        part.texts = {k: Texts(v.numbers[mask], v.names) for k, v in self.texts.items()}
-        part.size, part._masks = int(mask.sum()), {}
+        part, at = copy(self), np.flatnonzero(mask)
+        part.columns = {k: v[at] for k, v in self.columns.items()}
+        part.texts = {k: Texts(v.numbers[at], v.names) for k, v in self.texts.items()}
+        part.size, part._masks = len(at), {}
         return part
 
     def joined(self, other: RowTable) -> RowTable:
