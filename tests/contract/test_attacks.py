@@ -751,6 +751,11 @@ def test_cw_finds_what_is_there_in_a_few_short_searches():
     )
     assert int(outcome.success.sum()) >= 18
     assert 0.5 < float(outcome.distance[outcome.success].median()) < 2
+    # two searches from a constant a million times too small: the linear model's is taken
+    few = sparring.attack("cw:steps=60,searches=2,c=0.000001").run(
+        subject.prepared.model, subject.images.x[:8], subject.images.y[:8]
+    )
+    assert bool(few.success.all())
 
 
 def test_momentum_pgd_takes_the_loss_that_fits_how_draws_are_combined():
