@@ -22,6 +22,7 @@ from sparring.evaluation.results.load import load_rows
 from sparring.evaluation.results.metrics.base import measure
 from sparring.evaluation.results.table import CLEAN
 from sparring.evaluation.run.survivors import Survivors
+from sparring.evaluation.run.trial import white_cells
 from sparring.report.sections.attacks import cells_table
 from sparring.testing.networks import labels
 
@@ -108,6 +109,12 @@ def test_who_goes_on_to_the_end_first_stops_at_a_success_as_the_adaptive_attacke
     assert {r.id for c in near for r in c.runs} == {white.runs[0].id}
     assert {r.on_from for c in far for r in c.runs} == {white.runs[0].id}
     assert made.cells.index(far[0]) > max(made.cells.index(c) for c in near)
+
+
+def test_what_follows_a_failed_check_goes_on_to_the_end_as_its_threat_does():
+    made = plan(["pgd:eps=.1"], ("oblivious",))
+    (cells,) = [cells for number, cells in white_cells(made).items() if number[0] == "cd:bits=4"]
+    assert [c.seat.stop for c in cells] == ["never", "success"]
 
 
 @pytest.mark.parametrize(

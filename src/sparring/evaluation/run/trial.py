@@ -77,13 +77,20 @@ Number = tuple[str, str, str, float]  # a defense, a threat, a norm and its budg
 
 
 def white_cells(plan: Plan) -> dict[Number, list[Cell]]:
-    """By number the cells whose attack may differentiate and takes steps in its ball, the costliest first."""
+    """By number the cells whose attack may differentiate and takes steps in its ball, the costliest first; of two that differ in where they end, the
+    one that goes on.
+    """
     numbers: dict[Number, list[Cell]] = {}
     for c in plan.cells:
         if c.seat.access is Access.GRADIENT and c.attack.method.needs is Access.GRADIENT and not c.check:
             numbers.setdefault((c.defense, str(c.threat), c.attack.norm, c.attack.budget), []).append(c)
+
+    def turn(cell: Cell) -> tuple[bool, int, bool]:
+        costs = [-sum(plan.cost_of(run)) for run in cell.runs[:1]]
+        return cell.attack.method.kind != "iterative", sum(costs), not any(run.on_from for run in cell.runs)
+
     for cells in numbers.values():
-        cells.sort(key=lambda c: (c.attack.method.kind != "iterative", -sum(plan.cost_of(c.runs[0])) if c.runs else 0))
+        cells.sort(key=turn)
     return numbers
 
 
