@@ -768,10 +768,11 @@ def test_momentum_pgd_takes_the_loss_that_fits_how_draws_are_combined():
         victim = Victim((defended.system(),), Access.GRADIENT, 4, combine)
         return sparring.attack(f"mpgd:eps=.05,steps=3{changed}").on(victim, batch, RunOptions("never")).x
 
-    for combine, decides, idle in (
+    cases: tuple[tuple[Combine, str, str], ...] = (
         ("probs", "loss_of_mean=margin", "loss=ce"),
         ("loss", "loss=ce", "loss_of_mean=margin"),
-    ):
+    )
+    for combine, decides, idle in cases:
         plain = points(combine, "")
         assert not torch.equal(plain, points(combine, f",{decides}"))
         assert torch.equal(plain, points(combine, f",{idle}"))

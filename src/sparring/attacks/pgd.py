@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from sparring.attacks.method import Method
@@ -83,7 +84,7 @@ class MomentumPGD(Ascent):
 
     def advance(self, q: Query, s: Rows) -> Rows:
         # a random system's iterates are no candidates: the luckiest would be kept, and the last one is the best
-        via = (lambda x: x) if q.random else None
+        via = torch.clone if q.random else None
         grad = q.gradient(s.x, self.loss_of_mean if q.of_mean else self.loss, via=via).grad
         speed = momentum(s.speed, grad, self.decay)
         return Rows(x=self.step(q, s.x, speed), speed=speed)

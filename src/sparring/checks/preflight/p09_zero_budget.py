@@ -15,6 +15,7 @@ from sparring.core.victim import Access, Victim
 from sparring.evaluation.judge import Judge
 
 STEPS = 3
+IMAGES = 8  # a leak is no matter of one image
 Z99 = 2.576
 
 
@@ -44,18 +45,19 @@ def zero_budget(c: Context) -> list[Answer]:
     """
     answers: list[Answer] = []
     judge = Judge(seed=c.seed)
+    x, y, keys = c.x[:IMAGES], c.y[:IMAGES], c.keys[:IMAGES]
     for defended in c.systems:
         system = defended.system()
-        clean = judge.score(system, c.x, c.y, c.keys)
+        clean = judge.score(system, x, y, keys)
         draws = judge.draws_for(system)
         for attack in (a.brief(STEPS) for a in c.attacks if a.method.needs is not Access.NONE):
             victim = Victim((system,), attack.method.needs, 2 if system.random else 1)
-            batch = Batch(c.x, c.y, c.keys, eps=torch.zeros(len(c.x)))
+            batch = Batch(x, y, keys, eps=torch.zeros(len(x)))
             points = attack.on(victim, batch, RunOptions("never", seed=c.seed))
-            inside = (points.x - c.x).abs().flatten(1).amax(1) == 0
-            again = judge.score(system, torch.where(inside[:, None, None, None], points.x, c.x), c.y, c.keys)
+            inside = (points.x - x).abs().flatten(1).amax(1) == 0
+            again = judge.score(system, torch.where(inside[:, None, None, None], points.x, x), y, keys)
             difference = float((again.k - clean.k).double().mean() / draws)
-            spread = float((again.k - clean.k).double().std() / draws / len(c.x) ** 0.5) if system.random else 0.0
+            spread = float((again.k - clean.k).double().std() / draws / len(x) ** 0.5) if system.random else 0.0
             ok = abs(difference) <= Z99 * spread + 1e-9
             message = (
                 "zero budget, clean accuracy"
