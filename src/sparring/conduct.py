@@ -113,7 +113,7 @@ def _evaluate(
         skip_bad=spec.skip_bad,
         device=device,
     )
-    chosen = with_budgets(attacks, spec.eps, subject.images.x.shape[1:])
+    chosen = with_budgets(attacks, spec.eps, subject.images.x.shape[1:], of_tier=not spec.attacks)
     numbers = {(t, a.norm, a.budget) for t in threats for a in chosen}
     refuse_unasked(spec.baseline, [Claim.of(text) for text in spec.claims], subject.systems, numbers)
     judge = Judge(*JUDGES[tier], seed=seed)

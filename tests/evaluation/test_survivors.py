@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sparring.checks.controls import images, linear_net
 from sparring.checks.rows import toy_rows
 from sparring.defenses.base import Defended, defense
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.budgets import with_budgets
 from sparring.evaluation.plan.grid import make_plan
 from sparring.evaluation.plan.stages import ORDER
 from sparring.evaluation.records.files import SCHEMA, read_rows
@@ -243,3 +245,11 @@ def test_a_tiers_attacks_look_at_survivors_and_named_ones_at_all():
     assert not spec(**given, attacks=["pgd"]).on_survivors
     assert spec(**given, attacks=["pgd"], survivors=True).on_survivors
     assert not spec(**given, survivors=False).on_survivors
+
+
+def test_a_tiers_search_by_labels_looks_in_the_ball_and_so_at_survivors():
+    """A thousand queries on images that are lost were most of a standard evaluation."""
+    given = [sparring.attack(text) for text in ("hopskipjump:norm=linf,queries=10", "ddn")]
+    of_tier = with_budgets(given, (0.1,), (1, 28, 28), of_tier=True)
+    assert [a.budget for a in of_tier] == [0.1, math.inf]
+    assert all(math.isinf(a.budget) for a in with_budgets(given, (0.1,), (1, 28, 28)))

@@ -34,3 +34,7 @@ def test_every_image_of_a_number_has_its_worst_point_and_the_reasons_against_it(
         written = list(csv.DictReader(file))
     assert [w["image"] for w in written] == [line["image"] for line in lines]
     assert [w["reasons"] for w in written] == [line["reasons"] for line in lines]
+    for more in (["--metric", "accuracy"], [str(run)]):
+        refused = CliRunner().invoke(app, ["report", str(run), *more, "--images", str(tmp_path / "more.csv")])
+        assert refused.exit_code != 0
+        assert not (tmp_path / "more.csv").exists()

@@ -338,6 +338,8 @@ def report(
     from sparring.report.terminal import draw_table
     from sparring.verdict.read import load_evaluation
 
+    if metric and (html or images):
+        raise SparringError(f"--metric prints metrics and writes nothing; leave {'--html' if html else '--images'} out")
     if metric:
         measured = [
             result for run in runs for name in listed("metric", metric) for result in measure(load_rows(run), name)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sparring.attacks.attack import Attack
 from sparring.core.errors import SparringError
 from sparring.core.spec import show
+from sparring.core.victim import Access
 
 SMALL = 1 / 5  # of the usual l2 budget: a smaller one was meant in linf
 USUAL_L1 = 12.0  # of CIFAR (Croce and Hein 2021)
@@ -25,15 +26,18 @@ def default_eps(norm: str, shape: Sequence[int]) -> float:
     raise SparringError(f"there is no default budget for norm {norm}; give eps=")
 
 
-def with_budgets(attacks: Sequence[Attack], eps: Sequence[float], shape: Sequence[int]) -> list[Attack]:
+def with_budgets(
+    attacks: Sequence[Attack], eps: Sequence[float], shape: Sequence[int], *, of_tier: bool = False
+) -> list[Attack]:
     """Attacks without their own eps at each of ``eps`` (default: the data's default). Minimum-norm attacks stay
-    unbounded.
+    unbounded; those ``of_tier`` that ask for labels alone, dear as they are, search the balls.
 
     A noise attack with its own std needs no ball.
     """
     budgeted: list[Attack] = []
     for a in attacks:
-        if a.bounded:
+        search = of_tier and a.setting.eps is None and a.method.needs is Access.LABEL
+        if a.bounded and not search:
             budgeted.append(a)
         else:
             budgeted += [a.with_eps(e) for e in (eps or (default_eps(a.norm, shape),))]
