@@ -15,6 +15,7 @@ from sparring.core.errors import SparringError
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.prepare import prepare
+from sparring.models.weights import seeded
 
 
 class Branchy(nn.Module):
@@ -158,6 +159,18 @@ def test_weights_hash_names_a_model():
     with torch.no_grad():
         next(b.parameters())[0, 0, 0, 0] += 1e-6
     assert weights_hash(a) != weights_hash(b)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantized_layer_has_a_hash_of_what_is_in_its_state():
+    """Its state holds tuples of tensors, and plain values: an AttributeError."""
+
+    def quantized(seed: int) -> nn.Module:
+        with seeded(seed):
+            plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+        return torch.ao.quantization.quantize_dynamic(plain, {nn.Linear}, dtype=torch.qint8)
+
+    assert weights_hash(quantized(0)) == weights_hash(quantized(0)) != weights_hash(quantized(1))
 
 
 @pytest.mark.parametrize(("depth", "accuracy"), [(20, 0.916), (56, 0.927)])

@@ -398,8 +398,12 @@ def test_every_call_of_the_network_is_in_the_cost_column(text):
     model, x = NoProducts(), images(12)
     y = labels(model, x)
     for slots in (1, 64):
-        counting = Counting(model)
-        outcome = sparring.attack(text).run(counting, x, y, slots=slots)
+        counting = Counting(model).eval()
+        victim, batch = (
+            Victim((System(counting),), Access.GRADIENT),
+            Batch(x, y, image_keys([str(i) for i in range(12)])),
+        )
+        outcome = sparring.attack(text).on(victim, batch, RunOptions("success", slots))
         assert 0 < int(outcome.success.sum()) < len(x), "some images fall, some survive"
         assert counting.images == int(outcome.forwards.sum())
         if text.startswith("pgd"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,18 @@ def test_points_that_are_gone_are_made_as_they_were(tmp_path):
     with pytest.warns(UserWarning, match="is made anew"):
         evaluated(tmp_path / "run", survivors=True)
     assert {f: f.read_bytes() for f in (tmp_path / "run").glob("points/*/*")} == before
+
+
+@pytest.mark.slow
+def test_a_folder_without_its_points_is_resumed_and_says_the_same(tmp_path):
+    """To save disk; with pictures of a cell that another cell's run made, the resume crashed."""
+    before = evaluated(tmp_path / "run", survivors=True)
+    shutil.rmtree(tmp_path / "run" / "points")
+    again = evaluated(tmp_path / "run", survivors=True)
+    assert numbers(again) == numbers(before)
+    shutil.rmtree(tmp_path / "run" / "points")
+    shutil.rmtree(tmp_path / "run" / "pictures")
+    assert numbers(evaluated(tmp_path / "run", survivors=True)) == numbers(before)
 
 
 def plan(attacks, threats=("oblivious", "adaptive"), spec="cd:bits=4", survivors=True):

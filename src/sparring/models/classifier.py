@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 
+Stored: TypeAlias = "Tensor | tuple[Stored, ...] | float | str | None"  # an entry of a module's state
 LARGEST = 2.0  # mean or std that pixels in [0,1] may have, with room for who scales to [-1,1]
 
 
@@ -71,13 +73,25 @@ def _per_channel(name: str, values: Iterable[float] | float) -> list[float]:
 def weights_hash(module: nn.Module) -> str:
     """sha256 over names, shapes and bytes of all parameters and buffers: the identity of a model in results."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-        )
+    for name, value in sorted(module.state_dict().items()):
+        for part in _parts(value):
+            digest.update(name.encode() + part)
     digest.update(repr(module).encode())
     return digest.hexdigest()
+
+
+def _parts(value: Stored) -> Iterator[bytes]:
+    """What a state holds: a tensor's shape, type and bytes; of quantized layers tuples of them, and plain values."""
+    if isinstance(value, tuple):
+        for part in value:
+            yield from _parts(part)
+    elif not isinstance(value, Tensor):
+        yield repr(value).encode()
+    else:
+        plain = value.detach().cpu()
+        plain = (plain.dequantize() if plain.is_quantized else plain).contiguous()
+        content = plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        yield f"{tuple(plain.shape)}{value.dtype}".encode() + content
 
 
 def private_copy(module: nn.Module) -> nn.Module:

@@ -91,7 +91,7 @@ def lines(e: Evidence) -> tuple[Line, ...]:
         Line("the tier is standard or more", e.tier in TIERS, e.tier),
         Line("enough images", e.n >= IMAGES, f"{e.n}, at least {IMAGES}"),
         Line("stored 8-bit images were judged, too", not math.isnan(e.lattice), _percent(e.lattice)),
-        Line("the same attacks break it undefended", e.undefended_broken, _percent(e.undefended)),
+        Line("the same attacks break it undefended", e.undefended_broken, _undefended(e)),
         Line("an iterative attack with gradients ran", "iterative" in e.kinds, kinds),
         Line("an attack without gradients ran", "query" in e.kinds, kinds),
         Line("an attack that sees labels alone ran", e.labels_only, "yes" if e.labels_only else "no"),
@@ -130,6 +130,12 @@ def _no_gain(e: Evidence) -> bool:
 
 def _percent(share: float) -> str:
     return "n/a" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _undefended(e: Evidence) -> str:
+    """The undefended model's number; where it is not the one that shows the break, a larger ball's is."""
+    elsewhere = e.undefended_broken and e.undefended > floor(e.classes)
+    return f"in a larger ball; {_percent(e.undefended)} in this one" if elsewhere else _percent(e.undefended)
 
 
 def _points(share: float) -> str:

@@ -41,7 +41,7 @@ class Survivors:
             return None
         number, own = self.before[run.id]
         tables = [t for i in range(-1, number) for t in judged(i)]
-        tables += [t.filter(pc.field("run").isin(list(own))) for t in judged(number)]
+        tables += [t.filter(pc.field("run").isin(list(own))) for t in judged(number)] if own else []
         rows = RowTable(pa.concat_tables(tables), threats=self.facts)
         alive = [self._alive(cell, rows) for cell in cells]
         left = None if None in alive else frozenset[str]().union(*(a for a in alive if a))
