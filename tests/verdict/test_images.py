@@ -38,3 +38,7 @@ def test_every_image_of_a_number_has_its_worst_point_and_the_reasons_against_it(
         refused = CliRunner().invoke(app, ["report", str(run), *more, "--images", str(tmp_path / "more.csv")])
         assert refused.exit_code != 0
         assert not (tmp_path / "more.csv").exists()
+    next(run.glob("rows/*/*.parquet")).unlink()  # as if interrupted
+    refused = CliRunner().invoke(app, ["report", str(run), "--images", str(tmp_path / "more.csv")])
+    assert refused.exit_code != 0
+    assert not (tmp_path / "more.csv").exists()

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from sparring.core.columns import Json
+from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.seal import write_text
 from sparring.evaluation.results.closed import pool_mask
@@ -49,7 +50,12 @@ def image_rows(folder: str | Path) -> list[Json]:
 
 
 def write_images(folder: str | Path, file: Path) -> None:
-    """``image_rows`` as a CSV file."""
+    """``image_rows`` as a CSV file. Raises SparringError where the run has no verdict, as one that was interrupted: an empty file would say nothing."""
+    lines = image_rows(folder)
+    if not lines:
+        raise SparringError(
+            f"{folder} has no verdict on any number, so there is no line per image; see sparring report {folder}"
+        )
     buffer = io.BytesIO()
-    csv.write_csv(pa.Table.from_pylist(image_rows(folder)), buffer)
+    csv.write_csv(pa.Table.from_pylist(lines), buffer)
     write_text(file, buffer.getvalue().decode())
