@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import sparring
+from sparring.attacks.attack import Attack
 from sparring.checks.controls import images, linear_net
 from sparring.checks.rows import toy_rows
 from sparring.defenses.base import Defended, defense
@@ -88,6 +89,33 @@ def test_points_that_are_gone_are_made_as_they_were(tmp_path):
     with pytest.warns(UserWarning, match="is made anew"):
         evaluated(tmp_path / "run", survivors=True)
     assert {f: f.read_bytes() for f in (tmp_path / "run").glob("points/*/*")} == before
+
+
+def test_who_was_spared_for_an_attack_that_is_weaker_when_it_is_made_again_is_attacked_after_all(tmp_path, monkeypatch):
+    """On another machine, say. What stood in the later rows would be a number that nothing had attacked."""
+    small = {"survivors": True, "eps": ["6/255"], "attacks": ["pgd:steps=5", "square:steps=30"], "limit": 12}
+    evaluated(tmp_path / "run", **small)
+    ours, on = sparring.attack("pgd").method, Attack.on
+
+    def weak(self, victim, batch, options=None):
+        outcome = on(self, victim, batch, options)
+        return outcome.put(x=batch.clean.clone()) if type(self.method) is type(ours) else outcome
+
+    monkeypatch.setattr(Attack, "on", weak)
+    fresh = evaluated(tmp_path / "fresh", **small)
+    first = {r["run"] for r in read_rows(tmp_path / "run").to_pylist() if r["attack"].startswith("pgd")}
+    for run in first:
+        for file in (tmp_path / "run" / "points" / run).glob("*"):
+            file.write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="spared images that are right now"):
+        again = evaluated(tmp_path / "run", **small)
+    assert numbers(again) == numbers(fresh)
+    what = ["defense", "threat", "attack", "run", "image", "stopped", "p_select"]
+    said = [
+        sorted(map(str, read_rows(tmp_path / folder).filter(pc.field("check") == "").select(what).to_pylist()))
+        for folder in ("run", "fresh")
+    ]
+    assert said[0] == said[1]
 
 
 @pytest.mark.slow

@@ -155,6 +155,16 @@ class Store:
         file = self._points(run, block)
         self._seals[file] = self._save(file, tensors, {NOTE: note(self.folder, file)})
 
+    def forget_points(self, run: str, block: str) -> None:
+        """Remove the points of a block, which are to be made anew with all that was made of them."""
+        file = self._points(run, block)
+        self._say(
+            f"{file} spared images that are right now that what ran before it came out otherwise; it is made anew"
+        )
+        with explained(file):
+            file.unlink(missing_ok=True)
+        self._seals[file] = LOST
+
     def has_pictures(self, cell: str, run: str, block: str) -> bool:
         """Is there a whole file of examples of a cell, made of the points that are stored now?"""
         content = self._tensors(self._pictures(cell))

@@ -74,11 +74,18 @@ class Ring:
         for defended in self.subject.systems:
             self._judge_clean(defended, rows)
         # rows of points that had to be made again are judged again where these differ: a run's rows are all of the points beside them
-        while sum(self._judge_cell(number, cell, rows) for number, cell in enumerate(self.plan.cells)):
+        while sum(self._judge_cell(n, c, rows) for n, c in enumerate(self.plan.cells)) or self._anew(rows):
             self.judged.clear()
         self.sources.clear()
         self.clean.clear()
         self.judged.clear()
+
+    def _anew(self, rows: slice) -> bool:
+        """Forget the points of runs that spared an image which is not broken; were there any?"""
+        wronged = self.survivors.wronged(partial(self._rows_before, rows))
+        for run in wronged:
+            self.store.forget_points(run.id, self.subject.images.block_id(rows))
+        return bool(wronged)
 
     def _pictures(self) -> bool:
         """A few clean / adversarial / defended images per cell with a finite ball, for the report (which runs

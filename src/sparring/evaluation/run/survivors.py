@@ -36,14 +36,34 @@ class Survivors:
 
     def left(self, run: Run, judged: Judged) -> frozenset[str] | None:
         """Ids of the images that a run attacks, None: all. A run of several cells attacks what any of them needs."""
-        cells = self.cells[run.id]
-        if not self.plan.survivors or not all(map(looks_at_survivors, cells)):
+        if not self._looks_at_survivors(run):
             return None
         number, own = self.before[run.id]
         tables = [t for i in range(-1, number) for t in judged(i)]
         tables += [t.filter(pc.field("run").isin(list(own))) for t in judged(number)] if own else []
+        return self._left(run, RowTable(pa.concat_tables(tables), threats=self.facts))
+
+    def wronged(self, judged: Judged) -> list[Run]:
+        """Runs that spared an image which all rows together show to be unbroken: rows before them were lost, and came out otherwise when they
+        were made again. What breaks an image once breaks it whatever is added, so all rows may be asked at once.
+        """
+        runs = [run for run in self.plan.runs.values() if self._looks_at_survivors(run)]
+        if not runs:
+            return []
+        tables = [t for i in range(-1, len(self.plan.cells)) for t in judged(i)]
         rows = RowTable(pa.concat_tables(tables), threats=self.facts)
-        alive = [self._alive(cell, rows) for cell in cells]
+        spared = {run.id: set(rows.at("image", rows.where(run=run.id) & rows.spared).tolist()) for run in runs}
+        return [run for run in runs if spared[run.id] and self._misses(run, rows, spared[run.id])]
+
+    def _misses(self, run: Run, rows: RowTable, spared: set[str]) -> bool:
+        left = self._left(run, rows)
+        return left is None or bool(left & spared)
+
+    def _looks_at_survivors(self, run: Run) -> bool:
+        return self.plan.survivors and all(map(looks_at_survivors, self.cells[run.id]))
+
+    def _left(self, run: Run, rows: RowTable) -> frozenset[str] | None:
+        alive = [self._alive(cell, rows) for cell in self.cells[run.id]]
         left = None if None in alive else frozenset[str]().union(*(a for a in alive if a))
         if not run.on_from:
             return left
