@@ -76,3 +76,19 @@ def test_a_view_that_fails_beside_one_that_wins_is_no_fault():
 def test_a_few_coarse_steps_are_not_trusted(steps, few):
     lost = {"source_fooled": False, "margin": -1.0, "correct": True, "k": 1, "p_select": 1.0}
     assert ("R13" in fired(toy_rows(**lost, backwards=steps))) == few
+
+
+@pytest.mark.parametrize(
+    ("eps", "healed", "norm", "warns"),
+    [
+        (8 / 255, 3, "linf", True),
+        (8 / 255, 2, "linf", False),
+        (1.5 / 255, 20, "linf", False),
+        (2 / 255, 20, "linf", True),
+        (0.3, 20, "l2", True),
+    ],
+)
+def test_a_number_of_rounded_points_that_reads_higher_is_doubted(eps, healed, norm, warns):
+    stored = [1] * healed + [0] * (20 - healed)
+    rows = toy_rows(norm=norm, eps=eps, linf=eps, l2=eps, correct=False, k=0, k_8bit=stored, k_truncated=stored)
+    assert ("R14" in fired(rows)) == warns

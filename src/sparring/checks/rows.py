@@ -51,9 +51,8 @@ def toy_rows(count: int = 20, /, **changes: object) -> RowTable:
     for i in range(count):
         mine = {k: v[i] if isinstance(v, list) else v for k, v in changes.items()}
         about = {**same, "image": f"i{i:03d}", "source_clean": True, "size": 192, "clean_l2": 5.0}
-        rows.append(
-            {**about, "threat": CLEAN, "attack": "none", "run": CLEAN, "correct": True, "k": 1, "p_select": 1.0}
-        )
+        right = {"correct": True, "k": 1, "k_8bit": 1, "k_truncated": 1, "p_select": 1.0}
+        rows.append({**about, "threat": CLEAN, "attack": "none", "run": CLEAN, **right})
         moved = {"eps": 0.1, "linf": 0.1, "l2": 0.5, "l1": 2.0, "l0": 9.0, "source_fooled": True, "margin": 1.0}
         rows.append(
             {
