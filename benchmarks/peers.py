@@ -1,12 +1,15 @@
 """Every attack beside the peers that have it: paired, in one process, in turn; time, calls and quality of both.
 
-``python benchmarks/peers.py [--only deepfool,cw] [--skip bf16] [--target easy|resnet44|hard] [--limit 100] [--repeats 1]``
+``python benchmarks/peers.py [--only deepfool,cw] [--skip bf16] [--target easy|resnet44|hard|drawn] [--limit 100] [--repeats 1]``
+``python benchmarks/peers.py --table ROWS.json ...`` writes the tables of docs/measured.md from rows, measuring nothing.
 The peers get the user's network with frozen parameters, ours the prepared copy that every evaluation uses (BatchNorm
 folded, channels_last): ratios are of the whole tools. Budget attacks: share of images that stay right, re-scored on the
 user's network. OMP_NUM_THREADS=1 measures processor time instead of the wall's.
 Minimum-norm attacks: median distance over all images (a failure counts as infinite). "easy" is
 cifar_resnet20 (resnet44: the deeper net with the same budgets), "hard" the adversarially trained small_cnn of
-docs/measured.md (--hard-weights). Rows go to --out as JSON.
+docs/measured.md (--hard-weights), "drawn" a CIFAR ResNet, its images and a factor of the budgets that ``--seed`` draws: nobody chose anything on them.
+Rows go to --out as JSON. The peers: foolbox and torchattacks (extra ``peers``), ART, and adv-lib and the official AutoAttack: ``pip install
+--no-deps adv-lib pyautoattack`` (adv-lib asks for visdom, which no longer builds and only draws).
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -117,6 +123,25 @@ def autoattack_port(steps: int) -> Run:
     return run
 
 
+def official(case: Case, budget: float) -> Tensor:
+    """AutoAttack standard by its authors."""
+    from pyautoattack import AutoAttack
+
+    made = AutoAttack(case.model, norm="Linf", eps=budget, version="standard", device="cpu")
+    return made.run_standard_evaluation(case.x, case.y, batch_size=len(case.x))[0]
+
+
+def adv_lib(name: str, eps: str = "", **options: Any) -> Run:
+    def run(case: Case, budget: float) -> Tensor:
+        sys.modules.setdefault("visdom", ModuleType("visdom"))
+        import adv_lib.attacks
+
+        own = {eps: budget} if eps else {}
+        return getattr(adv_lib.attacks, name)(case.model, case.x, case.y, **own, **options)
+
+    return run
+
+
 def art(name: str, eps: str = "", step: str = "", next_class: bool = False, **options: Any) -> Run:
     def run(case: Case, budget: float) -> Tensor:
         import art.attacks.evasion
@@ -152,11 +177,26 @@ def fab(steps: int) -> dict[str, Run]:
     return {"torchattacks": torchattacks("FAB", steps=steps, **options)}
 
 
+def nearest(steps: int) -> dict[str, Run]:
+    """adv-lib's l2 attacks of so many steps, names by attack."""
+    found = {f"adv_lib {name}": adv_lib(name, num_steps=steps) for name in ("alma", "pdgd")}
+    return {"adv_lib ddn": adv_lib("ddn", steps=steps), **found, "adv_lib fmn": adv_lib("fmn", norm=2, steps=steps)}
+
+
+def fewest(steps: int) -> dict[str, Run]:
+    """adv-lib's l0 attacks of so many steps (they count channels; quality counts pixels)."""
+    return {
+        "adv_lib fmn": adv_lib("fmn", norm=0, steps=steps),
+        "adv_lib sigma_zero": adv_lib("sigma_zero", num_steps=steps),
+    }
+
+
 def entries() -> list[Entry]:
     batched: dict[str, Any] = {"batch_size": 100, "verbose": False}
     pgd = {
         "torchattacks": torchattacks("PGD", step="alpha", steps=40),
         "foolbox": foolbox("LinfPGD", True, steps=40, rel_stepsize=0.1),
+        "adv_lib": adv_lib("pgd_linf", "ε", steps=40, relative_step_size=0.1),
         "art": art("ProjectedGradientDescentPyTorch", "eps", "eps_step", max_iter=40, num_random_init=1, **batched),
     }
     mi = {
@@ -229,7 +269,18 @@ def entries() -> list[Entry]:
         ),
         Entry("C&W 9x500 beside ART's line searches", "cw:steps=500,searches=9", lines, "l2", True, share=0.1),
         Entry("DDN-60 beside C&W", "ddn:steps=60", carlini, "l2", True),
-        Entry("DDN-30", "ddn:steps=30", {"foolbox": foolbox("DDNAttack", steps=30)}, "l2", True, goal=1.5),
+        Entry(
+            "DDN-30",
+            "ddn:steps=30",
+            {"foolbox": foolbox("DDNAttack", steps=30), "adv_lib": adv_lib("ddn", steps=30)},
+            "l2",
+            True,
+            goal=1.5,
+        ),
+        Entry("PDGD-100", "pdgd:steps=100", nearest(100), "l2", True, share=0.6),
+        Entry("PDGD-500", "pdgd:steps=500", nearest(500), "l2", True, share=0.3),
+        Entry("FMN-100 l0", "fmn:norm=l0,steps=100", fewest(100), "l0", True, share=0.6),
+        Entry("sigma-zero-500", "sigma_zero:steps=500", fewest(500), "l0", True, share=0.3),
         Entry(
             "DDN-20 beside DDN-30", "ddn:steps=20", {"foolbox": foolbox("DDNAttack", steps=30)}, "l2", True, goal=1.5
         ),
@@ -318,17 +369,38 @@ def entries() -> list[Entry]:
         Entry(
             "AutoAttack, 10 steps", "autoattack:steps=10", {"torchattacks": autoattack_port(10)}, share=0.5, goal=1.6
         ),
-        Entry("AutoAttack standard", "autoattack", {"torchattacks": autoattack_port(100)}, share=0.5, goal=1.6),
+        Entry(
+            "AutoAttack standard",
+            "autoattack",
+            {"torchattacks": autoattack_port(100), "official": official},
+            share=0.5,
+            goal=1.6,
+        ),
+        Entry("cascade beside AutoAttack standard", "cascade", {"official": official}, share=0.5),
     ]
     # the same with bfloat16 gradients (--bf16 of evaluate): points that look won are re-scored in float32
     half = ("PGD-40", "C&W 9x100", "DDN-30", "FMN-30 l2", "FMN-30 linf", "FAB-T 9x20", "AutoAttack standard")
     return found + [replace(e, name=f"{e.name}, bf16 gradients", amp=True) for e in found if e.name in half]
 
 
-def load(target: str, weights: str, limit: int) -> Case:
+@dataclass(frozen=True)
+class Drawn:
+    """A target that a seed draws: depth of the ResNet, a factor of the budgets; its images are drawn by the seed as well."""
+
+    depth: int
+    factor: float
+
+    @classmethod
+    def of(cls, seed: int) -> Drawn:
+        draw = random.Random(seed)
+        return cls(draw.choice((20, 32, 44, 56)), 2 ** draw.uniform(-1, 1))
+
+
+def load(target: str, weights: str, limit: int, seed: int = 0) -> Case:
     if target != "hard":
-        name = "resnet20" if target == "easy" else target
+        name = f"resnet{Drawn.of(seed).depth}" if target == "drawn" else "resnet20" if target == "easy" else target
         images = load_data(f"{DATA}/cifar10_test_0-699.npz")
+        images = images.draw(2 * limit, seed) if target == "drawn" else images
         user = load_model(f"cifar_{name}:weights={DATA}/cifar10_{name}.safetensors")
     else:
         images = load_data("mnist5k:split=test")
@@ -353,16 +425,43 @@ def quality(entry: Entry, case: Case, points: Tensor, eps: float) -> float:
     return float(torch.where(fooled, size, torch.inf).median())
 
 
+def table_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as Markdown: one line an attack, its peers in turn."""
+    by_attack: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_attack.setdefault((row["attack"], row["spec"], row["n"]), []).append(row)
+    head = [
+        "| attack (our spec) | n | peers: s, calls, quality | ours: s, calls, quality | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    lines = [f"**{rows[0]['target']}**", "", *head]
+    for (name, spec, n), peers in by_attack.items():
+
+        def shown(said: dict[str, Any], minimal: bool = peers[0]["minimal"]) -> str:
+            quality = f"{said['quality']:.4g}" if minimal else f"{said['quality']:.0f} %"
+            return f"{said['seconds']:.1f}, {said['calls']:.0f}, {quality}"
+
+        theirs = "; ".join(f"{r['peer']} {shown(r['theirs'])}" for r in peers)
+        ratios = "; ".join(f"{r['ratio']:.1f}x" for r in peers)
+        lines.append(f"| {name} (`{spec}`) | {n} | {theirs} | {shown(peers[0]['ours'])} | {ratios} |")
+    return [*lines, ""]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="")
     parser.add_argument("--skip", default="")
-    parser.add_argument("--target", choices=["easy", "resnet44", "hard"], default="easy")
+    parser.add_argument("--target", choices=["easy", "resnet44", "hard", "drawn"], default="easy")
     parser.add_argument("--hard-weights", default="small_cnn_adv.safetensors")
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0, help="of the drawn target")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path, nargs="+", metavar="ROWS.json")
     args = parser.parse_args()
+    if args.table:
+        print("\n".join(line for file in args.table for line in table_of(json.loads(file.read_text()))))
+        return
     wanted, left = ([w.lower() for w in words.split(",") if w] for words in (args.only, args.skip))
     chosen = [e for e in entries() if not wanted or any(w in e.name.lower() for w in wanted)]
     chosen = [e for e in chosen if not any(w in e.name.lower() for w in left)]
@@ -388,8 +487,9 @@ def main() -> None:
     console = Console(width=150)
     clock = time.process_time if processor else time.perf_counter
     for entry in chosen:
-        case = load(args.target, args.hard_weights, max(4, int(args.limit * entry.share)))
+        case = load(args.target, args.hard_weights, max(4, int(args.limit * entry.share)), args.seed)
         eps = entry.hard if args.target == "hard" else entry.easy
+        eps *= Drawn.of(args.seed).factor if args.target == "drawn" else 1.0
         counted = Counted(prepare(case.model.network, case.x[:4]).model)
         spec = attack(entry.ours)
         spec = spec if entry.minimal or "one_pixel" in entry.ours or "jsma" in entry.ours else spec.with_eps(eps)
@@ -440,7 +540,8 @@ def main() -> None:
                     "spec": str(spec),
                     "n": len(case.x),
                     "peer": name,
-                    "target": args.target,
+                    "target": f"{Drawn.of(args.seed)}" if args.target == "drawn" else args.target,
+                    "minimal": entry.minimal,
                     "theirs": peer,
                     "ours": ours,
                     "ratio": ratio,

@@ -10,7 +10,7 @@ from sparring.threats import threat
 
 Tier = Literal["quick", "standard", "thorough"]
 
-# PROTOCOL 5.2, all in one ball but ddn, for the curve; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
+# PROTOCOL 5.2, all in one ball but ddn and pdgd, for the curve; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
 TIERS: dict[str, tuple[str, ...]] = {
     "quick": ("fgsm", "cascade", "mpgd", "square:steps=199", "random_search"),
     "standard": (
@@ -32,7 +32,7 @@ TIERS: dict[str, tuple[str, ...]] = {
         "apgd:steps=1000,restarts=5",
         "apgd:loss=dlr,steps=500,targets=9",
         "mpgd:steps=500,restarts=2",
-        "ddn:steps=1000",
+        "pdgd:steps=1000",
         "square:steps=19999",
         "random_search:steps=1000",
         "hopskipjump:norm=linf,queries=5000",
