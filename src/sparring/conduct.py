@@ -49,7 +49,16 @@ from sparring.subject import Subject
 from sparring.threats import Options, threat
 from sparring.verdict.read import load_evaluation, refuse_unasked
 
-MISTRUSTED = ("S1", "S2", "PL", "X5", "X6", "G1", "R11")  # checks that, failing, ask for other attacks than gradients
+MISTRUSTED = (
+    "S1",
+    "S2",
+    "S3",
+    "PL",
+    "X5",
+    "X6",
+    "G1",
+    "R11",
+)  # checks that, failing, ask for other attacks than gradients
 WEAK = ("PL", "X5")  # of these, those that a weak attack fails too
 
 
