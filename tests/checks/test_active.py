@@ -162,3 +162,37 @@ def test_a_gradient_for_part_of_an_image_is_no_gradient(net, ok):
     found = CHECKS["S1"].run(toy_trial(model=net))
     assert found[0].ok == ok, found[0].message
     assert ok or "is not in the gradient" in found[0].message
+
+
+class Shared(nn.Module):
+    """The mean of two networks; one of them sees the image through numpy, in ``share`` of the answer."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.shown, self.hidden, self.share = linear_net(), linear_net(seed=1), share
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        apart = torch.from_numpy((x.detach().numpy() * 15).round() / 15)
+        return (1 - self.share) * self.shown(x) + self.share * self.hidden(apart)
+
+
+@pytest.mark.parametrize(
+    ("net", "ok"), [(Shared(0.6), False), (Shared(0.4), False), (Partial(), False), (linear_net(), True)]
+)
+def test_what_a_hidden_half_does_is_missing_from_the_gradient(net, ok):
+    """Its shown half has true and useful slopes: S1 passed, and 31 % were trusted where 22 % stand."""
+    (found,) = CHECKS["S3"].run(toy_trial(model=net))
+    assert found.ok == ok, found.message
+    assert ok or "part of the network is hidden" in found.message
+
+
+def test_lines_leave_out_stages_with_a_declared_backward():
+    """Rounding to two levels is no line, and nobody said that the gradient that stands in for it is one."""
+    stage = FunctionStage(lambda x, noise: (x > 0.5).to(x.dtype), backward="identity")
+    (found,) = CHECKS["S3"].run(toy_trial((stage,)))
+    assert found.ok
+
+
+def test_lines_ask_survivors_alone():
+    assert not CHECKS["S3"].run(replace(toy_trial(model=Shared(0.5)), survivors=torch.zeros(24, dtype=torch.bool)))

@@ -92,3 +92,9 @@ def test_a_number_of_rounded_points_that_reads_higher_is_doubted(eps, healed, no
     stored = [1] * healed + [0] * (20 - healed)
     rows = toy_rows(norm=norm, eps=eps, linf=eps, l2=eps, correct=False, k=0, k_8bit=stored, k_truncated=stored)
     assert ("R14" in fired(rows)) == warns
+
+
+def test_a_budget_between_two_levels_is_told_its_whole_levels():
+    rows = toy_rows(eps=0.1, linf=0.1, correct=False, k=0, k_8bit=1, k_truncated=1)
+    (found,) = (f for f in run_row_checks(rows) if f.check == "R14")
+    assert "in whole levels (25/255)" in found.message

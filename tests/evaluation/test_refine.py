@@ -88,3 +88,20 @@ def test_an_evaluations_costs_include_refinement():
     assert cell.robust_accuracy == 0
     assert cell.backwards_per_image == 1 + 3, "no lattice point of the ball wins: three rounds of refinement"
     assert cell.forwards_per_image == 2 + 1 + 3 * 6
+
+
+def test_a_point_that_truncation_loses_is_rounded_to_the_nearest_levels():
+    """Half of the pixels at 2.7 levels, half at 0.9: 2 and 0 after truncation, 2 (the ball's) and 1 after rounding, which wins for one more look."""
+    clean = torch.full((1, 1, 4, 4), 100 / 255)
+    x = clean.clone()
+    x[0, 0, :2] += 2.7 / 255
+    x[0, 0, 2:] += 0.9 / 255
+    zero, keys = torch.zeros(1, dtype=torch.int64), image_keys(["a"])
+    outcome = Outcome.unseen(clean).put(x=x, success=torch.ones(1, dtype=torch.bool))
+    victim = Victim((System(Sum((16 * 100 + 8 * 2 + 8 * 0.5) / 255)),), Access.GRADIENT)
+    points, forwards, backwards = lattice_points(
+        victim, outcome, clean, zero, keys, torch.full((1,), 2.7 / 255), "linf", 0
+    )
+    levels = ((points - clean) * 255).round().flatten()
+    assert levels.tolist() == [2.0] * 8 + [1.0] * 8
+    assert (forwards.tolist(), backwards.tolist()) == ([2], [0])

@@ -30,7 +30,8 @@ def rounding_that_heals(rows: RowTable) -> list[Answer]:
     rounding, as one with noise seeded by the image does: an attacker who searches among 8-bit images finds more, and the 8-bit number is too
     high. Nothing is said where rounding takes more than a tenth of a linf budget (1.5/255), for there fewer images are in reach.
 
-    What to do: report the number on float images; for 8-bit ones ask for attacks by queries, or evaluate with cd:bits=8 in front.
+    What to do: give a linf budget in whole levels of 255 (25/255, not 0.1): points that just reach a boundary in the larger ball are lost in the smaller.
+    Else report the number on float images.
     """
     answers = []
     for pool in pools(rows):
@@ -46,5 +47,7 @@ def rounding_that_heals(rows: RowTable) -> list[Answer]:
         text = f"{stored:.1f} % right on stored 8-bit images, {exact:.1f} % on float ones"
         if gap > most:
             text += ": no attack searched among 8-bit images, so that number may be too high"
+            whole = pool.norm != "linf" or abs(levels - round(levels)) < 1e-3
+            text += "" if whole else f"; give the budget in whole levels ({math.floor(levels)}/255)"
         answers.append(pool.answer(gap <= most, gap, most, text))
     return answers

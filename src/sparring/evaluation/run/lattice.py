@@ -24,6 +24,13 @@ def truncate(x: Tensor, clean: Tensor) -> Tensor:
     return (((clean * 255).round() + delta.sign() * steps).clamp(0, 255)) / 255
 
 
+def nearest(x: Tensor, clean: Tensor) -> Tensor:
+    """Nearest lattice point to ``x``, no pixel further from ``clean`` than the whole levels of the farthest one: in every linf ball that holds ``x``."""
+    steps = 255 * (x - clean)
+    most = per_row(torch.floor(steps.abs().flatten(1).amax(1) + 1e-4), x)
+    return ((clean * 255).round() + steps.round().clamp(-most, most)).clamp(0, 255) / 255
+
+
 def refine(
     x: Tensor,
     clean: Tensor,
@@ -31,7 +38,7 @@ def refine(
     inside: Callable[[Tensor], Tensor],
     won: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Search the lattice neighbours of points lost by truncation: greedily push pixels outward again, largest
+    """Search the lattice neighbours of points lost by truncation: round to the nearest ones, then greedily push pixels outward again, largest
     |gradient| * residual first, as far as the ball allows, at most REFINE_ROUNDS gradients.
 
     gradient(x) (B,C,H,W) ascent direction of the attack objective; inside(x) (B,) is it in ball and box; won(x)
@@ -41,6 +48,11 @@ def refine(
     truncated = best = truncate(x, clean)
     found = won(best)
     asked, derived = torch.ones_like(found, dtype=torch.int64), torch.zeros_like(found, dtype=torch.int64)
+    if not bool(found.all()):
+        near = nearest(x, clean)
+        other = ~found & inside(near) & (near != best).flatten(1).any(1)
+        asked = asked + other
+        best, found = torch.where(per_row(other, best), near, best), found | won(near) & other
     for _ in range(REFINE_ROUNDS):
         if bool(found.all()):
             break
