@@ -22,6 +22,7 @@ from sparring.core.code import code_of
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count
+from sparring.core.registry import THREATS
 from sparring.core.spec import convert
 from sparring.defenses.base import DefenseLike, defense, name_of
 from sparring.evaluation.judge import Judge
@@ -49,16 +50,8 @@ from sparring.subject import Subject
 from sparring.threats import Options, threat
 from sparring.verdict.read import load_evaluation, refuse_unasked
 
-MISTRUSTED = (
-    "S1",
-    "S2",
-    "S3",
-    "PL",
-    "X5",
-    "X6",
-    "G1",
-    "R11",
-)  # checks that, failing, ask for other attacks than gradients
+# checks that, failing, ask for other attacks than gradients
+MISTRUSTED = ("S1", "S2", "S3", "PL", "X5", "X6", "G1", "R11")
 WEAK = ("PL", "X5")  # of these, those that a weak attack fails too
 
 
@@ -108,6 +101,11 @@ def _evaluate(
     tier, seed = spec.tier, spec.seed
     say = (lambda text: progress(0, 1, text)) if progress else (lambda _: None)
     threats = list(dict.fromkeys(str(threat(t)) for t in spec.threats))
+    if spec.sources and not any(threat(t).kind.needs for t in threats):
+        asking = ", ".join(name for name in THREATS if threat(name).kind.needs)
+        raise SparringError(
+            f"sources are used by no threat of {', '.join(threats)}: name one that asks them ({asking}), or leave sources out"
+        )
     attacks = [attack(a) for a in (spec.attacks or default_attacks(tier, threats))]
     refuse_large(attacks, spec.eps, spec.large_eps)
     if spec.attacks:  # of a tier it is documented which take it

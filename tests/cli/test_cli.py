@@ -364,7 +364,7 @@ def test_pickled_code_is_never_executed(place):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("evaluate", MODEL, "--data", "data.npz", "--attack", "pdg"), "did you mean pgd"),
+        (("evaluate", MODEL, "--data", "data.npz", "--attack", "pgdd"), "did you mean pgd"),
         (("evaluate", MODEL, "--data", "data.npz", "--attack", "pgd:stpes=3"), "did you mean steps"),
         (("evaluate", MODEL, "--data", "data.npz", "--defense", "gaus:std=1"), "did you mean gauss"),
         (("evaluate", MODEL, "--data", "data.npz", "--threat", "adaptiv"), "did you mean adaptive"),

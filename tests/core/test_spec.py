@@ -30,7 +30,7 @@ def test_fractions_and_numbers():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("pdg", "did you mean pgd"),
+        ("pgdd", "did you mean pgd"),
         ("pgd:step=4", "did you mean steps or step_size"),
         ("pgd:steps=many", "steps=many is not valid"),
         ("pgd:steps=2.5", "steps=2.5"),

@@ -299,3 +299,10 @@ class Undeclared(InputDefense):
 def test_a_folder_is_no_weights_file(name: str):
     with pytest.raises(SparringError, match=r"weights file \. is no file"):
         sparring.evaluate(NET, (X, Y), [f"{name}:weights=."], ["adaptive"], [ATTACKS[0]])
+
+
+def test_sources_that_no_threat_asks_are_refused():
+    with pytest.raises(
+        SparringError, match=r"sources are used by no threat of adaptive: name one that asks them \(transfer, twin\)"
+    ):
+        sparring.evaluate(NET, (X, Y), [], ["adaptive"], [ATTACKS[0]], sources=["small_cnn"])

@@ -82,7 +82,7 @@ ATTACKS: dict[str, str] = {
     "pgd:=8/255": "has no field name",
     "pgd:eps=8/255,eps=4/255": "field 'eps' given twice",
     ":eps=1": "empty name",
-    "pdg": "did you mean pgd",
+    "pgdd": "did you mean pgd",
     "PGD": "did you mean pgd",
     "pgd:eps=0,1": "a decimal is written with a point",
     "pgd:step=4": "did you mean steps",

@@ -46,19 +46,19 @@ def refine(
     ``gradient`` were needed (B,).
     """
     truncated = best = truncate(x, clean)
-    found = won(best)
-    asked, derived = torch.ones_like(found, dtype=torch.int64), torch.zeros_like(found, dtype=torch.int64)
-    if not bool(found.all()):
+    fooled = won(best)
+    asked, derived = torch.ones_like(fooled, dtype=torch.int64), torch.zeros_like(fooled, dtype=torch.int64)
+    if not bool(fooled.all()):
         near = nearest(x, clean)
-        other = ~found & inside(near) & (near != best).flatten(1).any(1)
+        other = ~fooled & inside(near) & (near != best).flatten(1).any(1)
         asked = asked + other
-        best, found = torch.where(per_row(other, best), near, best), found | won(near) & other
+        best, fooled = torch.where(per_row(other, best), near, best), fooled | won(near) & other
     for _ in range(REFINE_ROUNDS):
-        if bool(found.all()):
+        if bool(fooled.all()):
             break
         residual = x - best
         grad = gradient(best)
-        derived = derived + ~found
+        derived = derived + ~fooled
         helps = (grad * residual > 0) & (residual.abs() > 1e-6)
         rank = (grad.abs() * residual.abs() * helps).flatten(1).argsort(1, descending=True).argsort(1).reshape(x.shape)
         useful = helps.flatten(1).sum(1)
@@ -67,12 +67,12 @@ def refine(
             take = helps & (rank < per_row((share * useful).ceil(), rank))
             trial = ((start * 255).round() + residual.sign() * take).clamp(0, 255) / 255
             hit, allowed = won(trial), inside(trial)
-            asked = asked + ~found
+            asked = asked + ~fooled
             # without a win the largest move that is allowed is where the next round starts
-            moves = allowed & ~found & (hit | (best == start).flatten(1).all(1))
+            moves = allowed & ~fooled & (hit | (best == start).flatten(1).all(1))
             best = torch.where(per_row(moves, best), trial, best)
-            found = found | hit & allowed
-    return torch.where(per_row(found, best), best, truncated), asked, derived
+            fooled = fooled | hit & allowed
+    return torch.where(per_row(fooled, best), best, truncated), asked, derived
 
 
 def lattice_points(
