@@ -14,6 +14,7 @@ from sparring.attacks.attack import Attack, MethodAttack
 from sparring.attacks.engine import Batch
 from sparring.attacks.method import Method
 from sparring.attacks.pgd import PGD
+from sparring.checks.controls import linear_net
 from sparring.core.columns import OUTCOME, STOPS
 from sparring.core.errors import SparringError
 from sparring.core.noise import image_keys
@@ -203,3 +204,20 @@ def test_outcomes_hold_a_trace():
     assert (found.margin_middle <= found.margin_end).all()
     assert torch.isfinite(found.gradient_end).all()
     assert set(dict(found.items())) == {"x", *(c.name for c in OUTCOME)}
+
+
+@pytest.mark.parametrize(("model", "equal"), [(linear_net(2), True), (net(), False)])
+def test_variance_tuning_adds_what_neighbors_say_otherwise(model, equal):
+    """A linear model's neighbors all say the same, so its points are those of plain momentum; their gradients are paid for."""
+    x = images(4)
+    y = labels(model, x)
+    plain, tuned = (
+        sparring.attack(f"mifgsm:steps=5,step_size=0.25,loss=margin,eps=0.02,neighbors={n}").run(
+            model, x, y, stop="never"
+        )
+        for n in (0, 3)
+    )
+    assert torch.allclose(plain.x, tuned.x, atol=1e-6) == equal
+    assert ((tuned.x - x).abs() <= 0.02 + 1e-6).all()
+    assert (plain.backwards == 5).all()
+    assert (tuned.backwards == 20).all()

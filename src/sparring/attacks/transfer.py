@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,11 +16,11 @@ from sparring.attacks.method import Method
 from sparring.attacks.pgd import Ascent
 from sparring.attacks.query import Query
 from sparring.core.errors import SparringError
-from sparring.core.geometry import steepest_step
+from sparring.core.geometry import per_row, steepest_step
 from sparring.core.losses import LossName
 from sparring.core.noise import Noise
 from sparring.core.optim import momentum
-from sparring.core.ranges import Count, Natural, NonNegative, Part, Share
+from sparring.core.ranges import Count, Natural, NonNegative, Part, Positive, Share
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
 
@@ -32,8 +33,9 @@ class MIFGSM(Ascent):
     ``decay``: momentum factor mu of the l1-normalised gradients (1 is what the defective paper's code did).
     ``diversity``: probability that a step sees the image shrunk to ``resize``..1 of its size at a random place (DI,
     Xie et al., arXiv:1803.06978). ``kernel``: odd side of the Gaussian that smooths the gradient (TI, Dong et al.,
-    arXiv:1904.02884), 0: none. Differs from the paper: DI shrinks by bilinear sampling instead of enlarging the input,
-    and what it saw is no candidate, only the last point is.
+    arXiv:1904.02884), 0: none. ``neighbors``: variance tuning (VMI, Wang & He, arXiv:2103.15571, algorithm 1): to each gradient is added by how much
+    the mean one of so many points around the last iterate, up to ``reach`` times eps away, differed from its own. Differs from the papers: DI
+    shrinks by bilinear sampling instead of enlarging the input, and what it or a neighbor saw is no candidate, only the last point is.
     """
 
     steps: Count = 10
@@ -42,21 +44,43 @@ class MIFGSM(Ascent):
     diversity: Share = 0.0
     resize: Part = 0.85
     kernel: Natural = 0
+    neighbors: Natural = 0
+    reach: Positive = 1.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kernel and self.kernel % 2 == 0:
             raise SparringError(f"kernel={self.kernel} must be odd, or 0 for no smoothing")
 
+    def gradients(self, targeted: bool) -> int:
+        return 1 + self.neighbors
+
     def init(self, q: Query) -> Rows:
         s = super().init(q)
-        return s.put(speed=s.x * 0)
+        return s.put(speed=s.x * 0, variance=s.x * 0)
 
     def advance(self, q: Query, s: Rows) -> Rows:
         via = diverse(q.noise("diversity"), self.diversity, self.resize) if self.diversity else None
         grad = q.gradient(s.x, self.loss, via=via).grad
-        speed = momentum(s.speed, smooth(grad, self.kernel) if self.kernel else grad, self.decay)
-        return Rows(x=self.step(q, s.x, speed), speed=speed)
+        tuned = grad + s.variance
+        speed = momentum(s.speed, smooth(tuned, self.kernel) if self.kernel else tuned, self.decay)
+        variance = self._around(q, s.x, via) - grad if self.neighbors else s.variance
+        return Rows(x=self.step(q, s.x, speed), speed=speed, variance=variance)
+
+    def _around(self, q: Query, x: Tensor, via: Callable[[Tensor], Tensor] | None) -> Tensor:
+        """The mean gradient of the neighbors of ``x``."""
+        total = torch.zeros_like(x)
+        for number in range(self.neighbors):
+            spread = 2 * q.noise(f"neighbor{number}").uniform("offset", x.shape[1:]).to(x.dtype) - 1
+            offset = per_row(self.reach * q.ball.eps, x) * spread
+            seen = partial(_moved, offset, via)
+            total = total + q.gradient(x, self.loss, call=f"neighbor{number}", via=seen).grad
+        return total / self.neighbors
+
+
+def _moved(offset: Tensor, via: Callable[[Tensor], Tensor] | None, x: Tensor) -> Tensor:
+    moved = x + offset
+    return moved if via is None else via(moved)
 
 
 def diverse(noise: Noise, probability: float, smallest: float) -> Callable[[Tensor], Tensor]:
