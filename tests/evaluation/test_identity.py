@@ -108,7 +108,7 @@ OTHER: list[tuple[str, dict[str, Any]]] = [
     ("defenses", {"defenses": ["cd:bits=4"]}),
     ("block", {"block": 5}),
     ("tier", {"tier": "standard"}),
-    ("sources", {"sources": [linear_net(seed=9)]}),
+    ("sources", {"sources": [linear_net(seed=9)], "threats": ["adaptive", "transfer"]}),
     ("data", {"data": (images(12, seed=5), linear_net(scale=0.1)(images(12, seed=5)).argmax(1))}),
     ("weights", {"model": linear_net(seed=1, scale=0.1)}),
 ]
