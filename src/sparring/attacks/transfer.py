@@ -34,7 +34,7 @@ class MIFGSM(Ascent):
     ``diversity``: probability that a step sees the image shrunk to ``resize``..1 of its size at a random place (DI,
     Xie et al., arXiv:1803.06978). ``kernel``: odd side of the Gaussian that smooths the gradient (TI, Dong et al.,
     arXiv:1904.02884), 0: none. ``neighbors``: variance tuning (VMI, Wang & He, arXiv:2103.15571, algorithm 1): to each gradient is added by how much
-    the mean one of so many points around the last iterate, up to ``reach`` times eps away, differed from its own. Differs from the papers: DI
+    the mean one of so many points around the last iterate, up to ``reach`` times eps away, differed from its own. Differs from the paper: DI
     shrinks by bilinear sampling instead of enlarging the input, and what it or a neighbor saw is no candidate, only the last point is.
     """
 
