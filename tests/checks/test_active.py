@@ -196,3 +196,21 @@ def test_lines_leave_out_stages_with_a_declared_backward():
 
 def test_lines_ask_survivors_alone():
     assert not CHECKS["S3"].run(replace(toy_trial(model=Shared(0.5)), survivors=torch.zeros(24, dtype=torch.bool)))
+
+
+class Holes(nn.Module):
+    """No number wherever a pixel is far from the image: nothing can be said of lines that end there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear_net()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = (x[:, None] - X).abs().flatten(2).amax(2).amin(1) < 0.02
+        return torch.where(near[:, None], self.net(x), torch.nan)
+
+
+def test_lines_that_end_in_no_number_are_missing_not_fine():
+    (found,) = CHECKS["S3"].run(toy_trial(model=Holes()))
+    assert not found.ok

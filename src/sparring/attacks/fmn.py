@@ -23,6 +23,11 @@ FACTOR = {"linf": 2.0, "l2": 1.5, "l1": 3.0, "l0": 16.0}
 LEAST, MOST = 0.02, 5.0  # of that distance: a flat or a lucky gradient must not decide
 
 
+def linear_distance(margin: Tensor, grad: Tensor) -> Tensor:
+    """(B,) l2 distance to where the linear model with this margin (B,) and gradient (B,C,H,W) puts the boundary, within LEAST and MOST."""
+    return (margin.abs() / distance(grad, "l2").clamp_min(1e-12)).clamp(LEAST, MOST)
+
+
 @ATTACKS("fmn")
 @dataclass(frozen=True, kw_only=True)
 class FMN(Method):
@@ -58,9 +63,7 @@ class FMN(Method):
             first = torch.maximum(first.ceil(), size + 1)
         radius = torch.where(won, torch.minimum(smaller, best), torch.where(torch.isfinite(best), larger, first))
         radius = torch.minimum(radius, best).clamp_min(0)
-        # the linear model's l2 distance at the clean image
-        there = (margin.abs() / distance(grad, "l2").clamp_min(1e-12)).clamp(LEAST, MOST)
-        scale = torch.where(torch.isfinite(s.scale), s.scale, there)
+        scale = torch.where(torch.isfinite(s.scale), s.scale, linear_distance(margin, grad))
         length = (self.step if self.step else FACTOR[norm] * scale) * (0.01 + 0.99 * anneal)
         x = s.x + per_row(length, grad) * ascent_direction(grad, "l2")
         return Rows(x=Ball(norm, radius, q.ball.mask).project(x, q.clean), radius=radius, best=best, scale=scale)

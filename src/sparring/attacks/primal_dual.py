@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sparring.attacks.fmn import linear_distance
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
 from sparring.core.geometry import distance, per_row
@@ -17,7 +18,6 @@ from sparring.core.rows import Rows
 from sparring.core.victim import Goal
 
 FACTOR = 4.0  # first step in units of the linear model's distance, spread over the pixels
-LEAST, MOST = 0.02, 5.0  # of that distance: a flat or a lucky gradient must not decide
 MOST_ODDS = 1e6
 MEMORY = 0.9  # of the averaged weights
 
@@ -48,8 +48,7 @@ class PDGD(Method):
         grad, margin, logits = q.gradient(s.x, "margin")[:3]
         delta, progress = s.x - q.clean, q.t.to(margin.dtype) / self.steps
         first, rise = q.t == 0, distance(grad, "l2").clamp_min(1e-12)
-        # the linear model's distance at the clean image
-        scale = torch.where(first, (margin.abs() / rise).clamp(LEAST, MOST), s.scale)
+        scale = torch.where(first, linear_distance(margin, grad), s.scale)
         # at the boundary softplus falls by half of the margin's rise: there these odds balance it with the distance
         odds = torch.where(first, torch.log(2 / rise), s.odds)
         weight = torch.where(first, torch.sigmoid(odds), s.weight)

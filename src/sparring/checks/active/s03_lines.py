@@ -100,4 +100,4 @@ def missing(t: Trial, victim: Victim, rows: Tensor) -> Tensor:
             g = victim.gradient(point, lambda z, i: margin(z, y[i]), noise).grad.nan_to_num(0.0, 0.0, 0.0)
             said += (g.double() * (ahead - back).double()).flatten(1).sum(1).cpu() / PIECES
         off, all_of_it = off + (change - said).square(), all_of_it + change.square()
-    return torch.where(all_of_it > 0, off / all_of_it, 0.0).nan_to_num(1.0, 1.0, 1.0)
+    return torch.where(all_of_it == 0, 0.0, off / all_of_it).nan_to_num(1.0, 1.0, 1.0)
