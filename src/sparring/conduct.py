@@ -16,6 +16,7 @@ from torch import nn
 
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Context, in_order, run_checks
+from sparring.checks.pool import pools
 from sparring.checks.rows import run_row_checks
 from sparring.checks.trials import ActiveCheck, run_active_checks
 from sparring.core.code import code_of
@@ -211,12 +212,14 @@ def _asked(
     cells: list[Cell] = []
     rows = rows.only(rows.where(check=""))  # what a resumed run already holds of the follow-up decides nothing
     from_rows, white = run_row_checks(rows), white_cells(plan)
+    missed = {(p.defense, p.threat, p.norm, p.eps): p.missed for p in pools(rows)}
     for result in strongest(all_closed(rows)):
         among = survivors_of(rows, result) if math.isfinite(result.eps) else []
-        trial = trial_of(subject, plan, store, rows, result, spec.block, spec.seed) if among else None
+        number = result.defense, result.threat, result.norm, result.eps
+        of = subject, plan, store, rows, result, spec.block, spec.seed, missed.get(number, ())
+        trial = trial_of(*of) if among else None
         if trial is None:
             continue
-        number = result.defense, result.threat, result.norm, result.eps
         mine = run_active_checks(
             trial, lambda text, name=f"{result.defense} | {result.threat}": say(f"checking {name}: {text}")
         )

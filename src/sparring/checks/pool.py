@@ -44,6 +44,13 @@ class Pool:
         there = np.isfinite(least)
         return dict(zip(image.names[there].tolist(), least[there].tolist(), strict=True))
 
+    @property
+    def missed(self) -> list[str]:
+        """Images that the threat's own gradient attacks left and who knows or does less broke; none where there were no gradients."""
+        own, less = self.least(self.white), self.least(self.mask & ~self.white)
+        missed = [i for i in self.images if own.get(i, 1.0) >= SURE and less.get(i, 1.0) < LOST]
+        return missed if self.white.any() else []
+
     def answer(
         self, ok: bool, value: float, threshold: float, message: str, images: tuple[str, ...] = (), warn: bool = False
     ) -> Answer:

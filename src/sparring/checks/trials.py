@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Answer, Enrolled, in_order
@@ -16,7 +17,7 @@ from sparring.defenses.base import Stage
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES
 from sparring.evaluation.records.finding import Finding, Scope, Severity
-from sparring.evaluation.run.trial import Trial, trial_before
+from sparring.evaluation.run.trial import Missed, Trial, trial_before
 from sparring.subject import Subject
 
 Ask = Callable[[Trial], list[Answer]]
@@ -79,8 +80,15 @@ def run_first_checks(subject: Subject, chosen: Attack, seed: int, say: Callable[
     return findings
 
 
-def toy_trial(stages: tuple[Stage, ...] = (), model: torch.nn.Module | None = None, steps: int = 20) -> Trial:
-    """24 images that a linear classifier has right, all of them survivors, attacked at linf 8/255; their points are the images."""
+def toy_trial(
+    stages: tuple[Stage, ...] = (),
+    model: torch.nn.Module | None = None,
+    steps: int = 20,
+    missed: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Trial:
+    """24 images that a linear classifier has right, all of them survivors, attacked at linf 8/255; their points are the images. missed: makes of
+    images and labels the points that less than gradients found.
+    """
     c = context(model, stages)
     system = c.systems[0].system()
     exact = frozenset({"default"} if all(p.backward == "exact" for p in system.parts) else ())
@@ -100,4 +108,5 @@ def toy_trial(stages: tuple[Stage, ...] = (), model: torch.nn.Module | None = No
         survivors=torch.ones(len(c.x), dtype=torch.bool),
         points=c.x,
         judge=Judge(),
+        missed=Missed(c.x, c.y, list(c.ids), missed(c.x, c.y)) if missed else None,
     )

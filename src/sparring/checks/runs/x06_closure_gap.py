@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from sparring.checks.base import Answer
-from sparring.checks.pool import LOST, SURE, pools
+from sparring.checks.pool import LOST, pools
 from sparring.checks.rows import row_check, toy_rows
 from sparring.checks.thresholds import thresholds
 from sparring.evaluation.results.table import RowTable
@@ -34,8 +34,7 @@ def closure_gap(rows: RowTable) -> list[Answer]:
     for pool in pools(rows):
         if not pool.white.any():
             continue
-        own, less = pool.least(pool.white), pool.least(pool.mask & ~pool.white)
-        missed = [i for i in pool.images if own.get(i, 1.0) >= SURE and less.get(i, 1.0) < LOST]
+        missed = pool.missed
         most = max(FEWEST, math.ceil(SHARE * len(pool.images)))
         lost = pool.mask & ~pool.white & (rows["p_select"] < LOST)
         kinds = rows.distinct("kind", lost & rows.among("image", missed)) if missed else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,13 +27,26 @@ from sparring.threats import Options, threat
 
 SAMPLE = 32  # survivors that active checks look at
 STEPS = 20  # of the attack that checks repeat
+MISSED = 16  # images that fell to less than gradients, of which a check asks why
+
+
+class Missed(NamedTuple):
+    """x (m,C,H,W), y (m,), ids: images that somebody who knows or does less than the threat's own gradient attacks broke, where these failed;
+    points (m,C,H,W): what broke them.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: Sequence[str]
+    points: Tensor
 
 
 @dataclass(frozen=True)
 class Trial:
     """victims: the views of the attacker who may differentiate, by name. exact: whose every stage declares autograd's own gradient.
     deployed: what the judge asks. attack: the strongest iterative one, cut to a few steps. x (n,C,H,W), y (n,), keys (n,), ids: images the
-    system has right; survivors (n,) bool: those that every attack left; points (n,C,H,W): where the attack ended, the image itself where it is unknown.
+    system has right; survivors (n,) bool: those that every attack left; points (n,C,H,W): where the attack ended, the image itself where it is unknown. missed: a few images that
+    fell to less than gradients, None: there are none.
     """
 
     defense: str
@@ -50,6 +64,7 @@ class Trial:
     points: Tensor | None
     judge: Judge
     seed: int = 0
+    missed: Missed | None = None
 
     @property
     def keys(self) -> Tensor:
@@ -95,9 +110,18 @@ def white_cells(plan: Plan) -> dict[Number, list[Cell]]:
 
 
 def trial_of(
-    subject: Subject, plan: Plan, store: Store, rows: RowTable, result: ClosedResult, block: int, seed: int
+    subject: Subject,
+    plan: Plan,
+    store: Store,
+    rows: RowTable,
+    result: ClosedResult,
+    block: int,
+    seed: int,
+    missed: Sequence[str] = (),
 ) -> Trial | None:
-    """The trial of a number, or None where nobody with gradients attacked, or no image is right."""
+    """The trial of a number, or None where nobody with gradients attacked, or no image is right. missed: ids of the images that less than its own
+    gradient attacks broke.
+    """
     cells = white_cells(plan).get((result.defense, result.threat, result.norm, result.eps), [])
     alive = set(survivors_of(rows, result))
     clean = rows.pick(rows.clean(result.defense))
@@ -129,9 +153,10 @@ def trial_of(
         subject.images.y[index].to(device),
         chosen,
         torch.tensor([i in alive for i in chosen], device=device),
-        _points(store, rows, cells, chosen, number, block, subject).to(device),
+        _points(store, subject, block, chosen, _ended(rows, cells, chosen)).to(device),
         plan.judge,
         seed,
+        _missed(store, subject, block, rows, result, missed[:MISSED], device) if missed else None,
     )
 
 
@@ -172,30 +197,46 @@ def _short(chosen: Attack) -> Attack:
     return plain.brief(STEPS)
 
 
-def _points(
-    store: Store,
-    rows: RowTable,
-    cells: Sequence[Cell],
-    chosen: Sequence[str],
-    number: Mapping[str, int],
-    block: int,
-    subject: Subject,
-) -> Tensor:
-    """Where the attack ended on each image: the point of the largest margin among those of the iterative attacks of ``cells``."""
+def _ended(rows: RowTable, cells: Sequence[Cell], chosen: Sequence[str]) -> dict[str, str]:
+    """By image the run of the largest margin among those of the iterative attacks of ``cells``."""
     runs = {r.id for c in cells for r in c.runs if c.attack.method.kind == "iterative"}
     at = np.flatnonzero(rows.among("run", runs) & rows.among("image", chosen) & ~rows.spared)
     best: dict[str, tuple[float, str]] = {}
     for image, margin, run in zip(rows.at("image", at), rows["margin"][at].tolist(), rows.at("run", at), strict=True):
         last = margin, str(run)
         best[image] = max(best.get(image, (-np.inf, "")), last)
+    return {image: run for image, (_, run) in best.items()}
+
+
+def _missed(
+    store: Store,
+    subject: Subject,
+    block: int,
+    rows: RowTable,
+    result: ClosedResult,
+    ids: Sequence[str],
+    device: torch.device,
+) -> Missed:
+    """Of each image the worst point of the whole pool, which is that of the one who knows less."""
+    mask = pool_mask(rows, result.defense, result.threat, result.norm, result.eps) & ~rows.clean(result.defense)
+    worst = rows.pick(mask & rows.among("image", ids))
+    runs = dict(zip(worst.images, rows.at("run", worst.rows).tolist(), strict=True))
+    index = [number for number, image in enumerate(subject.images.ids) if image in runs]
+    names = [subject.images.ids[number] for number in index]
+    x, y = subject.images.x[index].to(device), subject.images.y[index].to(device)
+    return Missed(x, y, names, _points(store, subject, block, names, runs).to(device))
+
+
+def _points(
+    store: Store, subject: Subject, block: int, chosen: Sequence[str], run_of: Mapping[str, str]
+) -> Tensor:
+    """(n,C,H,W) of the images ``chosen`` the stored point of a run; the image itself where there is none."""
+    number = {image: i for i, image in enumerate(subject.images.ids)}
     points = subject.images.x[[number[i] for i in chosen]].clone()
     for row, image in enumerate(chosen):
-        if image not in best:
-            continue
         first = number[image] // block * block
-        stored = store.points(
-            best[image][1], subject.images.block_id(slice(first, min(first + block, len(subject.images))))
-        )
+        of_block = subject.images.block_id(slice(first, min(first + block, len(subject.images))))
+        stored = store.points(run_of[image], of_block) if image in run_of else None
         if stored is not None:
             points[row] = stored["x"][number[image] - first]
     return points
