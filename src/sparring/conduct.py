@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from sparring.attacks.attack import Attack, attack
+from sparring.checks.active.g03_eot import draws_that_agree
 from sparring.checks.base import Context, in_order, run_checks
 from sparring.checks.pool import pools
 from sparring.checks.rows import run_row_checks
@@ -45,7 +46,7 @@ from sparring.evaluation.results.load import Evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
-from sparring.evaluation.run.trial import SAMPLE, survivors_of, trial_of, white_cells
+from sparring.evaluation.run.trial import SAMPLE, survivors_of, trial_before, trial_of, white_cells
 from sparring.models.classifier import weights_hash
 from sparring.subject import Subject
 from sparring.threats import Options, threat
@@ -125,8 +126,8 @@ def _evaluate(
     numbers = {(t, a.norm, a.budget) for t in threats for a in chosen}
     refuse_unasked(spec.baseline, [Claim.of(text) for text in spec.claims], subject.systems, numbers)
     judge = Judge(*JUDGES[tier], seed=seed)
-    options = Options(spec.draws or DRAWS[tier], spec.amp)
     say("planning")
+    options = _options(subject, spec, judge)
     plan = make_plan(
         subject.systems,
         threats,
@@ -165,7 +166,7 @@ def _evaluate(
         "sources": [o.id for o in subject.others],
         "tier": tier,
         "seed": seed,
-        "draws": options.draws,
+        "draws": {name: o.draws for name, o in options.items()},
         "amp": spec.amp,
         "judge": [judge.select, judge.draws],
         "block": spec.block,
@@ -204,7 +205,7 @@ def _asked(
     store: Store,
     rows: RowTable,
     spec: EvaluationSpec,
-    options: Options,
+    options: Mapping[str, Options],
     say: Callable[[str], None],
 ) -> tuple[list[Finding], list[Cell]]:
     """What active checks say of each number that has survivors, and the attacks on these that failed checks ask for."""
@@ -231,13 +232,30 @@ def _asked(
         doubts = [f.check for f in failed if f.check in MISTRUSTED and not (sees and f.check in WEAK)]
         if doubts:
             system = subject.systems[result.defense]
-            cells += repairs(cell, system, among, doubts[0], spec.tier, options, spec.seed)
+            cells += repairs(cell, system, among, doubts[0], spec.tier, options[result.defense], spec.seed)
         if spec.tier != "quick":
             cells.append(more_budget(cell, among, "X2", spec.seed))
     return findings, cells
 
 
-def _asked_at_most(subject: Subject, plan: Plan, spec: EvaluationSpec, options: Options) -> dict[str, float]:
+def _options(subject: Subject, spec: EvaluationSpec, judge: Judge) -> dict[str, Options]:
+    """What the seats of each system share: how many draws make a gradient."""
+    most = spec.draws if isinstance(spec.draws, int) else DRAWS[spec.tier]
+    draws = dict.fromkeys(subject.systems, most)
+    if spec.draws == "auto":
+        for name, defended in subject.systems.items():
+            trial = (
+                trial_before(subject, name, attack("apgd:eps=8/255"), judge, most, spec.seed)
+                if defended.random
+                else None
+            )
+            draws[name] = min(most, draws_that_agree(trial)) if trial else most
+    return {name: Options(count, spec.amp) for name, count in draws.items()}
+
+
+def _asked_at_most(
+    subject: Subject, plan: Plan, spec: EvaluationSpec, options: Mapping[str, Options]
+) -> dict[str, float]:
     """Network calls, at most: of the active checks, over the survivors that they look at, and of the attacks that follow where these fail, for an
     image that they are made on.
     """
@@ -245,9 +263,9 @@ def _asked_at_most(subject: Subject, plan: Plan, spec: EvaluationSpec, options: 
     for (name, _, _, eps), cells in white_cells(plan).items():
         system = subject.systems[name]
         if math.isfinite(eps):
-            draws = options.draws if system.random else 1
+            draws = options[name].draws if system.random else 1
             checks += SAMPLE * draws * sum(c.cost for c in in_order(ActiveCheck))
-            more = repairs(cells[0], system, subject.images.ids[:1], "X6", spec.tier, options, spec.seed)
+            more = repairs(cells[0], system, subject.images.ids[:1], "X6", spec.tier, options[name], spec.seed)
             if spec.tier != "quick":
                 more.append(more_budget(cells[0], subject.images.ids[:1], "X2", spec.seed))
             follow_up += sum(sum(plan.cost_of(run)) for cell in more for run in cell.runs)

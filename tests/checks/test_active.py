@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import sparring
+from sparring.checks.active.g03_eot import draws_that_agree
 from sparring.checks.controls import FunctionStage, images, linear_layer, linear_net
 from sparring.checks.trials import run_active_checks, toy_trial
+from sparring.core.noise import Noise
 from sparring.core.registry import CHECKS
 
 X = images(24)
@@ -214,3 +216,58 @@ class Holes(nn.Module):
 def test_lines_that_end_in_no_number_are_missing_not_fine():
     (found,) = CHECKS["S3"].run(toy_trial(model=Holes()))
     assert not found.ok
+
+
+class Plateau(nn.Module):
+    """Saturated near the images, a linear classifier beyond: an attack that begins at an image has no gradient, one that begins half way has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear_net()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        apart = (x[:, None] - X).abs().flatten(2).mean(2).amin(1)[:, None]
+        flat = nn.functional.one_hot(self.net(x).argmax(1), 4).to(x.dtype)
+        return torch.where(apart < 0.25 * 12 / 255, flat, self.net(x))
+
+
+def _beyond(x: Tensor, y: Tensor) -> Tensor:
+    """Where the linear classifier errs, 12/255 away."""
+    return sparring.attack("apgd:eps=12/255,steps=20").run(linear_net(), x, y).x
+
+
+@pytest.mark.parametrize(("net", "ok"), [(Plateau(), True), (Outside(), False)])
+def test_half_way_tells_a_bad_start_from_a_blind_gradient(net, ok):
+    (found,) = CHECKS["S4"].run(toy_trial(model=net, missed=_beyond))
+    assert found.ok == ok, found.message
+    assert ("they begin at the wrong place" if ok else "they are blind there") in found.message
+
+
+def test_half_way_says_nothing_where_gradients_missed_nothing():
+    assert not CHECKS["S4"].run(toy_trial())
+
+
+@pytest.mark.parametrize(("loudness", "least", "most"), [(0.0, 1, 1), (0.8, 2, 4), (1e4, 8, 8)])
+def test_draws_are_as_few_as_agree(loudness, least, most):
+    """A gradient whose noise is ``loudness`` times its length: two averages of m draws have the cosine 1 / (1 + loudness^2 / m)."""
+
+    class Shaken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x: Tensor, shake: Tensor) -> Tensor:
+            ctx.save_for_backward(shake)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad: Tensor):
+            (shake,) = ctx.saved_tensors
+            long = grad.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+            return grad + loudness * long * shake, None
+
+    def forward(x: Tensor, noise: Noise) -> Tensor:
+        shake = noise.normal("shake", x.shape[1:]).to(x.dtype)
+        return Shaken.apply(x, shake / shake.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1))
+
+    # the smallest m with 1 / (1 + loudness^2 / m) >= .8 is 4 loudness^2, and the views have 8
+    asked = draws_that_agree(toy_trial((FunctionStage(forward, random=True),)))
+    assert least <= asked <= most

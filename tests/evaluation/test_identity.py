@@ -26,7 +26,8 @@ BASE = Defended(linear_net(), id="a")
 
 
 def plan(spec: str = "none", threats: tuple[str, ...] = ("adaptive",), attack: str = "pgd:eps=0.1", **changes: Any):
-    fixed: dict[str, Any] = {"seed": 0, "options": Options(draws=4)}
+    fixed: dict[str, Any] = {"seed": 0, "options": Options(draws=4), **changes}
+    fixed["options"] = {spec: fixed["options"]}
     return make_plan(
         {spec: defense(spec).install(BASE)},
         threats,
@@ -34,7 +35,7 @@ def plan(spec: str = "none", threats: tuple[str, ...] = ("adaptive",), attack: s
         judge=Judge(),
         classes=4,
         values=192,
-        **{**fixed, **changes},
+        **fixed,
     )
 
 

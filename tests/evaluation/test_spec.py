@@ -135,3 +135,27 @@ def test_options_beside_a_configuration_win_and_none_is_replaced(tmp_path):
     with pytest.raises(SparringError, match="exists and says something else"):
         EvaluationSpec.of(model="mnist_cnn", data="mnist5k:limit=8", attacks=["fgsm:eps=0.1"]).save(file)
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize("draws", ["auto", 3, None])
+def test_draws_may_be_chosen_and_come_back(tmp_path, draws):
+    file = tmp_path / "run.toml"
+    spec = EvaluationSpec("small_cnn", "mnist5k:limit=8", draws=draws)
+    spec.save(file)
+    assert EvaluationSpec.read(file) == spec
+
+
+@pytest.mark.parametrize("draws", ["all", 0, "2.5"])
+def test_draws_of_another_kind_are_one_line(draws):
+    with pytest.raises(SparringError, match="draws"):
+        EvaluationSpec("small_cnn", "mnist5k:limit=8", draws=draws)
+
+
+def test_chosen_draws_are_at_most_the_tiers_and_said_of_each_system(tmp_path):
+    """Shaking the image a little turns no gradient of a linear classifier: one draw is enough, and a resumed run chooses it again."""
+    x = images(12)
+    net = linear_net()
+    asked = {"data": (x, net(x).argmax(1)), "defenses": ["gauss:std=0.001"], "attacks": ["pgd:eps=8/255,steps=3"]}
+    for _ in range(2):
+        sparring.evaluate(net, **asked, threats=["adaptive"], draws="auto", out=tmp_path / "run")
+    assert read_run(tmp_path / "run")["identity"]["draws"] == {"none": 8, "gauss:std=0.001": 1}

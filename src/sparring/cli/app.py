@@ -140,7 +140,10 @@ def evaluate(
     slots: Slots = "64",
     draws: Annotated[
         str | None,
-        typer.Option(metavar="INTEGER", help="EOT draws per gradient in adaptive seats; default: the tier's"),
+        typer.Option(
+            metavar="INTEGER|auto",
+            help="EOT draws per gradient in adaptive seats; default: the tier's; auto: as few as agree (G3), at most those",
+        ),
     ] = None,
     expect_clean: Expect = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 gradients; the judge stays in float32")] = False,

@@ -66,7 +66,7 @@ def ring_results(
         threats,
         attacks,
         others=others,
-        options=Options(draws=4),
+        options=dict.fromkeys(subject.systems, Options(draws=4)),
         judge=Judge(10, 20),
         seed=0,
         classes=CLASSES,

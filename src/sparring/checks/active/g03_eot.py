@@ -49,13 +49,27 @@ def averaged_gradients(t: Trial) -> list[Answer]:
         return []
     best = max((_cosine(t, name) for name in t.victims), key=lambda pair: pair[0])
     cosine, draws = best
-    single = cosine**2 / (draws - (draws - 1) * cosine**2) if cosine < 1 else 1.0  # Spearman and Brown, backwards
-    needed = math.ceil(GOOD**2 * (1 - single) / ((1 - GOOD**2) * single)) if single > 0 else 0
+    needed = _needed(cosine, draws, GOOD)
     text = f"{draws} draws give a gradient of cosine {cosine:.2f} with their mean" + (
         f"; {needed} draws would reach {GOOD}" if cosine < GOOD and needed else ""
     )
     severity = "FAIL" if cosine < LEAST else "WARN"
     return [Answer(cosine >= GOOD, cosine, LEAST if cosine < LEAST else GOOD, text, severity=severity)]
+
+
+def draws_that_agree(t: Trial) -> int:
+    """The smallest number of draws of which two independent averages have a cosine of .8, in the view that needs most; that of the views themselves
+    where more are needed.
+    """
+    most = max(victim.draws for victim in t.victims.values())
+    needed = [_needed(*_cosine(t, name), math.sqrt(GOOD)) or most for name in t.victims]
+    return min(most, max(needed))
+
+
+def _needed(cosine: float, draws: int, goal: float) -> int:
+    """How many draws give a gradient of cosine ``goal`` with its mean, where ``draws`` give one of ``cosine``; 0: nobody knows."""
+    single = cosine**2 / (draws - (draws - 1) * cosine**2) if cosine < 1 else 1.0  # Spearman and Brown, backwards
+    return max(1, math.ceil(goal**2 * (1 - single) / ((1 - goal**2) * single))) if single > 0 else 0
 
 
 def _cosine(t: Trial, view: str) -> tuple[float, int]:

@@ -11,11 +11,12 @@ from sparring.checks.controls import CLASSES, linear_layer, linear_net
 from sparring.checks.pool import LOST
 from sparring.checks.thresholds import thresholds
 from sparring.checks.trials import active_check, toy_trial
-from sparring.core.geometry import distance
-from sparring.core.noise import image_keys
+from sparring.core.geometry import Ball, distance
+from sparring.core.noise import Noise, image_keys
 from sparring.evaluation.run.trial import MISSED, SAMPLE, STEPS, Missed, Trial
 
 (LEAST,) = thresholds("S4", "least")
+CHANCES = 8  # random points, of which none may be wrong: what they find needs no gradient
 NEAR, HALF = 0.9, 0.5  # shares of the way from an image to the point that broke it
 
 
@@ -38,7 +39,7 @@ def _across(x: Tensor, y: Tensor) -> Tensor:
     rival = z.scatter(1, y[:, None], -torch.inf).argmax(1)
     way = layer.weight.detach()[rival] - layer.weight.detach()[y]
     gap = z.gather(1, y[:, None]) - z.gather(1, rival[:, None])
-    return (x + (1.3 * gap / way.abs().sum(1, keepdim=True) * way.sign()).reshape(x.shape)).clamp(0, 1)
+    return (x + (1.05 * gap / way.abs().sum(1, keepdim=True) * way.sign()).reshape(x.shape)).clamp(0, 1)
 
 
 @active_check(
@@ -46,13 +47,14 @@ def _across(x: Tensor, y: Tensor) -> Tensor:
     "half way",
     "A",
     "WARN",
-    2 * 2 * STEPS * MISSED // SAMPLE,
+    2 * (2 * STEPS + CHANCES) * MISSED // SAMPLE,
     fires=lambda: toy_trial(model=_Stairs(), missed=_across),
     silent=lambda: toy_trial(missed=_across),
 )
 def half_way(t: Trial) -> list[Answer]:
     """Raised if: images fell to less than gradients (X6), and the gradient attack, begun half way to the points that broke them and held to half the
-    distance around there, finds fewer than half of them again. The message also says how many it finds nine tenths of the way.
+    distance around there, finds fewer than half of them again. The message also says how many it finds nine tenths of the way. What random points
+    find there is not counted.
 
     Why: an attack that began at the wrong place finds them, once it is brought near; one that does not is blind, and then neither more steps nor
     more restarts help.
@@ -62,25 +64,38 @@ def half_way(t: Trial) -> list[Answer]:
     """
     if t.missed is None:
         return []
-    half, near = (_found(t, t.missed, share) for share in (HALF, NEAR))
-    count = len(t.missed.ids)
-    share = half / count
-    text = f"of {count} images that fell to less than gradients, these find {half} from half way and {near} from nine tenths of it: "
+    (half, of_half), (near, of_near) = (_found(t, t.missed, share) for share in (HALF, NEAR))
+    if not of_half:
+        return []
+    share = half / of_half
+    text = f"of images that fell to less than gradients, these find {half} of {of_half} from half way and {near} of {of_near} from nine tenths of it: "
     text += "they begin at the wrong place" if share >= LEAST else "they are blind there"
     return [Answer(share >= LEAST, share, LEAST, text)]
 
 
-def _found(t: Trial, missed: Missed, share: float) -> int:
-    """How many of the missed images are lost from this share of the way, whatever the view."""
+def _found(t: Trial, missed: Missed, share: float) -> tuple[int, int]:
+    """How many of the missed images are lost from this share of the way, whatever the view, and of how many: those that chance does not find there."""
     begin = missed.x + share * (missed.points - missed.x)
     rest = distance((missed.points - begin).double(), t.norm).to(begin.dtype)
     keys = image_keys(list(missed.ids)).to(begin.device)
-    lost = torch.zeros(len(begin), dtype=torch.bool, device=begin.device)
+
+    def lost(points: Tensor, rows: Tensor) -> Tensor:
+        return t.judge.score(t.deployed, points, missed.y[rows], keys[rows]).p_select < LOST
+
+    unbroken = torch.ones(len(begin), dtype=torch.bool, device=begin.device)
+    chance = Noise.of(t.seed, "half-way", keys)
+    for draw in range(CHANCES):
+        left = unbroken.nonzero()[:, 0]
+        if not len(left):
+            return 0, 0
+        way = Ball(t.norm, rest[left]).random(begin[left], chance.at(left).child(f"draw{draw}"))
+        unbroken[left] = ~lost(way, left)
+    count = int(unbroken.sum())
     for victim in t.victims.values():
-        left = (~lost).nonzero()[:, 0]
+        left = unbroken.nonzero()[:, 0]
         if not len(left):
             break
         batch = Batch(begin[left], missed.y[left], keys[left], eps=rest[left])
         points = t.attack.on(victim, batch, RunOptions("never" if t.random else "success", seed=t.seed)).x
-        lost[left] = t.judge.score(t.deployed, points, missed.y[left], keys[left]).p_select < LOST
-    return int(lost.sum())
+        unbroken[left] = ~lost(points, left)
+    return count - int(unbroken.sum()), count

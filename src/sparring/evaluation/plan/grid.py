@@ -6,7 +6,7 @@ Decided before any compute. Two cells that attack the same source in the same wa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sparring.attacks.attack import Attack
@@ -86,14 +86,14 @@ def make_plan(
     attacks: Sequence[Attack],
     *,
     others: Sequence[Defended] = (),
-    options: Options | None = None,
+    options: Mapping[str, Options] | None = None,
     judge: Judge,
     seed: int,
     classes: int,
     values: int,
     survivors: bool = False,
 ) -> Plan:
-    """The product. ``attacks`` have their budgets; ``defenses`` by spec text; ``survivors``: each attacks what those before it left."""
+    """The product. ``attacks`` have their budgets; ``defenses`` and their ``options`` by spec text; ``survivors``: each attacks what those before it left."""
     cells: list[Cell] = []
     skipped: list[Skipped] = []
     distinct: dict[tuple[str, object], Threat] = {}  # of two that say the same the first
@@ -102,7 +102,7 @@ def make_plan(
     for name, defended in defenses.items():
         for kind in distinct.values():
             text = str(kind)
-            seat = kind.seat(defended, others, options)
+            seat = kind.seat(defended, others, (options or {}).get(name))
             for attack in attacks:
                 reason = _ruled_out(attack, seat)
                 if reason:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
@@ -33,7 +33,8 @@ LISTS = ("defenses", "threats", "attacks", "eps", "sources")
 class EvaluationSpec:
     """model, data, defenses, threats, attacks, sources (other models for transfer): spec texts, or objects (a module, tensors, an image
     set, an ``Attack``, a defense); one text where several may stand is split as on the command line. eps: budgets for attacks without
-    their own. tier: quick, standard or thorough. draws: EOT draws per gradient, None: the tier's. expect_clean: declared clean accuracy
+    their own. tier: quick, standard or thorough. draws: EOT draws per gradient, None: the tier's;
+    "auto": for each random system as few as agree, by check G3 on its first images, at most the tier's. expect_clean: declared clean accuracy
     in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out. block: images stored together. large_eps: an linf eps
     above 0.5 is meant. survivors: an attack looks only at images that its threat's closed pool still counts as right, white-box attacks first;
     None: so with a tier's attacks, while named ones, which are to be compared, attack all images. baseline: the defense that each number is
@@ -53,7 +54,7 @@ class EvaluationSpec:
     tier: str = "quick"
     seed: Seed = 0
     limit: Limit = None
-    draws: Draws | None = None
+    draws: Draws | Literal["auto"] | None = None
     expect_clean: Share | None = None
     amp: bool = False
     skip_bad: bool = False
@@ -206,7 +207,8 @@ def _checked(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
     kinds: dict[str, object] = {
         **dict.fromkeys(("model", "data", "tier", "baseline"), str),
         **dict.fromkeys((*LISTS, "claims"), list[str] | str),
-        **dict.fromkeys(("seed", "limit", "draws", "block"), int),
+        **dict.fromkeys(("seed", "limit", "block"), int),
+        "draws": int | str,
         **dict.fromkeys(("amp", "skip_bad", "large_eps", "survivors"), bool),
         "eps": list[float | str] | float | str,
         "expect_clean": float,

@@ -45,8 +45,8 @@ class Missed(NamedTuple):
 class Trial:
     """victims: the views of the attacker who may differentiate, by name. exact: whose every stage declares autograd's own gradient.
     deployed: what the judge asks. attack: the strongest iterative one, cut to a few steps. x (n,C,H,W), y (n,), keys (n,), ids: images the
-    system has right; survivors (n,) bool: those that every attack left; points (n,C,H,W): where the attack ended, the image itself where it is unknown. missed: a few images that
-    fell to less than gradients, None: there are none.
+    system has right; survivors (n,) bool: those that every attack left; points (n,C,H,W): where the attack ended, the image itself where it is
+    unknown. missed: a few images that fell to less than gradients, None: there are none.
     """
 
     defense: str
@@ -227,9 +227,7 @@ def _missed(
     return Missed(x, y, names, _points(store, subject, block, names, runs).to(device))
 
 
-def _points(
-    store: Store, subject: Subject, block: int, chosen: Sequence[str], run_of: Mapping[str, str]
-) -> Tensor:
+def _points(store: Store, subject: Subject, block: int, chosen: Sequence[str], run_of: Mapping[str, str]) -> Tensor:
     """(n,C,H,W) of the images ``chosen`` the stored point of a run; the image itself where there is none."""
     number = {image: i for i, image in enumerate(subject.images.ids)}
     points = subject.images.x[[number[i] for i in chosen]].clone()
