@@ -424,6 +424,12 @@ def useless(x: Tensor) -> Tensor:
     return rounded(x, 16).detach() + 1e-6 * x * field_of(x).sign()
 
 
+def median(x: Tensor) -> Tensor:
+    """Of 3x3 pixels: where they are alike, as on a digit's ground, it has no gradient."""
+    around = F.unfold(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3)
+    return around.unflatten(1, (x.shape[1], 9)).median(2).values.reshape(x.shape)
+
+
 def shifted(x: Tensor) -> Tensor:
     """Each image moved by at most one pixel in each direction, at random; nobody is told."""
     padded = F.pad(x, (1, 1, 1, 1))
@@ -720,6 +726,8 @@ LIST = (
         outputs(lambda z: 100 * z.double().softmax(1)),
     ),
     honest("blur", "only hurts", behind(Blur()), floor=0.6),
+    honest("median 3x3", "only hurts; its gradient is right", inputs(median), floor=0.6),
+    honest("maximum 3x3", "the same", inputs(lambda x: F.max_pool2d(x, 3, 1, 1)), floor=0.4),
     honest("idle denoiser", "does nothing", behind(IdleDenoiser()), due=("P12",)),
     honest("quantizer 4", "close to the undefended network", behind("cd:values=4"), floor=0.75),
     honest("quantizer 16", AS_BASE, behind("cd:values=16")),

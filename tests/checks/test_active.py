@@ -271,3 +271,30 @@ def test_draws_are_as_few_as_agree(loudness, least, most):
     # the smallest m with 1 / (1 + loudness^2 / m) >= .8 is 4 loudness^2, and the views have 8
     asked = draws_that_agree(toy_trial((FunctionStage(forward, random=True),)))
     assert least <= asked <= most
+
+
+class Filtered(nn.Module):
+    """A filter of 3x3 pixels in front of a linear classifier: an honest gradient, and none where pixels are alike."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.net, self.kind = linear_net(), kind
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "maximum":
+            return self.net(nn.functional.max_pool2d(x, 3, 1, 1))
+        if self.kind == "minimum":
+            return self.net(-nn.functional.max_pool2d(-x, 3, 1, 1))
+        around = nn.functional.unfold(nn.functional.pad(x, [1] * 4, mode="reflect"), 3)
+        return self.net(around.reshape(len(x), 3, 9, 8, 8).median(2).values)
+
+
+@pytest.mark.parametrize("kind", ["maximum", "median", "minimum"])
+def test_flat_images_behind_a_filter_are_no_missing_gradient(kind):
+    """Half of each image is black, as a digit's ground is: there a median of equal pixels has no gradient, and S1 called it masked."""
+    net, flat = Filtered(kind), X.clone()
+    flat[:, :, :4] = 0.0
+    trial = replace(toy_trial(model=net), x=flat, points=flat, y=net(flat).argmax(1).detach())
+    (found,) = CHECKS["S1"].run(trial)
+    assert found.ok, found.message
