@@ -14,6 +14,7 @@ from sparring.verdict.next import doctor, onward, other_ways, witnesses
 WEAK = 0.2  # a baseline below this does not withstand the attacks itself
 CLOSE = 0.02  # a claim that is missed by less is met; more suspect images than that are too many
 IMAGES = 500  # fewer do not carry HOLDS
+NONE_FAILED = "no check of them failed"
 TIERS = ("standard", "thorough")  # that carry HOLDS
 
 
@@ -80,12 +81,13 @@ def ids(findings: Sequence[Finding]) -> tuple[str, ...]:
 def lines(e: Evidence) -> tuple[Line, ...]:
     """What HOLDS needs, each with the value that says whether it is there."""
     kinds = ", ".join(sorted(e.kinds)) or "none"
+    quiet = "P10 alone failed, and what looks at the attacks does not confirm it" if e.culprit else NONE_FAILED
     tried = {None: "not tried", True: "nothing changed", False: "it broke more"}
     return (
-        Line("the numbers are sound", not e.fatal, ", ".join(ids(e.fatal)) or "no check of them failed"),
+        Line("the numbers are sound", not e.fatal, ", ".join(ids(e.fatal)) or NONE_FAILED),
         Line("every stage is active", not e.idle, ", ".join(e.idle) or "no idle stage"),
         Line("clean accuracy is above chance", not _unusable(e), f"{_percent(e.clean)} of {e.classes} classes"),
-        Line("the attacks are sound", not e.open, ", ".join(ids(e.open)) or "no check of them failed"),
+        Line("the attacks are sound", not e.open, ", ".join(ids(e.open)) or quiet),
         Line("few images are suspect", e.suspect <= CLOSE, f"{_points(e.suspect)} points, at most {_points(CLOSE)}"),
         Line("the attacker knows the defense", e.adaptive, e.threat),
         Line("the tier is standard or more", e.tier in TIERS, e.tier),
