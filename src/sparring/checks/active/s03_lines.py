@@ -20,7 +20,7 @@ from sparring.evaluation.run.trial import Trial
 (MOST,) = thresholds("S3", "most")
 SAMPLE = 8  # survivors
 SIDES = (1, 1, 4, 4)  # of the blocks of equal signs: one a direction
-PIECES = 8  # of a line, a gradient in each
+PIECES = 4  # of a line, a gradient in each, twice
 
 
 class _HalfHidden(torch.nn.Module):
@@ -40,13 +40,13 @@ class _HalfHidden(torch.nn.Module):
     "lines",
     "A",
     "FAIL",
-    len(SIDES) * (2 + 2 * PIECES) * SAMPLE // 32,
+    len(SIDES) * (2 + 2 * 2 * PIECES) * SAMPLE // 32,
     fires=lambda: toy_trial(model=_HalfHidden()),
     silent=toy_trial,
 )
 def lines(t: Trial) -> list[Answer]:
     """Raised if: on straight lines through survivors, from one side of the ball to the other in random directions, what the gradient adds up to
-    is not how the margin changes: more than a tenth of that change, squared, is missing, in the median over survivors. The view of the attacker
+    is not how the margin changes: more than 7 % of that change, squared, is missing, in the median over survivors. The view of the attacker
     that misses least counts; stages with a backward that stands in are left out.
 
     Why: of any function with a true gradient it is, however rough it is (the fundamental theorem of calculus). A network of which a part is hidden
@@ -82,7 +82,10 @@ def _shown(t: Trial) -> list[Victim]:
 
 
 def missing(t: Trial, victim: Victim, rows: Tensor) -> Tensor:
-    """(m,) share of the squared change of the margin, end to end, that the mean gradient along each line does not explain."""
+    """(m,) share of the squared change of the margin, end to end, that the mean gradient along each line does not explain. Two means of gradients at
+    other points miss what is hidden alike, and what is only rough each in its own way: their product is 0 on average where nothing is hidden, so that
+    it may come out below 0.
+    """
     x, y, noise = t.x[rows], t.y[rows], Noise.of(t.seed, "line-draw", t.keys[rows])
     ways = Noise.of(t.seed, "line-ways", t.keys[rows])
     off, all_of_it = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.float64)
@@ -94,10 +97,14 @@ def missing(t: Trial, victim: Victim, rows: Tensor) -> Tensor:
         change = (
             margin(victim.logits(ahead, noise), y).double() - margin(victim.logits(back, noise), y).double()
         ).cpu()
-        at, said = draw.uniform("at", (PIECES,)), torch.zeros_like(change)
-        for piece in range(PIECES):
-            point = back + per_row((piece + at[:, piece]) / PIECES, x) * (ahead - back)
-            g = victim.gradient(point, lambda z, i: margin(z, y[i]), noise).grad.nan_to_num(0.0, 0.0, 0.0)
-            said += (g.double() * (ahead - back).double()).flatten(1).sum(1).cpu() / PIECES
-        off, all_of_it = off + (change - said).square(), all_of_it + change.square()
+        at = draw.uniform("at", (2, PIECES))
+        said = []
+        for turn in range(2):
+            mean = torch.zeros_like(change)
+            for piece in range(PIECES):
+                point = back + per_row((piece + at[:, turn, piece]) / PIECES, x) * (ahead - back)
+                g = victim.gradient(point, lambda z, i: margin(z, y[i]), noise).grad.nan_to_num(0.0, 0.0, 0.0)
+                mean += (g.double() * (ahead - back).double()).flatten(1).sum(1).cpu() / PIECES
+            said.append(mean)
+        off, all_of_it = off + (change - said[0]) * (change - said[1]), all_of_it + change.square()
     return torch.where(all_of_it == 0, 0.0, off / all_of_it).nan_to_num(1.0, 1.0, 1.0)
