@@ -10,6 +10,7 @@ from sparring.checks.base import Answer, Enrolled, in_order
 from sparring.core.registry import CHECKS
 from sparring.evaluation.records.files import SCHEMA
 from sparring.evaluation.records.finding import Finding, Scope, Severity
+from sparring.evaluation.results.cells import cell_keys
 from sparring.evaluation.results.table import CLEAN, RowTable
 
 Ask = Callable[[RowTable], list[Answer]]
@@ -37,8 +38,11 @@ def row_check(
 
 
 def run_row_checks(rows: RowTable) -> list[Finding]:
-    """Findings of all enrolled checks of rows, in order of number."""
-    return [finding for c in in_order(RowCheck) for finding in c.run(rows)]
+    """Findings of all enrolled checks of rows, in order of number. Each is asked of one defense at a time: no number is about two."""
+    defenses = dict.fromkeys(key[0] for key in cell_keys(rows))
+    parts, asked = (rows.only(rows.where(defense=defense)) for defense in defenses), in_order(RowCheck)
+    said = [[c.run(part) for c in asked] for part in parts]
+    return [finding for of_check in zip(*said, strict=True) for findings in of_check for finding in findings]
 
 
 def toy_rows(count: int = 20, /, **changes: object) -> RowTable:

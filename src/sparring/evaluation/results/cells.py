@@ -50,7 +50,9 @@ def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
     names, balls = ("defense", "threat", "attack", "norm"), np.unique(rows["eps"])
     numbers = [rows.texts[name].numbers[at] for name in names] + [np.searchsorted(balls, rows["eps"][at])]
     sizes = [len(rows.texts[name].names) for name in names] + [len(balls)]
-    first = at[np.sort(np.unique(np.ravel_multi_index(numbers, sizes), return_index=True)[1])]
+    cell, first = np.ravel_multi_index(numbers, sizes), np.full(math.prod(sizes), -1)
+    first[cell[::-1]] = at[::-1]  # the first row of each cell is written last
+    first = np.sort(first[first >= 0])
     texts = [rows.at(name, first).tolist() for name in names]
     attacked: list[tuple[str, str, str, str, float]] = list(zip(*texts, rows["eps"][first].tolist(), strict=True))
     return sorted(attacked, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
@@ -134,8 +136,11 @@ def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
 
 def all_cells(rows: RowTable) -> list[CellResult]:
     """Every cell's number."""
-    cells: list[CellResult] = []
-    for defense, threat, attack, *_ in cell_keys(rows):
-        mine = rows.where(defense=defense, threat=threat, attack=attack) | rows.where(defense=defense, threat=CLEAN)
-        cells.append(own(rows.only(mine), defense, threat, attack))
-    return cells
+    keys = cell_keys(rows)
+    parts = {defense: rows.only(rows.where(defense=defense)) for defense in dict.fromkeys(key[0] for key in keys)}
+    return [own(_of(parts[key[0]], *key[1:3]), *key[:3]) for key in keys]
+
+
+def _of(rows: RowTable, threat: str, attack: str) -> RowTable:
+    """Of a defense's rows those of one cell, and the clean images."""
+    return rows.only(rows.where(threat=threat, attack=attack) | rows.where(threat=CLEAN))

@@ -6,10 +6,10 @@ A row is one judged candidate of one image. The clean image is always a candidat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from sparring.core.columns import STOPS, Json
 from sparring.core.errors import SparringError
 
 CLEAN = "clean"
+Column = TypeVar("Column")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ class Texts:
         """The texts themselves."""
         return self.names[self.numbers]
 
+    def at(self, rows: np.ndarray) -> Texts:
+        """Those of some rows."""
+        return Texts(self.numbers[rows], self.names)
+
     def equal(self, text: str) -> np.ndarray:
         """(n,) bool: is it this text?"""
         at = np.searchsorted(self.names, text) if len(self.names) else 0
@@ -101,6 +106,20 @@ class Texts:
         return Texts(np.concatenate([mine[self.numbers], theirs[other.numbers]]), names)
 
 
+class Lazy(dict[str, Column]):
+    """Columns by name, each made when it is asked for: most questions need few of many."""
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], Column]) -> None:
+        super().__init__()
+        self.names, self.make = tuple(names), make
+
+    def __missing__(self, name: str) -> Column:
+        if name not in self.names:
+            raise KeyError(name)
+        self[name] = self.make(name)
+        return self[name]
+
+
 class RowTable:
     """The judged rows as numpy columns, with the selections that results need.
 
@@ -112,14 +131,14 @@ class RowTable:
         self.threats = {text: ThreatFacts.of(facts) for text, facts in (threats or {}).items()}
         self.rank = {text: i for i, text in enumerate(order)}
         texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
-        self.texts: dict[str, Texts] = {name: Texts.of(table[name]) for name in texts}
-        others = [name for name in table.column_names if name not in self.texts]
-        self.columns = {name: table[name].to_numpy(zero_copy_only=False) for name in others}
+        others = [name for name in table.column_names if name not in texts]
+        self.texts: Lazy[Texts] = Lazy(texts, lambda name: Texts.of(table[name]))
+        self.columns: Lazy[np.ndarray] = Lazy(others, lambda name: table[name].to_numpy(zero_copy_only=False))
         self.size = table.num_rows
         self._masks: dict[tuple[str, str], np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.texts[name].values if name in self.texts else self.columns[name]
+        return self.texts[name].values if name in self.texts.names else self.columns[name]
 
     def at(self, name: str, mask: np.ndarray | int) -> np.ndarray:
         """The texts of a column in a mask, or in one row."""
@@ -132,21 +151,21 @@ class RowTable:
     def distinct(self, name: str, mask: np.ndarray) -> np.ndarray:
         """The texts of a column in a mask, sorted, each once."""
         column = self.texts[name]
-        return column.names[np.unique(column.numbers[mask])]
+        return column.names[_there(column.numbers[mask], len(column.names))]
 
     def only(self, mask: np.ndarray) -> RowTable:
         """The rows in a mask."""
         part, at = copy(self), np.flatnonzero(mask)
-        part.columns = {k: v[at] for k, v in self.columns.items()}
-        part.texts = {k: Texts(v.numbers[at], v.names) for k, v in self.texts.items()}
+        part.columns = Lazy(self.columns.names, lambda name: self.columns[name][at])
+        part.texts = Lazy(self.texts.names, lambda name: self.texts[name].at(at))
         part.size, part._masks = len(at), {}
         return part
 
     def joined(self, other: RowTable) -> RowTable:
         """The rows of both, each once; the facts and the order are this one's."""
         both = copy(self)
-        both.columns = {k: np.concatenate([v, other.columns[k]]) for k, v in self.columns.items()}
-        both.texts = {k: v.joined(other.texts[k]) for k, v in self.texts.items()}
+        both.columns = Lazy(self.columns.names, lambda name: np.concatenate([self.columns[name], other.columns[name]]))
+        both.texts = Lazy(self.texts.names, lambda name: self.texts[name].joined(other.texts[name]))
         both.size, both._masks = self.size + other.size, {}
         clean = both.where(threat=CLEAN)
         return both.only(~clean | (np.arange(len(clean)) < self.size))  # the clean images stand in both
@@ -155,7 +174,7 @@ class RowTable:
         """Bool mask of rows whose columns equal the given values."""
         mask = np.ones(self.size, bool)
         for name, value in equal.items():
-            mask &= self._equal(name, value) if name in self.texts else self.columns[name] == value
+            mask &= self._equal(name, value) if name in self.texts.names else self.columns[name] == value
         return mask
 
     def _equal(self, name: str, text: str) -> np.ndarray:
@@ -184,57 +203,86 @@ class RowTable:
         """The worst candidate per image among the rows in ``mask``: least accurate in the *selection* draws, then
         least margin; or, with ``average``, the mean over an image's rows.
         """
-        index = np.flatnonzero(mask)
-        image = self.texts["image"]
-        # averaged draws stay in the order they were drawn, so that the first is a fair one
-        quality = (
-            (self.texts["view"].numbers[index], self["draw"][index])
-            if average
-            else (-self["margin"][index], self["p_select"][index])
-        )
-        order = np.lexsort((*quality, image.numbers[index]))
-        index = index[order]
-        number, start = np.unique(image.numbers[index], return_index=True)
-        images = image.names[number]
-        k, draws = self["k"][index], self["draws"][index]
-        k8, plain8 = (
-            np.where(self["lattice"][index], self[c][index] / draws, np.nan) for c in ("k_8bit", "k_truncated")
-        )
-        share = k / draws
-        if average:
-            # within a draw the worst view counts, then draws are averaged
-            draw = self["draw"][index]
-            of = image.numbers[index]
-            change = (draw[1:] != draw[:-1]) | (of[1:] != of[:-1])
-            group = np.flatnonzero(np.concatenate([[True], change]))
-            share, k8, plain8 = (np.minimum.reduceat(v, group) for v in (share, k8, plain8))
-            index = index[group]
-            k, start = self["k"][index], np.unique(image.numbers[index], return_index=True)[1]
-            mean = lambda v: np.add.reduceat(v, start) / np.diff(np.append(start, len(index)))  # noqa: E731
-            return Picked(
-                list(images),
-                mean(share),
-                self["correct"][index][start],
-                k[start],
-                int(draws[0]),
-                mean(k8),
-                mean(plain8),
-                mean(self["p_select"][index]),
-                index[start],
-            )
-        # a witness is a witness: for a deterministic system any lattice point that fools counts on the lattice
-        lattice, plain = (np.minimum.reduceat(k, start) if int(draws.max()) == 1 else k[start] for k in (k8, plain8))
+        return self._mean(np.flatnonzero(mask)) if average else self._worst(np.flatnonzero(mask))
+
+    def _worst(self, index: np.ndarray) -> Picked:
+        numbers, names = self.texts["image"].numbers[index], self.texts["image"].names
+        there = _there(numbers, len(names))
+        number, of = np.flatnonzero(there), (np.cumsum(there) - 1)[numbers]
+        chosen = index[_first_least(of, len(number), self["p_select"][index], -self["margin"][index])]
+        draws = self["draws"][chosen]
+        lattice, plain = (self._stored(c, chosen) for c in ("k_8bit", "k_truncated"))
+        if len(index) and int(self["draws"][index].max()) == 1:
+            # a witness is a witness: for a deterministic system any lattice point that fools counts on the lattice
+            lattice, plain = (_least(of, len(number), self._stored(c, index)) for c in ("k_8bit", "k_truncated"))
         return Picked(
-            list(images),
-            share[start],
-            self["correct"][index][start],
-            k[start],
+            list(names[number]),
+            self["k"][chosen] / draws,
+            self["correct"][chosen],
+            self["k"][chosen],
             int(draws[0]),
             lattice,
             plain,
-            self["p_select"][index][start],
+            self["p_select"][chosen],
+            chosen,
+        )
+
+    def _mean(self, index: np.ndarray) -> Picked:
+        """Within a draw the worst view counts, then draws are averaged."""
+        image = self.texts["image"]
+        # averaged draws stay in the order they were drawn, so that the first is a fair one
+        index = index[np.lexsort((self.texts["view"].numbers[index], self["draw"][index], image.numbers[index]))]
+        k, shares = self["k"][index], self["k"][index] / self["draws"][index]
+        first = int(self["draws"][index[0]])
+        of, draw = image.numbers[index], self["draw"][index]
+        group = np.flatnonzero(np.concatenate([[True], (draw[1:] != draw[:-1]) | (of[1:] != of[:-1])]))
+        share, k8, plain8 = (
+            np.minimum.reduceat(v, group)
+            for v in (shares, *(self._stored(c, index) for c in ("k_8bit", "k_truncated")))
+        )
+        index = index[group]
+        number, start = np.unique(image.numbers[index], return_index=True)
+        mean = lambda v: np.add.reduceat(v, start) / np.diff(np.append(start, len(index)))  # noqa: E731
+        return Picked(
+            list(image.names[number]),
+            mean(share),
+            self["correct"][index][start],
+            k[group][start],
+            first,
+            mean(k8),
+            mean(plain8),
+            mean(self["p_select"][index]),
             index[start],
         )
+
+    def _stored(self, column: str, at: np.ndarray) -> np.ndarray:
+        """The share of draws in which 8-bit images are right, nan for rows whose images are not on the lattice."""
+        return np.where(self["lattice"][at], self[column][at] / self["draws"][at], np.nan)
+
+
+def _there(numbers: np.ndarray, count: int) -> np.ndarray:
+    """(count,) bool: which of the numbers below ``count`` are there."""
+    there = np.zeros(count, bool)
+    there[numbers] = True
+    return there
+
+
+def _least(of: np.ndarray, groups: int, values: np.ndarray) -> np.ndarray:
+    """(groups,) the least of the values of each group; nan where one is."""
+    least = np.full(groups, np.inf)
+    np.minimum.at(least, of, values)
+    return least
+
+
+def _first_least(of: np.ndarray, groups: int, *keys: np.ndarray) -> np.ndarray:
+    """(groups,) which member of each group comes first in the order of the keys, the first key first; no number comes last, equal ones as they stand."""
+    at = np.arange(len(of))
+    for key in keys:
+        key = np.where(np.isnan(key), np.inf, key)
+        at = at[key[at] == _least(of[at], groups, key[at])[of[at]]]
+    first = np.empty(groups, np.int64)
+    first[of[at][::-1]] = at[::-1]
+    return first
 
 
 def plain(value: Any) -> Any:
