@@ -28,12 +28,12 @@ from rich.table import Table
 
 from sparring.attacks.attack import attack
 from sparring.core.geometry import Norm
+from sparring.core.prepare import prepare
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
 from sparring.evaluation.results.stats import gain_bounds
 from sparring.models.load import load_model
-from sparring.models.prepare import prepare
 
 DATA = os.environ.get("SPARRING_DATA", "../shared/data")
 REFERENCE = "autoattack"

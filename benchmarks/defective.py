@@ -35,11 +35,11 @@ from sparring.analysis.patches import patch_shuffle
 from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.noise import Noise, image_keys
+from sparring.core.prepare import prepare
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
 from sparring.models.load import load_model
-from sparring.models.prepare import prepare
 
 POINTS = {
     "fgsm8": "fgsm:eps=8/255",

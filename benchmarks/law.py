@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sparring.attacks.attack import attack
+from sparring.core.prepare import prepare
 from sparring.data.sources import load_data
 from sparring.models.load import load_model
-from sparring.models.prepare import prepare
 
 DATA = os.environ.get("SPARRING_DATA", "../shared/data")
 

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from sparring.core.prepare import prepare
 from sparring.models.load import load_model
-from sparring.models.prepare import prepare
 
 
 def seconds(work: Callable[[], object]) -> float:

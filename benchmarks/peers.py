@@ -36,11 +36,11 @@ from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.geometry import distance
 from sparring.core.noise import image_keys
+from sparring.core.prepare import prepare
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
 from sparring.models.load import load_model
-from sparring.models.prepare import prepare
 
 warnings.simplefilter("ignore")
 DATA = os.environ.get("SPARRING_DATA", "../shared/data")

@@ -19,11 +19,11 @@ from rich.table import Table
 from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.noise import image_keys
+from sparring.core.prepare import prepare
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
 from sparring.models.load import load_model
-from sparring.models.prepare import prepare
 
 DATA = os.environ.get("SPARRING_DATA", "../shared/data")
 NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56")

@@ -38,11 +38,11 @@ from sparring.core.code import code_of
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
 from sparring.core.noise import Noise, image_keys
+from sparring.core.prepare import prepare
 from sparring.defenses.base import name_of
 from sparring.evaluation.plan.tiers import TIERS
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.provenance import code_hash
-from sparring.models.prepare import prepare
 from sparring.subject import Subject
 
 MODES = ("white", "pool")

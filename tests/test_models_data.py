@@ -12,9 +12,9 @@ from torch import nn
 
 import sparring
 from sparring.core.errors import SparringError
+from sparring.core.prepare import prepare
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
-from sparring.models.prepare import prepare
 from sparring.models.weights import seeded
 
 

@@ -13,12 +13,12 @@ from sparring.core.code import code_of, code_of_network
 from sparring.core.errors import SparringError, one_line
 from sparring.core.network import logits_of, tried
 from sparring.core.noise import Noise, image_keys
+from sparring.core.prepare import Prepared, prepare
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
 from sparring.defenses.base import Composition, Defended, DefenseLike, defense, name_of
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model, require_trained
-from sparring.models.prepare import Prepared, prepare
 
 EXAMPLES = 4  # images that a network is tried and prepared on
 MENDED_ON = 16  # images on which its gradient is compared with a mended one

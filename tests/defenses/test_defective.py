@@ -16,6 +16,7 @@ from torch import nn
 import sparring
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
+from sparring.core.prepare import prepare
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended, defense
 from sparring.models.attach import attach, output_shapes, select
@@ -23,7 +24,6 @@ from sparring.models.classifier import Classifier
 from sparring.models.coded import BandLimited, Quantizer, Thermometer, low_pass
 from sparring.models.defective import draw_mask, masks
 from sparring.models.load import load_model
-from sparring.models.prepare import prepare
 from sparring.models.regularized import DropBlock, GhostLayer, NoiseLayer, NoisyNetwork, ghosted
 from sparring.models.weights import save_weights
 from sparring.subject import Subject

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 import sparring
 from sparring.core.geometry import distance
-from sparring.models.prepare import prepare
+from sparring.core.prepare import prepare
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from sparring.analysis.base import Analysis, analysis
 from sparring.analysis.panel import Map, Panel
 from sparring.core.errors import SparringError
+from sparring.core.network import private_copy
 from sparring.core.ranges import NonNegative, Part
 from sparring.core.spec import option
 from sparring.data.images import ImageSet
-from sparring.models.classifier import private_copy
 from sparring.models.unet import Caged
 from sparring.subject import Subject
 

@@ -19,13 +19,16 @@ from sparring.attacks.method import Method
 from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
 from sparring.core.noise import Noise, image_keys
+from sparring.core.prepare import prepare as prepared_copy
 from sparring.core.ranges import Count, Limit, Natural, NonNegative
 from sparring.core.registry import ATTACKS
 from sparring.core.spec import PYTHON, build, check_fields, check_ranges, check_value, parse, show, signature, spec_text
 from sparring.core.system import System
-from sparring.core.victim import Access, Victim
+from sparring.core.victim import Access, Goal, Victim
 
 LIBRARIES = ("foolbox", "torchattacks")  # whose attacks a spec may name: attacks/peer.py
+EXAMPLES = 4  # images that a copy is proved on
+PAYS = 1000  # gradients of an image, below which it would cost more than it saves
 TargetChoice = Literal["random", "next", "least"] | Natural
 
 
@@ -173,17 +176,21 @@ class Attack(ABC):
         mask: Tensor | None = None,
         queries: int | None = None,
         start: Tensor | None = None,
+        prepare: bool = True,
     ) -> Outcome:
         """Attack ``model`` (images in [0,1] -> logits) on images x (N,C,H,W) in [0,1] with true labels y (N,).
 
         Returns an ``Outcome``: ``.x`` the adversarial images, ``.success``, ``.distance``, ``.forwards`` per image. ``queries``: forwards an
         image may spend. ``start`` (N,C,H,W): points that decision attacks begin at. ``mask``: pixels that may change.
+        ``prepare``: long attacks in a ball run on a faster copy of a module (``core/prepare.py``: BatchNorm folded, channels last; proved by logits
+        and gradients). Images whose label the copy and the module do not agree on at the end are attacked again on the module itself. The calls for
+        all this are no part of the costs.
         Parameters, buffers, modes, ``.grad`` and the inputs are left untouched.
         A model that writes into its input is handed copies. Raises SparringError for images, labels, a mask, a start or a model that are not
         what is said here, each in one line.
         """
         x = images_of(x)
-        y = labels_of(y, x)
+        y, own = labels_of(y, x), model
         self.refuse_beyond_box(x.shape[1:])
         check_value(self.name, "queries", Limit, queries)
         if ids is not None and (isinstance(ids, str) or len(ids) != len(x)):
@@ -196,7 +203,26 @@ class Attack(ABC):
             model = Victim((model,), Access.GRADIENT)
         keys = image_keys([str(i) for i in (range(len(x)) if ids is None else ids)]).to(x.device)
         batch = Batch(x, y, keys, mask=mask_of(mask, x), start=start_of(start, x)).capped(queries)
-        return self.on(model, batch, RunOptions(stop, slots, seed))
+        options = RunOptions(stop, slots, seed)
+        copied = self._copy(own, model, x) if prepare and isinstance(own, nn.Module) else None
+        return self._on_copy(copied, model, batch, options) if copied else self.on(model, batch, options)
+
+    def _copy(self, network: nn.Module, victim: Victim, x: Tensor) -> Victim | None:
+        """The victim with a prepared copy of its network; None where that could not be made, or would not pay. Nearest points lie where rounding
+        decides, so that attacks that look for them stay on the network itself.
+        """
+        gradients = self.cost(victim, 2, x[0].numel())[1] if len(x) else 0
+        if self.method.needs is not Access.GRADIENT or self.method.goal is Goal.MINIMAL or gradients * len(x) < PAYS:
+            return None
+        prepared = prepared_copy(network, x[:EXAMPLES])
+        return None if prepared.alone else replace(victim, systems=(System(network=prepared.model),))
+
+    def _on_copy(self, copied: Victim, victim: Victim, batch: Batch, options: RunOptions) -> Outcome:
+        """On the copy; again on the network itself where the two do not agree on a point."""
+        outcome = self.on(copied, batch, options)
+        noise = Noise.of(options.seed, "attack", batch.keys)
+        apart = (copied.labels(outcome.x, noise) != victim.labels(outcome.x, noise)).nonzero()[:, 0]
+        return outcome.paste(apart, self.on(victim, batch.at(apart), options)) if len(apart) else outcome
 
     def _refuse_no_gradient(self, network: Callable[[Tensor], Tensor], example: Tensor) -> None:
         """An evaluation of a network without gradient goes on and reports it; a call of ``run`` has no report."""

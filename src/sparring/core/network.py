@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -73,3 +74,15 @@ class OnCopies(nn.Module):
                 raise SparringError(f"y: label {bad} is outside the model's {classes} classes (0..{classes - 1})")
             self.believed = True
         return logits
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """A deep copy to work on: the user's own module is never changed, not even if something fails half-way."""
+    try:
+        copied = copy.deepcopy(module)
+    except Exception as error:
+        raise SparringError(f"the model cannot be copied ({error}); pass a module that copy.deepcopy accepts") from None
+    for parameter in copied.parameters():
+        if not parameter.is_leaf:  # TorchScript copies them in the graph
+            parameter.detach_()
+    return copied

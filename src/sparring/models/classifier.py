@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -92,15 +91,3 @@ def _parts(value: Stored) -> Iterator[bytes]:
         plain = (plain.dequantize() if plain.is_quantized else plain).contiguous()
         content = plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
         yield f"{tuple(plain.shape)}{value.dtype}".encode() + content
-
-
-def private_copy(module: nn.Module) -> nn.Module:
-    """A deep copy to work on: the user's own module is never changed, not even if something fails half-way."""
-    try:
-        copied = copy.deepcopy(module)
-    except Exception as error:
-        raise SparringError(f"the model cannot be copied ({error}); pass a module that copy.deepcopy accepts") from None
-    for parameter in copied.parameters():
-        if not parameter.is_leaf:  # TorchScript copies them in the graph
-            parameter.detach_()
-    return copied

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+from sparring.core.network import private_copy
 from sparring.core.noise import Noise
 from sparring.core.ranges import Classes, Count, Natural, NonNegative, Part, Rate
 from sparring.core.registry import MODELS
 from sparring.models.attach import attach, base_model, by_resolution, output_shapes, select
-from sparring.models.classifier import Classifier, private_copy
+from sparring.models.classifier import Classifier
 from sparring.models.weights import fill
 
 

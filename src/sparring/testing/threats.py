@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparring.attacks.attack import Attack, attack
 from sparring.core.errors import SparringError
 from sparring.core.noise import image_keys
+from sparring.core.prepare import Prepared
 from sparring.core.registry import THREATS
 from sparring.core.victim import Access
 from sparring.data.images import ImageSet
@@ -26,7 +27,6 @@ from sparring.evaluation.results.closed import all_closed
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.ring import Ring
 from sparring.models.classifier import Classifier
-from sparring.models.prepare import Prepared
 from sparring.subject import Subject
 from sparring.testing.networks import CLASSES, coin_system, linear_net
 from sparring.threats import Options, Seat, threat

@@ -23,6 +23,7 @@ from sparring.attacks.attack import attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise, image_keys
+from sparring.core.prepare import prepare
 from sparring.core.ranges import Seed
 from sparring.core.registry import TASKS
 from sparring.core.spec import check_ranges, option
@@ -31,7 +32,6 @@ from sparring.core.victim import Access, Victim
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
-from sparring.models.prepare import prepare
 from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.loop import Progress
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+from sparring.core.prepare import prepare
 from sparring.core.registry import suggest
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
-from sparring.models.prepare import prepare
 from sparring.training.attacked import AttackedSet, OnlineSet
 from sparring.training.loop import Task
 

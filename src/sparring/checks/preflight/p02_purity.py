@@ -9,7 +9,7 @@ from torch import nn
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import CLASSES, context
-from sparring.models.proof import depends
+from sparring.core.proof import depends
 
 
 def _batchnorm(training: bool) -> nn.Module:

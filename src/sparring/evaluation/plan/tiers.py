@@ -12,10 +12,11 @@ Tier = Literal["quick", "standard", "thorough"]
 
 # PROTOCOL 5.2, all in one ball but ddn and pdgd, for the curve; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
 TIERS: dict[str, tuple[str, ...]] = {
-    "quick": ("fgsm", "cascade", "mpgd", "square:steps=199", "random_search"),
+    "quick": ("fgsm", "corners", "cascade", "mpgd", "square:steps=199", "random_search"),
     "standard": (
         "fgsm",
         "fgsm:start=random",
+        "corners",
         "cascade",
         "apgd:steps=100",
         "apgd:loss=dlr,targets=9",
@@ -28,6 +29,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "thorough": (
         "fgsm",
         "fgsm:start=random",
+        "corners",
         "apgd:loss=margin,steps=500,restarts=5",
         "apgd:steps=1000,restarts=5",
         "apgd:loss=dlr,steps=500,targets=9",

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sparring
-from sparring.models.prepare import prepare
-from sparring.models.proof import difference
+from sparring.core.prepare import prepare
+from sparring.core.proof import difference
 
 
 class Straight4(torch.autograd.Function):
@@ -113,7 +113,7 @@ def test_gradients_are_compared_whatever_the_cause(other, monkeypatch):
     plain, x = Net(nn.Identity()), torch.rand(4, 3, 12, 12)
     assert difference(plain, Net(nn.Identity()), x).gradient == 0
     assert difference(plain, Net(other), x).gradient > 0.01
-    monkeypatch.setattr("sparring.models.prepare._fold", lambda model, example: (plain, 1, "folded", ""))
+    monkeypatch.setattr("sparring.core.prepare._fold", lambda model, example: (plain, 1, "folded", ""))
     prepared = prepare(Net(other), x)
     assert "input gradients" in prepared.alone
 

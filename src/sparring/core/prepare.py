@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sparring.models.classifier import private_copy
-from sparring.models.proof import Refused, difference, obstacle
+from sparring.core.network import private_copy
+from sparring.core.proof import Refused, difference, obstacle
 
 LOGIT_TOLERANCE = 1e-3  # of the largest logit; a copy beyond it is thrown away
 GRADIENT_TOLERANCE = 1e-2  # of an input gradient's own length: rounding may flip a few ReLUs
