@@ -266,9 +266,12 @@ def test_linear_oracle(name, norm, count, classes, shape):
     # every rival in turn: the margin's own rival is the runner-up, which need not be the nearest
     victim = Victim((System(model),), Access.GRADIENT)
     hard: dict[str, object] = {"loss": "margin", "steps": 60, "step_size": 0.1}
-    hard = {"apgd": {"loss": "margin", "steps": 60}, "fgsm": {"loss": "margin"}, "adaifgsm": {"loss": "margin"}}.get(
-        name, {} if name == "cascade" else {"steps": 60} if name == "autoattack" else hard
-    )
+    hard = {
+        "apgd": {"loss": "margin", "steps": 60},
+        "fgsm": {"loss": "margin"},
+        "adaifgsm": {"loss": "margin"},
+        "corners": {},
+    }.get(name, {} if name == "cascade" else {"steps": 60} if name == "autoattack" else hard)
     attack = make(name, norm, 1.0, **hard, **({} if name in CASCADES else {"targets": 9}))
     keys = image_keys([str(i) for i in range(8)])
     for part in parts:

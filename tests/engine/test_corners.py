@@ -45,12 +45,18 @@ def test_sparse_points_are_found_where_dense_ones_meet_another_network():
 def test_the_default_evaluation_sees_it():
     result = sparring.evaluate(NearFar(), (X, Y), threats=["adaptive"], eps=[0.1])
     assert result.verdicts[0].word == "BROKEN"
+    gap = next(f for f in result.findings if f.check == "X6")
+    assert not gap.ok
+    assert "single step" in gap.message
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_each_step_moves_more_values_all_the_way(norm):
     """The first point of a linear classifier moves the values of largest gain, and as many as its share says."""
-    out = {s: sparring.attack(f"corners:eps=0.05,norm={norm},steps={s}").run(linear_net(), X, Y, stop="never").x - X for s in (1, 4)}
+    out = {
+        s: sparring.attack(f"corners:eps=0.05,norm={norm},steps={s}").run(linear_net(), X, Y, stop="never").x - X
+        for s in (1, 4)
+    }
     for moved in out.values():
         reached = distance(moved.double(), norm)
         assert bool((reached <= 0.05 + 1e-6).all())

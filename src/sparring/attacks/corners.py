@@ -23,8 +23,9 @@ class Corners(Method):
     thousand at first, all at last. Norms: linf, l2.
 
     What spends its budget everywhere at once never sees sparse points. A defense that answers with a robust network once it estimates much noise
-    is honest wherever such an attack comes, and has its weak network where few pixels move far. Sparse points first are the idea of JSMA
-    (Papernot et al., arXiv:1511.07528, sec. III), here by a gradient for all pixels at once and in a ball. Source: this project.
+    is honest wherever such an attack comes, and has its weak network where few pixels move far. The order, few pixels first, is that of JSMA (Papernot et
+    al., arXiv:1511.07528, sec. III). Source: this project. Differs from the paper: one gradient for all pixels at a time instead of a Jacobian's
+    saliency for two, a ball, and pixels that are chosen anew each step.
     """
 
     norms = ("linf", "l2")

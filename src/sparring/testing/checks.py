@@ -13,6 +13,7 @@ from sparring.checks.base import Check
 from sparring.checks.rows import RowCheck
 from sparring.checks.trials import ActiveCheck
 from sparring.core.registry import CHECKS
+from sparring.evaluation.records.files import SCHEMA
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.trial import Trial
 
@@ -52,9 +53,9 @@ class CheckContract:
         """The model, the images and the global generator are as before, and so are its findings."""
         subject = CHECKS[spec].silent()
         if isinstance(subject, RowTable):
-            columns = {k: v.copy() for k, v in subject.columns.items()}
+            columns = {k: subject[k].copy() for k in SCHEMA.names}
             first = CHECKS[spec].run(subject)
-            assert all(np.array_equal(v, columns[k]) for k, v in subject.columns.items())
+            assert all(np.array_equal(subject[k], v) for k, v in columns.items())
             assert CHECKS[spec].run(subject) == first
             return
         if isinstance(subject, Trial):
