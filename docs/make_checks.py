@@ -13,7 +13,7 @@ SCOPE = {
 sections = [
     "# Checks",
     "",
-    "Those with P are run before every evaluation and by `sparring doctor`; those with S, PL, C3, X5 and G3 ask the system once more about the images that "
+    "Those with P are run before every evaluation and by `sparring doctor`; those with S, PL, C3, X5, X13 and G3 ask the system once more about the images that "
     "count as robust; the rest read the rows of a run once it is whole. "
     "Made from the docstrings by `python docs/make_checks.py`.",
     "",

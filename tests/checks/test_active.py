@@ -14,6 +14,7 @@ from sparring.checks.controls import FunctionStage, images, linear_layer, linear
 from sparring.checks.trials import run_active_checks, toy_trial
 from sparring.core.noise import Noise
 from sparring.core.registry import CHECKS
+from sparring.core.system import Readout
 
 X = images(24)
 Y = linear_net()(X).argmax(1).detach()
@@ -297,4 +298,17 @@ def test_flat_images_behind_a_filter_are_no_missing_gradient(kind):
     flat[:, :, :4] = 0.0
     trial = replace(toy_trial(model=net), x=flat, points=flat, y=net(flat).argmax(1).detach())
     (found,) = CHECKS["S1"].run(trial)
+    assert found.ok, found.message
+
+
+def test_a_vote_of_fixed_draws_is_judged_at_the_draw_that_is_attacked():
+    """A vote over five frozen draws is another function than the one draw that the attack saw: it read as masked."""
+
+    def shaken(x: Tensor, noise: Noise) -> Tensor:
+        return x + 0.3 * noise.normal("gauss", x.shape[1:]).to(x.dtype)
+
+    trial = toy_trial((FunctionStage(shaken, random=True),))
+    voted = replace(trial.deployed, readout=Readout("vote", 5))
+    left = torch.zeros(len(trial.x), dtype=torch.bool)
+    (found,) = CHECKS["X13"].run(replace(trial, deployed=voted, survivors=left, eps=0.02))
     assert found.ok, found.message
