@@ -140,6 +140,8 @@ def _evaluate(
         values=subject.images.x[0].numel(),
         survivors=spec.on_survivors,
     )
+    if spec.draws is not None and not any(view.victim.random for c in plan.cells for view in c.seat.views):
+        raise SparringError(f"draws={spec.draws} is used by nothing here: no system is random; leave draws out")
     if folder is None:
         say("measuring what a call costs")
         seconds = time_per_call(subject.prepared.model, subject.images.x)

@@ -454,3 +454,18 @@ def test_budgets_that_differ_in_the_seventh_digit_have_names_of_their_own():
     near, far = sparring.attack("pgd:eps=0.1234567"), sparring.attack("pgd:eps=0.1234568")
     assert str(near) != str(far)
     assert sparring.attack(str(far)).budget == 0.1234568
+
+
+def test_a_budget_that_was_divided_by_255_twice_is_one_finding():
+    twice = f"pgd:eps={8 / 255 / 255},steps=2"
+    findings = sparring.evaluate(linear_net(), data(), [], ["adaptive"], [twice]).findings
+    (found,) = [f for f in findings if f.check == "P17"]
+    assert not found.ok
+    assert "is tiny: it is not a tenth" in found.message
+
+
+def test_draws_that_nothing_uses_are_refused():
+    x = images(4)
+    net = linear_net()
+    with pytest.raises(SparringError, match="draws=5 is used by nothing here"):
+        sparring.evaluate(net, (x, net(x).argmax(1)), attacks=["fgsm:eps=8/255"], draws=5)

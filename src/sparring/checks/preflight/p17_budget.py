@@ -22,9 +22,10 @@ from sparring.evaluation.plan.budgets import tiny
     silent=context,
 )
 def size_of_budgets(c: Context) -> list[Answer]:
-    """Raised if: the largest l2 budget is below a fifth of what is usual for images of this size, or the largest l1 budget is below 1.
+    """Raised if: the largest linf budget is below a tenth of 1/255, the largest l2 budget below a fifth of what is usual for images of this size, or the
+    largest l1 budget below 1.
 
-    Why: 8/255 is a habit of linf; the same number in l2 or l1 is a ball in which nearly every image is robust.
+    Why: 8/255 is a habit of linf; the same number in l2 or l1 is a ball in which nearly every image is robust, and so is 8/255/255 in linf.
 
     What to do: write the budget that is meant, such as eps=0.5 in l2; a small one beside a larger one is not raised. A linf budget between two 8-bit
     levels is said, and no fault.

@@ -13,6 +13,7 @@ from sparring.core.victim import Access
 
 SMALL = 1 / 5  # of the usual l2 budget: a smaller one was meant in linf
 USUAL_L1 = 12.0  # of CIFAR (Croce and Hein 2021)
+LEAST_LINF = 0.1 / 255  # who divides by 255 twice has less
 LARGEST_LINF = 0.5  # nobody means more, but who forgets to divide by 255 does
 
 
@@ -56,22 +57,21 @@ def with_budgets(
 
 
 def tiny(attacks: Sequence[Attack], shape: Sequence[int]) -> list[tuple[Attack, float, str]]:
-    """Of each of the norms l2 and l1 the attack with the largest ball, where that is one for which linf's 8/255 was meant in images (C,H,W):
+    """Of each of the norms linf, l2 and l1 the attack with the largest ball, where that is one that was meant in other units, for images (C,H,W):
     with what is usual, and one line that says so.
     """
     small: list[tuple[Attack, float, str]] = []
-    for norm, usual, least in (
-        ("l2", default_eps("l2", shape), SMALL * default_eps("l2", shape)),
-        ("l1", USUAL_L1, 1.0),
+    whole = "measures the whole change of an image, not that of a pixel"
+    for norm, usual, least, why in (
+        ("linf", default_eps("linf", shape), LEAST_LINF, "is not a tenth of one of the 255 levels of a pixel"),
+        ("l2", default_eps("l2", shape), SMALL * default_eps("l2", shape), whole),
+        ("l1", USUAL_L1, 1.0, whole),
     ):
         largest = max(
             (a for a in attacks if a.norm == norm and a.budget < math.inf), key=lambda a: a.budget, default=None
         )
         if largest is not None and 0 < largest.budget < least:
-            text = (
-                f"{largest.name}: {norm} eps={show(largest.budget)} is tiny: {norm} measures the whole change of an image, not that of a pixel; "
-                f"usual is eps={usual:g}"
-            )
+            text = f"{largest.name}: {norm} eps={show(largest.budget)} is tiny: it {why}; usual is eps={show(usual)}"
             small.append((largest, usual, text))
     return small
 
