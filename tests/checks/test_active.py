@@ -312,3 +312,21 @@ def test_a_vote_of_fixed_draws_is_judged_at_the_draw_that_is_attacked():
     left = torch.zeros(len(trial.x), dtype=torch.bool)
     (found,) = CHECKS["X13"].run(replace(trial, deployed=voted, survivors=left, eps=0.02))
     assert found.ok, found.message
+
+
+class Ripple(nn.Module):
+    """True gradients of a ripple that is much steeper than what it rides on: two means of them agree on nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear_net()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + 0.02 * torch.sin(1e4 * x))
+
+
+def test_lines_of_gradients_that_agree_on_nothing_are_missing():
+    (found,) = CHECKS["S3"].run(toy_trial(model=Ripple()))
+    assert not found.ok
+    assert found.value == 1
