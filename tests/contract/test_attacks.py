@@ -270,7 +270,7 @@ def test_linear_oracle(name, norm, count, classes, shape):
         "apgd": {"loss": "margin", "steps": 60},
         "fgsm": {"loss": "margin"},
         "adaifgsm": {"loss": "margin"},
-        "corners": {},
+        "growth": {},
     }.get(name, {} if name == "cascade" else {"steps": 60} if name == "autoattack" else hard)
     attack = make(name, norm, 1.0, **hard, **({} if name in CASCADES else {"targets": 9}))
     keys = image_keys([str(i) for i in range(8)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,12 @@ SPEC = "pgd:eps=8/255,steps=40"
 
 
 def network() -> nn.Module:
+    return Classifier(layers()).eval()
+
+
+def layers() -> nn.Module:
     torch.manual_seed(0)
-    layers = [
+    modules = [
         nn.Conv2d(3, 8, 3, padding=1),
         nn.BatchNorm2d(8),
         nn.ReLU(),
@@ -25,9 +31,9 @@ def network() -> nn.Module:
         nn.Flatten(),
         nn.Linear(128, 4),
     ]
-    net = nn.Sequential(*layers).train()
+    net = nn.Sequential(*modules).train()
     net(torch.rand(16, 3, 16, 16))  # so that the BatchNorm does something
-    return Classifier(net.eval()).eval()
+    return net.eval()
 
 
 @pytest.fixture
@@ -99,3 +105,53 @@ def test_points_that_fool_the_copy_alone_are_made_again(monkeypatch):
     plain = sparring.attack(SPEC).run(net, X, y, prepare=False)
     assert torch.equal(found.success, plain.success)
     assert torch.equal(found.x, plain.x)
+
+
+class Position(nn.Module):
+    """A parameter of one row in front of a sum: written over in place, it would have to be as long as the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.gain = nn.Conv2d(3, 4, 4, 4), nn.Parameter(torch.ones(1))
+        self.place, self.head = nn.Parameter(torch.rand(1, 4, 4, 4)), nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.gain * self.place + self.convolution(x)).flatten(1))
+
+
+class Writing(nn.Module):
+    """Writes into its input, of which ``run`` hands it copies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.sub_(0.1).mul_(2.0))
+
+
+class Locked(nn.Module):
+    """Cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.lock = network(), threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@pytest.mark.parametrize("make", [Position, Writing, Locked, lambda: torch.jit.script(layers())])
+def test_what_cannot_be_copied_or_written_over_is_attacked_as_it_is(make):
+    """Each was a crash, and the first in ``evaluate``, too: found by a user."""
+    net = make().eval()
+    y = net(X.clone()).argmax(1)
+    plain, found = (sparring.attack(SPEC).run(net, X, y, prepare=prepare) for prepare in (False, True))
+    assert torch.equal(found.success, plain.success)
+
+
+def test_a_parameter_of_one_row_in_a_sum_is_evaluated():
+    net = Position().eval()
+    y = net(X).argmax(1)
+    result = sparring.evaluate(net, (X, y), threats=["adaptive"], attacks=["fgsm:eps=8/255"])
+    assert result.closed

@@ -185,7 +185,7 @@ class Attack(ABC):
         ``prepare``: long attacks in a ball run on a faster copy of a module (``core/prepare.py``: BatchNorm folded, channels last; proved by logits
         and gradients). Images whose label the copy and the module do not agree on at the end are attacked again on the module itself. The calls for
         all this are no part of the costs.
-        Parameters, buffers, modes, ``.grad`` and the inputs are left untouched.
+        Parameters, buffers, modes, ``.grad`` and the inputs are left as they are, but for what the model's own forward changes.
         A model that writes into its input is handed copies. Raises SparringError for images, labels, a mask, a start or a model that are not
         what is said here, each in one line.
         """
@@ -214,7 +214,10 @@ class Attack(ABC):
         gradients = self.cost(victim, 2, x[0].numel())[1] if len(x) else 0
         if self.method.needs is not Access.GRADIENT or self.method.goal is Goal.MINIMAL or gradients * len(x) < PAYS:
             return None
-        prepared = prepared_copy(network, x[:EXAMPLES])
+        try:
+            prepared = prepared_copy(network, x[:EXAMPLES].clone())
+        except Exception:  # scripts, locks, what writes into its input: whatever cannot be copied is attacked as it is
+            return None
         return None if prepared.alone else replace(victim, systems=(System(network=prepared.model),))
 
     def _on_copy(self, copied: Victim, victim: Victim, batch: Batch, options: RunOptions) -> Outcome:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from sparring.core.errors import one_line
 from sparring.core.network import private_copy
 from sparring.core.proof import Refused, difference, obstacle
 
@@ -50,11 +51,17 @@ def prepare(model: nn.Module, example: Tensor, *, fold: bool = True, channels_la
     if traced:
         if channels_last:
             _order_behind_one_channel(result)
-        result = _in_place(result, example[:1])
+        result = _in_place(
+            result, torch.cat([example[:1], example[-1:]])
+        )  # two rows: what is added to one may be as long as it
     if channels_last and (traced or example.shape[1] > 1):
         result = _ChannelsLast(result)
     # the layout is set on shared parameters: compare with a copy that nothing was done to
-    change = difference(private_copy(model).eval().requires_grad_(False), result, example)
+    try:
+        change = difference(private_copy(model).eval().requires_grad_(False), result, example)
+    except RuntimeError as error:  # of a copy that cannot what the network can: it is no copy
+        failed = f"preparation does not run ({one_line(error)})"
+        return Prepared(private_copy(model).eval().requires_grad_(False), 0, 0.0, f"left alone: {failed}", failed)
     if not (change.share <= LOGIT_TOLERANCE and change.gradient <= GRADIENT_TOLERANCE):
         moved = f"preparation moved logits by {change.logits:.2g}, input gradients by {100 * change.gradient:.2g} %"
         return Prepared(private_copy(model).eval().requires_grad_(False), 0, 0.0, f"left alone: {moved}", moved)

@@ -46,7 +46,7 @@ def rounding_that_heals(rows: RowTable) -> list[Answer]:
         stored, exact = 100 * picked.p_8bit.mean(), 100 * picked.p.mean()
         text = f"{stored:.1f} % right on stored 8-bit images, {exact:.1f} % on float ones"
         if gap > most:
-            text += ": no attack searched among 8-bit images, so that number may be too high"
+            text += ": beyond the nearest levels of each point nothing searched among 8-bit images, so that number may be too high"
             whole = pool.norm != "linf" or abs(levels - round(levels)) < 1e-3
             text += "" if whole else f"; give the budget in whole levels ({math.floor(levels)}/255)"
         answers.append(pool.answer(gap <= most, gap, most, text))

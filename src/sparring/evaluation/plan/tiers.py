@@ -12,11 +12,11 @@ Tier = Literal["quick", "standard", "thorough"]
 
 # PROTOCOL 5.2, all in one ball but ddn and pdgd, for the curve; the cascade stands for its margin and targeted steps (measured against AutoAttack: docs/measured.md)
 TIERS: dict[str, tuple[str, ...]] = {
-    "quick": ("fgsm", "corners", "cascade", "mpgd", "square:steps=199", "random_search"),
+    "quick": ("fgsm", "growth", "cascade", "mpgd", "square:steps=199", "random_search"),
     "standard": (
         "fgsm",
         "fgsm:start=random",
-        "corners",
+        "growth",
         "cascade",
         "apgd:steps=100",
         "apgd:loss=dlr,targets=9",
@@ -29,7 +29,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "thorough": (
         "fgsm",
         "fgsm:start=random",
-        "corners",
+        "growth",
         "apgd:loss=margin,steps=500,restarts=5",
         "apgd:steps=1000,restarts=5",
         "apgd:loss=dlr,steps=500,targets=9",

@@ -1,4 +1,4 @@
-"""``corners``: sparse points first, where dense ones meet another network."""
+"""``growth``: short and sparse points, where those that spend their budget everywhere meet another network."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ class NearFar(nn.Module):
         return torch.where(noise < 0.03, self.net(x), self.net(restored))
 
 
+class Band(NearFar):
+    """The restoring network where many pixels moved by more than three fifths of 0.1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        moved = torch.minimum((x - 0.2).abs(), (x - 0.8).abs()).flatten(1)
+        restored = 0.2 + 0.6 * torch.sigmoid(30 * (x - 0.5))
+        far = ((moved > 0.06).sum(1, keepdim=True) > 4).expand(-1, 4)
+        return torch.where(far, self.net(restored), self.net(x))
+
+
 Y = linear_net()(X).argmax(1).detach()
 
 
@@ -36,10 +46,20 @@ def test_sparse_points_are_found_where_dense_ones_meet_another_network():
     """It read 79.7 % trusted where 20.3 % stood, on digits: found by an outsider."""
     left = {
         spec: 1 - float(sparring.attack(f"{spec}:eps=0.1").run(NearFar(), X, Y).success.double().mean())
-        for spec in ("cascade", "mpgd", "corners")
+        for spec in ("cascade", "mpgd", "growth")
     }
     assert left["cascade"] > 0.9 < left["mpgd"]
-    assert left["corners"] < 0.1
+    assert left["growth"] < 0.1
+
+
+def test_short_points_are_found_where_long_ones_meet_another_network():
+    """It read 78.1 % trusted where 12.5 % stood, on digits: found by another outsider."""
+    left = {
+        spec: 1 - float(sparring.attack(f"{spec}:eps=0.1").run(Band(), X, Y).success.double().mean())
+        for spec in ("cascade", "growth")
+    }
+    assert left["cascade"] > 0.9
+    assert left["growth"] < 0.1
 
 
 def test_the_default_evaluation_sees_it():
@@ -54,7 +74,7 @@ def test_the_default_evaluation_sees_it():
 def test_each_step_moves_more_values_all_the_way(norm):
     """The first point of a linear classifier moves the values of largest gain, and as many as its share says."""
     out = {
-        s: sparring.attack(f"corners:eps=0.05,norm={norm},steps={s}").run(linear_net(), X, Y, stop="never").x - X
+        s: sparring.attack(f"growth:eps=0.05,norm={norm},steps={s}").run(linear_net(), X, Y, stop="never").x - X
         for s in (1, 4)
     }
     for moved in out.values():
