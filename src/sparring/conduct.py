@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -141,7 +142,7 @@ def _evaluate(
         survivors=spec.on_survivors,
     )
     if spec.draws is not None and not any(view.victim.random for c in plan.cells for view in c.seat.views):
-        raise SparringError(f"draws={spec.draws} is used by nothing here: no system is random; leave draws out")
+        warnings.warn(f"draws={spec.draws} is used by nothing here: no system is random", stacklevel=3)
     if folder is None:
         say("measuring what a call costs")
         seconds = time_per_call(subject.prepared.model, subject.images.x)

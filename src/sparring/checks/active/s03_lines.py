@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -18,10 +19,11 @@ from sparring.core.victim import Victim
 from sparring.evaluation.run.trial import Trial
 
 (MOST,) = thresholds("S3", "most")
-SAMPLE = 8  # survivors
-SIDES = (1, 1, 4, 4)  # of the blocks of equal signs: one a direction
+SAMPLE, LINES = 8, 32  # survivors, and lines through all of them together
+SIDES = (1, 4)  # of the blocks of equal signs, in turn
 ROUGH = 1000.0  # times the change, squared, by which two means may differ: ResNet-20 at 16/255 some ten times, a fine ripple a hundred thousand
 PIECES = 4  # of a line, a gradient in each, twice
+SURE = 3.0  # standard errors
 
 
 class _HalfHidden(torch.nn.Module):
@@ -41,14 +43,14 @@ class _HalfHidden(torch.nn.Module):
     "lines",
     "A",
     "FAIL",
-    len(SIDES) * (2 + 2 * 2 * PIECES) * SAMPLE // 32,
+    LINES * (2 + 2 * 2 * PIECES) // 32,
     fires=lambda: toy_trial(model=_HalfHidden()),
     silent=toy_trial,
 )
 def lines(t: Trial) -> list[Answer]:
     """Raised if: on straight lines through survivors, from one side of the ball to the other in random directions, what the gradient adds up to
-    is not how the margin changes: more than 7 % of that change, squared, is missing, in the median over survivors. The view of the attacker
-    that misses least counts; stages with a backward that stands in are left out.
+    is not how the margin changes: surely more than 2 % of that change, squared, is missing (three standard errors over the lines). The view of the
+    attacker that misses least counts; stages with a backward that stands in are left out.
 
     Why: of any function with a true gradient it is, however rough it is (the fundamental theorem of calculus). A network of which a part is hidden
     (behind numpy, a table, another library, stairs too steep to see) has useful slopes, S1 passes, and the attack never sees what the hidden part does.
@@ -60,11 +62,11 @@ def lines(t: Trial) -> list[Answer]:
     shown = _shown(t)
     if not len(rows) or not shown:
         return []
-    value = min(float(missing(t, victim, rows).median()) for victim in shown)
-    text = f"{100 * value:.2g} % of how the margin changes across the ball is missing from the gradient"
-    if value > MOST:
+    share, least = min((missing(t, victim, rows) for victim in shown), key=lambda pair: pair[1])
+    text = f"{100 * max(0.0, share):.2g} % of how the margin changes across the ball is missing from the gradient (surely {100 * max(0.0, least):.2g} %)"
+    if least > MOST:
         text += ": part of the network is hidden from it"
-    return [Answer(value <= MOST, value, MOST, text)]
+    return [Answer(least <= MOST, least, MOST, text)]
 
 
 def _shown(t: Trial) -> list[Victim]:
@@ -82,17 +84,19 @@ def _shown(t: Trial) -> list[Victim]:
     return list(shown.values())
 
 
-def missing(t: Trial, victim: Victim, rows: Tensor) -> Tensor:
-    """(m,) share of the squared change of the margin, end to end, that the mean gradient along each line does not explain. Two means of gradients at
-    other points miss what is hidden alike, and what is only rough each in its own way: their product is 0 on average where nothing is hidden, so that
-    it may come out below 0. All is missing where the two differ by more than thirty times that change: what says anything explains nothing.
+def missing(t: Trial, victim: Victim, rows: Tensor) -> tuple[float, float]:
+    """The share of the squared change of the margin, end to end, that the mean gradient along lines does not explain, and what it surely is at least.
+
+    Two means of gradients at other points miss what is hidden alike, and what is only rough each in its own way: the product of what they miss is 0 on average where
+    nothing is hidden, so that it may come out below 0. All is missing where the two differ by more than thirty times the change: what says anything
+    explains nothing.
     """
     x, y, noise = t.x[rows], t.y[rows], Noise.of(t.seed, "line-draw", t.keys[rows])
     ways = Noise.of(t.seed, "line-ways", t.keys[rows])
-    off, all_of_it, apart = torch.zeros(3, len(rows), dtype=torch.float64)
-    for number, side in enumerate(SIDES):
+    missed, changes, apart = list[Tensor](), list[Tensor](), list[Tensor]()
+    for number in range(-(-LINES // len(rows))):
         draw = ways.repeat(1, number)
-        way = block_signs(x, draw, side)
+        way = block_signs(x, draw, SIDES[number % len(SIDES)])
         way = t.eps * (way if t.norm == "linf" else way / per_row(way.flatten(1).norm(dim=1), way))
         back, ahead = (x - way).clamp(0, 1), (x + way).clamp(0, 1)
         change = (
@@ -107,7 +111,15 @@ def missing(t: Trial, victim: Victim, rows: Tensor) -> Tensor:
                 g = victim.gradient(point, lambda z, i: margin(z, y[i]), noise).grad.nan_to_num(0.0, 0.0, 0.0)
                 mean += (g.double() * (ahead - back).double()).flatten(1).sum(1).cpu() / PIECES
             said.append(mean)
-        off, all_of_it = off + (change - said[0]) * (change - said[1]), all_of_it + change.square()
-        apart = apart + (said[0] - said[1]).square()
-    share = torch.where(apart > ROUGH * all_of_it, 1.0, off / all_of_it)
-    return torch.where((all_of_it == 0) & (apart == 0), 0.0, share).nan_to_num(1.0, 1.0, 1.0)
+        missed.append((change - said[0]) * (change - said[1]))
+        changes.append(change.square())
+        apart.append((said[0] - said[1]).square())
+    off, whole, between = (torch.cat(each) for each in (missed, changes, apart))
+    total = float(whole.sum())
+    if not math.isfinite(total) or float(between.sum()) > ROUGH * total:
+        return 1.0, 1.0
+    if total == 0:
+        return 0.0, 0.0
+    share = float(off.sum()) / total
+    error = float((off - share * whole).square().sum().sqrt()) / total  # of a ratio of sums over independent lines
+    return share, share - SURE * error
