@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -50,8 +51,10 @@ def test_soft_switches_become_the_hard_ones_as_the_temperature_falls():
     assert gap[2] < 1e-4
 
 
-@pytest.mark.parametrize("net", [Caged(), CagedUNet(widths=(8, 12, 16))], ids=["two-layer", "unet"])
-def test_the_cage_lets_only_even_rows_and_columns_through(net):
+@pytest.mark.parametrize("make", [Caged, partial(CagedUNet, widths=(8, 12, 16))], ids=["two-layer", "unet"])
+def test_the_cage_lets_only_even_rows_and_columns_through(make):
+    torch.manual_seed(0)  # by chance a pixel may lie behind dead units
+    net = make()
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3)).requires_grad_(True)
     (grad,) = torch.autograd.grad(net.eval()(x).square().sum(), x)
     seen = grad.abs().sum((0, 1))
