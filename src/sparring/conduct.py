@@ -180,8 +180,12 @@ def _evaluate(
     if store.kept:
         say(f"resuming {folder}: {store.kept} blocks of rows are kept, the others are made")
     ring = Ring(subject, plan, store, slots, spec.block, progress)
-    start = time.time()
-    facts = _facts(subject, plan, findings)
+    start, notes = time.time(), dict(subject.notes)
+    for name, defended in subject.systems.items():
+        if spec.draws == "auto" and defended.random:
+            drawn = f"{options[name].draws} draws a gradient, by G3"
+            notes[name] = f"{notes[name]}; {drawn}" if notes.get(name) else drawn
+    facts = _facts(subject, plan, findings, notes)
     store.write_run(**facts, passed=spec.passed(), complete=False)
     ring.go()
     rows = _rows(folder)
@@ -189,7 +193,7 @@ def _evaluate(
     findings += asked
     if more:
         plan = replace(plan, cells=(*plan.cells, *more), runs={**plan.runs, **{r.id: r for c in more for r in c.runs}})
-        facts = _facts(subject, plan, findings)
+        facts = _facts(subject, plan, findings, notes)
         store.write_run(**facts, passed=spec.passed(), complete=False)
         Ring(subject, plan, store, slots, spec.block, progress).go()
         rows = _rows(folder)
@@ -288,9 +292,9 @@ def _once(defenses: Sequence[DefenseLike]) -> list[DefenseLike]:
     return list(distinct.values())
 
 
-def _facts(subject: Subject, plan: Plan, findings: list[Finding]) -> Json:
+def _facts(subject: Subject, plan: Plan, findings: list[Finding], notes: dict[str, str]) -> Json:
     return {
-        "prepared": subject.notes,
+        "prepared": notes,
         "data_name": subject.images.name,
         "images": len(subject.images),
         "rows_per_image": plan.rows_per_image(len(subject.systems)),
