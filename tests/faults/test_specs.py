@@ -469,3 +469,13 @@ def test_draws_that_nothing_uses_are_said():
     net = linear_net()
     with pytest.warns(UserWarning, match="draws=5 is used by nothing here"):
         sparring.evaluate(net, (x, net(x).argmax(1)), attacks=["fgsm:eps=8/255"], draws=5)
+
+
+def test_rows_of_another_run_leave_no_verdict_and_say_so_in_the_exit_code(tmp_path: Path):
+    furnish(tmp_path)
+    assert say(tmp_path, *ATTACKED, "--out", "run").code == 0
+    file = next((tmp_path / "run").glob("rows/*/*.parquet"))
+    (file.parent / "foreign.parquet").write_bytes(file.read_bytes())
+    again = say(tmp_path, *ATTACKED, "--out", "run")
+    assert again.code == 3
+    assert "No verdict" in again.out

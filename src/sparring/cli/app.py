@@ -169,7 +169,9 @@ def evaluate(
     save_config: Annotated[Path | None, place_option("write the configuration here", "--save-config")] = None,
     json_out: Json = False,
 ) -> None:
-    """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page."""
+    """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page. Exit code 3 where some of it is missing, so
+    that there is no verdict.
+    """
     if html and not out:
         raise SparringError("--html needs --out DIR: the page is made from the run folder")
     fields = {
@@ -222,6 +224,8 @@ def evaluate(
 
         write_report([out], html)
     print_evaluation(result, json_out, html)
+    if result.missing:
+        raise typer.Exit(3)
 
 
 @app.command(cls=Once, epilog="Example: sparring doctor lite0 --data imagenet20 --defense cd:bits=4")
