@@ -156,7 +156,6 @@ def test_chosen_draws_are_at_most_the_tiers_and_said_of_each_system(tmp_path):
     x = images(12)
     net = linear_net()
     asked = {"data": (x, net(x).argmax(1)), "defenses": ["gauss:std=0.001"], "attacks": ["pgd:eps=8/255,steps=3"]}
-    for _ in range(2):
-        made = sparring.evaluate(net, **asked, threats=["adaptive"], draws="auto", out=tmp_path / "run")
+    made = [sparring.evaluate(net, **asked, threats=["adaptive"], draws="auto", out=tmp_path / "run") for _ in range(2)]
     assert read_run(tmp_path / "run")["identity"]["draws"] == {"none": 8, "gauss:std=0.001": 1}
-    assert "1 draws a gradient, by G3" in made.prepared["gauss:std=0.001"]
+    assert "1 draws a gradient, by G3" in made[1].prepared["gauss:std=0.001"]
