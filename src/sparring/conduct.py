@@ -220,12 +220,14 @@ def _asked(
     cells: list[Cell] = []
     rows = rows.only(rows.where(check=""))  # what a resumed run already holds of the follow-up decides nothing
     from_rows, white = run_row_checks(rows), white_cells(plan)
-    missed = {(p.defense, p.threat, p.norm, p.eps): p.missed for p in pools(rows)}
+    pool_of = {(p.defense, p.threat, p.norm, p.eps): p for p in pools(rows)}
     for result in strongest(all_closed(rows)):
         among = survivors_of(rows, result) if math.isfinite(result.eps) else []
         number = result.defense, result.threat, result.norm, result.eps
-        of = subject, plan, store, rows, result, spec.block, spec.seed, missed.get(number, ())
-        trial = trial_of(*of) if among else None
+        if not among:
+            continue
+        missed = pool_of[number].missed if number in pool_of else ()
+        trial = trial_of(subject, plan, store, rows, result, spec.block, spec.seed, missed)
         if trial is None:
             continue
         mine = run_active_checks(
@@ -249,14 +251,11 @@ def _options(subject: Subject, spec: EvaluationSpec, judge: Judge) -> dict[str, 
     """What the seats of each system share: how many draws make a gradient."""
     most = spec.draws if isinstance(spec.draws, int) else DRAWS[spec.tier]
     draws = dict.fromkeys(subject.systems, most)
-    if spec.draws == "auto":
-        for name, defended in subject.systems.items():
-            trial = (
-                trial_before(subject, name, attack("apgd:eps=8/255"), judge, most, spec.seed)
-                if defended.random
-                else None
-            )
-            draws[name] = min(most, draws_that_agree(trial)) if trial else most
+    for name, defended in subject.systems.items() if spec.draws == "auto" else ():
+        if not defended.random:
+            continue
+        trial = trial_before(subject, name, attack("apgd:eps=8/255"), judge, most, spec.seed)
+        draws[name] = min(most, draws_that_agree(trial)) if trial else most
     return {name: Options(count, spec.amp) for name, count in draws.items()}
 
 

@@ -51,9 +51,8 @@ def prepare(model: nn.Module, example: Tensor, *, fold: bool = True, channels_la
     if traced:
         if channels_last:
             _order_behind_one_channel(result)
-        result = _in_place(
-            result, torch.cat([example[:1], example[-1:]])
-        )  # two rows: what is added to one may be as long as it
+        # two rows: what is added to one alone may be as long as it
+        result = _in_place(result, torch.cat([example[:1], example[-1:]]))
     if channels_last and (traced or example.shape[1] > 1):
         result = _ChannelsLast(result)
     # the layout is set on shared parameters: compare with a copy that nothing was done to
