@@ -104,7 +104,8 @@ def photographs() -> list[Target]:
         print(f"photos left out: {error}")
         return []
     photos = load_data(f"{DATA}/imagenet_sample_150.npz")
-    return [("lite0 linf .2/255", network, photos, "linf", 0.2 / 255), ("lite0 l2 .15", network, photos, "l2", 0.15)]
+    found: list[Target] = [("lite0 linf .2/255", network, photos, "linf", 0.2 / 255)]
+    return [*found, ("lite0 l2 .15", network, photos, "l2", 0.15)]
 
 
 def targets(hard: str) -> list[Target]:

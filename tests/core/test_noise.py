@@ -10,10 +10,14 @@ from sparring.core.noise import Noise, image_keys, philox, philox_on_cpu, signs
 
 
 def _word(value: int) -> torch.Tensor:
-    return torch.tensor([value])
+    return torch.tensor([[value]])
 
 
-@pytest.mark.parametrize("rounds", [philox, philox_on_cpu])
+def _stacked(counter: tuple[torch.Tensor, ...], key: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return torch.stack(philox(counter, key), -1)
+
+
+@pytest.mark.parametrize("rounds", [_stacked, philox_on_cpu])
 def test_known_answers_of_random123(rounds):
     """The three published vectors of philox4x32-10 (Random123, kat_vectors)."""
     full = 0xFFFFFFFF
@@ -29,18 +33,20 @@ def test_known_answers_of_random123(rounds):
     for counter, key, answer in cases:
         c0, c1, c2, c3 = (_word(c) for c in counter)
         words = rounds((c0, c1, c2, c3), (_word(key[0]), _word(key[1])))
-        assert tuple(int(w) for w in words) == answer
+        assert tuple(int(w) & full for w in words.flatten()) == answer
 
 
-def test_words_broadcast_and_numpys_are_torchs():
-    """As the noise of four images asks: their steps and keys, one name, many elements."""
+@pytest.mark.parametrize("tile", [7, 1000, 1300, 1 << 14])
+def test_words_broadcast_and_numpys_are_torchs(monkeypatch, tile):
+    """As the noise of four images asks: their steps and keys, one name, many elements; in tiles of any size."""
+    monkeypatch.setattr("sparring.core.noise.TILE", tile)
     rows, count = (_words(4, 1) for _ in range(4)), torch.arange(1000)[None]
     step, draw, k0, k1 = rows
     counter, key = (count, step, draw, _words(1, 1)), (k0, k1)
     whole = [torch.cat([w.expand(4, 1000)]) for w in (*counter, *key)]
-    answer = torch.stack(philox((whole[0], whole[1], whole[2], whole[3]), (whole[4], whole[5])))
-    assert torch.equal(torch.stack(philox(counter, key)), answer)
-    assert torch.equal(torch.stack(philox_on_cpu(counter, key)), answer)
+    answer = _stacked((whole[0], whole[1], whole[2], whole[3]), (whole[4], whole[5]))
+    assert torch.equal(_stacked(counter, key), answer)
+    assert torch.equal(philox_on_cpu(counter, key).long() & 0xFFFFFFFF, answer)
 
 
 def _words(*shape: int) -> torch.Tensor:

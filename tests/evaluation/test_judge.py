@@ -29,7 +29,7 @@ class Coin:
 
     def take(self) -> Tensor:
         """(draws,N) what was drawn since the last time."""
-        found, self.drawn = torch.stack(self.drawn), []
+        found, self.drawn = torch.cat([part.unflatten(0, (COUNT, -1)).T for part in self.drawn]), []
         return found
 
 

@@ -19,7 +19,10 @@ from sparring.core.losses import label_of
 from sparring.core.noise import Noise
 from sparring.core.system import Combine, Readout, System, log_mean_prob
 
-ROW_BUDGET = 3_200_000  # input elements per network call; larger requests run in micro-batches of whole images
+# Input elements of one network call, by device; larger requests run in micro-batches of whole images. On a CPU 3.2 million made gradients 1.1
+# to 1.9 times slower (docs/measured.md): activations no longer fit the cache.
+ROW_BUDGETS = {"cpu": 800_000}
+ROW_BUDGET = 3_200_000  # of other devices
 
 
 Objective = Callable[[Tensor, slice], Tensor]  # logits (b,K), which b rows of the batch -> (b,)
@@ -49,6 +52,12 @@ class Gradient(NamedTuple):
     loss: Tensor
     logits: Tensor
     members: Tensor
+
+
+def images_a_call(x: Tensor, calls: int) -> int:
+    """How many of the images ``x`` (B,C,H,W) one network call takes where each is shown ``calls`` times; at least one."""
+    budget = ROW_BUDGETS.get(x.device.type, ROW_BUDGET)
+    return max(1, budget // max(1, x[0].numel() * calls)) if len(x) else 1
 
 
 @dataclass(frozen=True)
@@ -196,8 +205,8 @@ class Victim:
 def _in_micro_batches(
     x: Tensor, noise: Noise, cost: int, call: Callable[[Tensor, Noise, slice], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """Split a batch so that one call holds at most ROW_BUDGET input elements; whole images, at least one."""
-    size = max(1, ROW_BUDGET // max(1, x[0].numel() * cost)) if len(x) else 1
+    """Split a batch so that one call holds no more input elements than its device's budget; whole images, at least one."""
+    size = images_a_call(x, cost)
     if len(x) <= size:
         return call(x, noise, slice(0, len(x)))
     parts: list[tuple[Tensor, ...]] = []

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparring.core.losses import label_of, margin
 from sparring.core.noise import Noise
 from sparring.core.system import System
-from sparring.core.victim import ROW_BUDGET
+from sparring.core.victim import images_a_call
 
 
 class Score(NamedTuple):
@@ -58,12 +58,10 @@ class Judge:
         """x (N,C,H,W) in [0,1], true labels y (N,), noise keys (N,). The same keys give common random numbers."""
         with torch.no_grad():
             if not system.random:
-                scores = self._ask(system, x, Noise.of(self.seed, "judge", keys))
+                scores = self._ask(system, x, Noise.of(self.seed, "judge", keys), 1)[:, 0]
                 right = (label := label_of(scores)) == y
                 return Score(right.double(), _margin(scores, y), right.long(), right, label)
-            chosen = [
-                self._ask(system, x, Noise.of(self.seed, "select", keys).repeat(1, j)) for j in range(self.select)
-            ]
+            chosen = self._ask(system, x, Noise.of(self.seed, "select", keys), self.select).unbind(1)
             p_select = torch.stack([(label_of(s) == y).double() for s in chosen]).mean(0)
             average = torch.stack([_margin(s, y) for s in chosen]).mean(0)
             labels = self.labels(system, x, keys)
@@ -73,12 +71,14 @@ class Judge:
     def labels(self, system: System, x: Tensor, keys: Tensor) -> Tensor:
         """(draws,N) labels in the judge draws."""
         with torch.no_grad():
-            noise = Noise.of(self.seed, "judge", keys)
-            return torch.stack(
-                [label_of(self._ask(system, x, noise.repeat(1, j))) for j in range(self.draws_for(system))]
-            )
+            scores = self._ask(system, x, Noise.of(self.seed, "judge", keys), self.draws_for(system))
+            return torch.stack([label_of(s) for s in scores.unbind(1)])
 
-    def _ask(self, system: System, x: Tensor, noise: Noise) -> Tensor:
-        size = max(1, ROW_BUDGET // (x[0].numel() * system.forwards_per_call)) if len(x) else 1
-        parts = [torch.arange(i, min(i + size, len(x)), device=x.device) for i in range(0, len(x), size)]
-        return torch.cat([system.scores(x[p], noise.at(p)) for p in parts])
+    def _ask(self, system: System, x: Tensor, noise: Noise, draws: int) -> Tensor:
+        """(N,draws,K): all draws of all points, in calls as large as the device takes."""
+        size = images_a_call(x, system.forwards_per_call)
+        each = noise.repeat(draws)
+        row = torch.arange(draws * len(x), device=x.device)
+        parts = [row[i : i + size] for i in range(0, len(row), size)]
+        found = [system.scores(x[part // draws], each.at(part)) for part in parts]
+        return torch.cat(found).unflatten(0, (len(x), draws))

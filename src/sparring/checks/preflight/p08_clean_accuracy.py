@@ -8,7 +8,7 @@ from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import context
 from sparring.checks.relabel import at_chance, better_labels
 from sparring.checks.thresholds import thresholds
-from sparring.core.victim import ROW_BUDGET
+from sparring.core.victim import images_a_call
 from sparring.evaluation.results.stats import clopper_pearson
 
 (SLACK,) = thresholds("P8", "slack")
@@ -36,7 +36,7 @@ def clean_accuracy(c: Context) -> list[Answer]:
     accuracy that is meant to be that low is declared: a value that was declared and fits is not compared with guessing or other labels.
     """
     x, y = (c.x, c.y) if c.all_x is None or c.all_y is None else (c.all_x, c.all_y)
-    size = max(1, ROW_BUDGET // x[0].numel())
+    size = images_a_call(x, 1)
     with torch.no_grad():
         logits = [c.network(x[i : i + size]) for i in range(0, len(x), size)]
     predicted, classes = torch.cat([z.argmax(1).cpu() for z in logits]), logits[0].shape[1]
