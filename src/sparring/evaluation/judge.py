@@ -81,4 +81,4 @@ class Judge:
         row = torch.arange(draws * len(x), device=x.device)
         parts = [row[i : i + size] for i in range(0, len(row), size)]
         found = [system.scores(x[part // draws], each.at(part)) for part in parts]
-        return torch.cat(found).unflatten(0, (len(x), draws))
+        return torch.cat(found).reshape(len(x), draws, -1)
