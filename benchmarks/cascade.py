@@ -78,7 +78,7 @@ def others(folder: Path) -> list[Target]:
     def resnet(size: int) -> Any:
         return load_model(f"cifar_resnet{size}:weights={DATA}/cifar10_resnet{size}.safetensors")
 
-    return [
+    found: list[Target] = [
         ("plain1 linf .08", trained("plain1", 0), digits, "linf", 0.08),
         ("plain2 l2 1", trained("plain2", 1), digits, "l2", 1.0),
         ("adversarial linf .2", trained("adversarial", 1), digits, "linf", 0.2),
@@ -93,8 +93,8 @@ def others(folder: Path) -> list[Target]:
         ("resnet56 linf 1/255", resnet(56), cifar, "linf", 1 / 255),
         ("resnet20 l2 .1", resnet(20), cifar, "l2", 0.1),
         ("resnet44 l2 .15", resnet(44), cifar, "l2", 0.15),
-        *photographs(),
     ]
+    return found + photographs()
 
 
 def photographs() -> list[Target]:
