@@ -114,8 +114,9 @@ def targets(hard: str) -> list[Target]:
     cifar = load_data(f"{DATA}/cifar10_test_0-699.npz")
     found: list[Target] = []
     for size in (20, 44):
-        model = load_model(f"cifar_resnet{size}:weights={DATA}/cifar10_resnet{size}.safetensors")
-        found += [(f"resnet{size} {k}/255", model, cifar, "linf", k / 255) for k in (0.5, 1)]
+        model: Any = load_model(f"cifar_resnet{size}:weights={DATA}/cifar10_resnet{size}.safetensors")
+        for k in (0.5, 1):
+            found.append((f"resnet{size} {k}/255", model, cifar, "linf", k / 255))
     if hard:
         found.append(
             (

@@ -5,7 +5,7 @@
 The peers get the user's network with frozen parameters, ours the prepared copy that every evaluation uses (BatchNorm
 folded, channels_last): ratios are of the whole tools. Budget attacks: share of images that stay right, re-scored on the
 user's network. OMP_NUM_THREADS=1 measures processor time instead of the wall's.
-Minimum-norm attacks: median distance over all images (a failure counts as infinite). "easy" is
+Minimum-norm attacks: median distance over all images (a failure counts as infinite), and in tables AttackBench's optimality among the row's attacks. "easy" is
 cifar_resnet20 (resnet44: the deeper net with the same budgets), "hard" the adversarially trained small_cnn of
 docs/measured.md (--hard-weights), "drawn" a CIFAR ResNet, its images and a factor of the budgets that ``--seed`` draws: nobody chose anything on them.
 Rows go to --out as JSON. The peers: foolbox and torchattacks (extra ``peers``), ART, and adv-lib and the official AutoAttack: ``pip install
@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -411,8 +412,8 @@ def load(target: str, weights: str, limit: int, seed: int = 0) -> Case:
     return Case(Counted(user), images.x[right], images.y[right])
 
 
-def quality(entry: Entry, case: Case, points: Tensor, eps: float) -> float:
-    """Robust accuracy in percent, or the median distance, on the user's network."""
+def measured(entry: Entry, case: Case, points: Tensor, eps: float) -> dict[str, Any]:
+    """On the user's network: robust accuracy in percent, or the median distance and every image's (None: not fooled)."""
     with torch.no_grad():
         fooled = case.model.network(points).argmax(1) != case.y
     if entry.name.startswith("JSMA"):  # targeted for all
@@ -421,8 +422,22 @@ def quality(entry: Entry, case: Case, points: Tensor, eps: float) -> float:
     size = distance(points - case.x, entry.norm)  # type: ignore[arg-type]
     if not entry.minimal:  # a point outside the ball has not won
         inside = size <= eps + 1e-5 if entry.norm == "linf" else torch.ones_like(fooled)
-        return 100 * float((~(fooled & inside)).double().mean())
-    return float(torch.where(fooled, size, torch.inf).median())
+        return {"quality": 100 * float((~(fooled & inside)).double().mean())}
+    each = [v if won else None for v, won in zip(size.tolist(), fooled.tolist(), strict=True)]
+    return {"quality": float(torch.where(fooled, size, torch.inf).median()), "distances": each}
+
+
+def optimality(distances: list[list[float | None]]) -> list[float]:
+    """Of attacks on the same images, their local optimality (AttackBench, Cina et al., arXiv:2404.19460): with rho(eps) the share of images that
+    survive an attack's points within eps, the area above it up to the eps at which the best of all attacks leaves nobody, in shares of the
+    area above that best one's. 1: the nearest everywhere.
+    """
+    sizes = np.array([[np.inf if v is None else v for v in row] for row in distances])
+    best = sizes.min(0)
+    last = best[np.isfinite(best)].max(initial=0.0)
+    areas = last - np.minimum(sizes, last).mean(1)
+    whole = last - np.minimum(best, last).mean()
+    return [float(area / whole) if whole > 0 else 1.0 for area in areas]
 
 
 def table_of(rows: list[dict[str, Any]]) -> list[str]:
@@ -436,14 +451,17 @@ def table_of(rows: list[dict[str, Any]]) -> list[str]:
     ]
     lines = [f"**{rows[0]['target']}**", "", *head]
     for (name, spec, n), peers in by_attack.items():
-
-        def shown(said: dict[str, Any], minimal: bool = peers[0]["minimal"]) -> str:
-            quality = f"{said['quality']:.4g}" if minimal else f"{said['quality']:.0f} %"
-            return f"{said['seconds']:.1f}, {said['calls']:.0f}, {quality}"
-
-        theirs = "; ".join(f"{r['peer']} {shown(r['theirs'])}" for r in peers)
+        found = [*(r["theirs"] for r in peers), peers[0]["ours"]]
+        near = optimality([f["distances"] for f in found]) if "distances" in found[0] else [None] * len(found)
+        shown = [
+            f"{f['seconds']:.1f}, {f['calls']:.0f}, "
+            + (f"{f['quality']:.4g}" if peers[0]["minimal"] else f"{f['quality']:.0f} %")
+            + ("" if share is None else f" ({share:.2f})")
+            for f, share in zip(found, near, strict=True)
+        ]
+        theirs = "; ".join(f"{r['peer']} {text}" for r, text in zip(peers, shown, strict=False))
         ratios = "; ".join(f"{r['ratio']:.1f}x" for r in peers)
-        lines.append(f"| {name} (`{spec}`) | {n} | {theirs} | {shown(peers[0]['ours'])} | {ratios} |")
+        lines.append(f"| {name} (`{spec}`) | {n} | {theirs} | {shown[-1]} | {ratios} |")
     return [*lines, ""]
 
 
@@ -512,7 +530,7 @@ def main() -> None:
                 seconds = clock() - start
                 best = min(seconds, found.get(name, {}).get("seconds", seconds))
                 calls = counter.calls / len(case.x)
-                found[name] = {"seconds": best, "calls": calls, "quality": quality(entry, case, points, eps)}
+                found[name] = {"seconds": best, "calls": calls, **measured(entry, case, points, eps)}
         ours = found.pop("ours")
         for name, peer in found.items():
             ratio = peer["seconds"] / ours["seconds"]
