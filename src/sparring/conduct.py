@@ -27,8 +27,10 @@ from sparring.core.errors import SparringError
 from sparring.core.ranges import Count
 from sparring.core.registry import THREATS
 from sparring.core.spec import convert
+from sparring.data.sources import load_data
 from sparring.defenses.base import DefenseLike, defense, name_of
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.budgets import refuse_idle, refuse_large, with_budgets
 from sparring.evaluation.plan.cell import Cell
 from sparring.evaluation.plan.cost import time_per_call
@@ -37,7 +39,7 @@ from sparring.evaluation.plan.grid import Plan, make_plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
 from sparring.evaluation.records.claim import Claim
-from sparring.evaluation.records.files import read_run
+from sparring.evaluation.records.files import blocks_before, read_run
 from sparring.evaluation.records.finding import Finding, InvalidSetup
 from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.provenance import code_hash
@@ -114,15 +116,9 @@ def _evaluate(
     if spec.attacks:  # of a tier it is documented which take it
         refuse_idle(attacks, spec.eps)
     say("loading the model and the images")
-    subject = Subject.of(
-        spec.model,
-        spec.data,
-        _once(spec.defenses),
-        sources=spec.sources,
-        limit=spec.limit,
-        skip_bad=spec.skip_bad,
-        device=device,
-    )
+    images = load_data(spec.data, limit=spec.limit, skip_bad=spec.skip_bad)
+    blocks = Blocks.of(images, spec.block, blocks_before(folder) if folder else ())
+    subject = Subject.of(spec.model, blocks.images, _once(spec.defenses), sources=spec.sources, device=device)
     chosen = with_budgets(attacks, spec.eps, subject.images.x.shape[1:], of_tier=not spec.attacks)
     numbers = {(t, a.norm, a.budget) for t in threats for a in chosen}
     refuse_unasked(spec.baseline, [Claim.of(text) for text in spec.claims], subject.systems, numbers)
@@ -175,27 +171,29 @@ def _evaluate(
         "block": spec.block,
         "survivors": spec.on_survivors,
     }
-    store = Store(folder, identity)
+    store = Store(folder, identity, blocks.names)
     store.require_same(subject.answers())
     if store.kept:
-        say(f"resuming {folder}: {store.kept} blocks of rows are kept, the others are made")
-    ring = Ring(subject, plan, store, slots, spec.block, progress)
+        new = f"; new: {store.grown}" if store.grown else ""
+        say(f"resuming {folder}: {store.kept} blocks of rows are kept, the others are made{new}")
+    ring = Ring(subject, plan, store, slots, blocks, progress)
     start, notes = time.time(), dict(subject.notes)
     for name, defended in subject.systems.items():
         if spec.draws == "auto" and defended.random:
             drawn = f"{options[name].draws} draws a gradient, by G3"
             notes[name] = f"{notes[name]}; {drawn}" if notes.get(name) else drawn
-    facts = _facts(subject, plan, findings, notes)
+    facts = _facts(subject, plan, findings, notes) | {"cells": ring.cells}
     store.write_run(**facts, passed=spec.passed(), complete=False)
     ring.go()
     rows = _rows(folder)
-    asked, more = _asked(subject, plan, store, rows, spec, options, say)
+    asked, more = _asked(subject, plan, store, blocks, rows, spec, options, say)
     findings += asked
     if more:
         plan = replace(plan, cells=(*plan.cells, *more), runs={**plan.runs, **{r.id: r for c in more for r in c.runs}})
-        facts = _facts(subject, plan, findings, notes)
+        ring = Ring(subject, plan, store, slots, blocks, progress)
+        facts = _facts(subject, plan, findings, notes) | {"cells": ring.cells}
         store.write_run(**facts, passed=spec.passed(), complete=False)
-        Ring(subject, plan, store, slots, spec.block, progress).go()
+        ring.go()
         rows = _rows(folder)
     facts["checks"] = [asdict(f) for f in findings + run_row_checks(rows)]
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=round(time.time() - start, 1), slots=slots)
@@ -210,6 +208,7 @@ def _asked(
     subject: Subject,
     plan: Plan,
     store: Store,
+    blocks: Blocks,
     rows: RowTable,
     spec: EvaluationSpec,
     options: Mapping[str, Options],
@@ -227,7 +226,7 @@ def _asked(
         if not among:
             continue
         missed = pool_of[number].missed if number in pool_of else ()
-        trial = trial_of(subject, plan, store, rows, result, spec.block, spec.seed, missed)
+        trial = trial_of(subject, plan, store, rows, result, blocks, spec.seed, missed)
         if trial is None:
             continue
         mine = run_active_checks(
@@ -297,6 +296,7 @@ def _facts(subject: Subject, plan: Plan, findings: list[Finding], notes: dict[st
         "data_name": subject.images.name,
         "images": len(subject.images),
         "rows_per_image": plan.rows_per_image(len(subject.systems)),
+        "runs": list(plan.runs),
         "class_names": list(subject.images.classes),
         "lattice": subject.images.lattice,
         "classes": subject.classes,

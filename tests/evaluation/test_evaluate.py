@@ -23,6 +23,7 @@ from sparring.core.noise import Noise, image_keys
 from sparring.core.victim import Access
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.followup import SEARCHES
 from sparring.evaluation.plan.tiers import TIERS, default_attacks
 from sparring.evaluation.records.files import read_rows, read_run
@@ -178,7 +179,7 @@ def test_an_interrupted_run_counts_only_images_that_every_cell_has(brief, toy, t
     assert whole.headlines
     assert not whole.missing
     folder = tmp_path / "run"
-    second = sparring.load_data((x, y)).block_id(slice(8, 16))
+    second = Blocks.of(sparring.load_data((x, y)), 8).id(slice(8, 16))
     attacked = {
         str(f.parent)
         for f in folder.glob("rows/*/*.parquet")

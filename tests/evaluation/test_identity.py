@@ -17,6 +17,7 @@ from sparring.core.errors import SparringError
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended, defense
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.grid import make_plan
 from sparring.evaluation.records.files import read_rows
 from sparring.evaluation.results.table import RowTable
@@ -107,7 +108,6 @@ OTHER: list[tuple[str, dict[str, Any]]] = [
     ("threats", {"threats": ["oblivious"]}),
     ("attacks", {"attacks": ["fgsm:eps=2/255"]}),
     ("defenses", {"defenses": ["cd:bits=4"]}),
-    ("block", {"block": 5}),
     ("tier", {"tier": "standard"}),
     ("sources", {"sources": [linear_net(seed=9)], "threats": ["adaptive", "transfer"]}),
     ("data", {"data": (images(12, seed=5), linear_net(scale=0.1)(images(12, seed=5)).argmax(1))}),
@@ -206,16 +206,20 @@ def test_the_queries_of_a_seat_are_all_that_its_attack_gets(tmp_path):
 def test_points_are_named_by_their_images_not_by_the_set_they_stand_in(tmp_path):
     """A grown set, or the same images in another set, has the same blocks: issue of who does work twice."""
     x, y = images(24), torch.zeros(24, dtype=torch.int64)
-    small = sparring.ImageSet.of(x[:16], y[:16])
+
+    def names(given: sparring.ImageSet) -> list[str]:
+        blocks = Blocks.of(given, 8)
+        return [blocks.id(rows) for rows in blocks.slices]
+
     grown = sparring.ImageSet.of(x, y)
-    assert [small.block_id(slice(i, i + 8)) for i in (0, 8)] == [grown.block_id(slice(i, i + 8)) for i in (0, 8)]
+    assert names(sparring.ImageSet.of(x[:16], y[:16])) == names(grown)[:2]
     changed = [
         sparring.ImageSet.of(x, 1 - y),
         sparring.ImageSet.of(x, y, ids=[f"other {i}" for i in range(24)]),
         sparring.ImageSet.of(x.flip(0), y),
         sparring.ImageSet.of(x.float() * 0.5 + 0.001, y),
     ]
-    assert len({s.block_id(slice(0, 8)) for s in [grown, *changed]}) == 5
+    assert len({names(s)[0] for s in [grown, *changed]}) == 5
 
 
 def test_points_of_other_code_are_other_points(monkeypatch):

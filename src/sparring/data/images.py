@@ -94,10 +94,6 @@ class ImageSet:
             for image, label, name in zip(x.contiguous(), self.y, self.ids, strict=True)
         )
 
-    def block_id(self, rows: slice) -> str:
-        """What names a block of images, wherever it stands and whatever stands beside it."""
-        return hashlib.sha256("".join(self.identities[rows]).encode()).hexdigest()[:20]
-
     def at(self, index: Sequence[int]) -> ImageSet:
         """Some of the images, ids kept."""
         picked = torch.as_tensor(list(index))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,35 @@ def noted(metadata: Mapping[str, str], folder: Path, file: Path, identity: str =
     return facts
 
 
+GROWS = (
+    "data",
+    "block",
+    "defenses",
+    "threats",
+    "attacks",
+    "draws",
+)  # of an identity what decides no row, only which rows there are
+
+
+def row_identity(identity: Json) -> str:
+    """Hash of what decides the rows of a run, whichever images, defenses, threats and attacks stand beside them."""
+    return hash_of({k: v for k, v in identity.items() if k not in GROWS})
+
+
+def identity_of(record: Json) -> str:
+    """What rows and pictures of a run with this record say that they belong to; before runs could grow, to all that it was asked."""
+    identity = record["identity"]
+    return row_identity(identity) if "blocks" in record else hash_of(identity)
+
+
 def hash_of(identity: Json) -> str:
     """sha256 of what decides a run's answers."""
     return hashlib.sha256(json.dumps(json_safe(identity), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def block_id(images: Sequence[str]) -> str:
+    """What a block of images is called: by their names alone, wherever it stands and whatever stands beside it."""
+    return hashlib.sha256("".join(images).encode()).hexdigest()[:20]
 
 
 def read_rows(folder: str | Path) -> pa.Table:
@@ -73,10 +99,13 @@ def scan_rows(folder: str | Path, record: Json) -> tuple[pa.Table, list[str]]:
     files = sorted(folder.glob("rows/*/*.parquet"))
     if not files:
         raise SparringError(f"{folder} holds no rows; is it a sparring run folder?")
-    identity = hash_of(record["identity"]) if record else ""
+    identity = identity_of(record) if record else ""
+    cells, blocks = record.get("cells"), {block_id(names) for names in record.get("blocks", ())}
     tables, damaged = [SCHEMA.empty_table()], []
     for file in files:
         try:
+            if cells is not None and (file.parent.name not in cells or file.stem not in blocks):
+                raise Damaged("it belongs to another run")
             table = read_block(folder, file, "checksum" in record, identity)[0]
         except Damaged as why:
             damaged.append(_line(folder, file, why))
@@ -130,7 +159,7 @@ def scan_pictures(folder: str | Path, record: Json) -> tuple[Pictures, list[str]
     folder, damaged = Path(folder), []
     for file in sorted(folder.glob("pictures/*.safetensors")):
         try:
-            content = read_tensors(folder, file, "checksum" in record, hash_of(record["identity"]))
+            content = read_tensors(folder, file, "checksum" in record, identity_of(record))
             if content is None:
                 continue
             tensors, about = content
@@ -157,6 +186,15 @@ def read_run(folder: str | Path) -> Json:
     if record is None:
         raise SparringError(f"{folder} holds no run.json; is it a sparring run folder?")
     return record
+
+
+def blocks_before(folder: Path) -> list[list[str]]:
+    """The images of each block of the run that a folder holds; none where there is no run whose record can be read."""
+    try:
+        record = parse_run(folder / "run.json")
+    except Damaged:
+        return []
+    return record.get("blocks", []) if record else []
 
 
 def parse_run(file: Path) -> Json | None:

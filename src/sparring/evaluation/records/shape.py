@@ -105,6 +105,9 @@ class Record(TypedDict):
     threats: NotRequired[dict[str, Facts]]
     surrogates: NotRequired[dict[str, list[Declared]]]
     passed: NotRequired[Passed]
+    blocks: NotRequired[list[list[str]]]
+    cells: NotRequired[list[str]]
+    runs: NotRequired[list[str]]
     answers: NotRequired[dict[str, list[Annotated[list[float], Len(2, 2)]]]]
 
 

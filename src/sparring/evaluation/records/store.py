@@ -1,7 +1,8 @@
-"""A run folder: ``run.json`` (provenance), ``points/`` (adversarial images), ``rows/`` (typed Parquet), each file written by one rename.
+"""A run folder: ``run.json`` (provenance, and the images of each block), ``points/`` (adversarial images), ``rows/`` (typed Parquet), each file
+written by one rename.
 
-A file whose checksum is right is complete; resume means skipping it. One that is damaged is made anew. A folder that belongs to another
-configuration is refused.
+A file whose checksum is right is complete; resume means skipping it. One that is damaged is made anew. Points and rows are named by what decides
+them, so a folder may grow: by images, defenses, threats, attacks. One that belongs to another configuration is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
@@ -20,12 +22,14 @@ from torch import Tensor
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import (
+    GROWS,
     NOTE,
-    hash_of,
+    block_id,
     note,
     parse_run,
     read_block,
     read_tensors,
+    row_identity,
     to_json,
 )
 from sparring.evaluation.records.folder import OURS
@@ -46,18 +50,21 @@ from sparring.evaluation.records.seal import (
 SAME = 0.02  # of the largest score: what two machines may differ by
 LOST = "damaged"  # in the place of a checksum: equal to none
 Answers = Mapping[str, Sequence[tuple[int, float]]]  # by system: the label and its score, image by image
-FORMAT = 2  # of a folder: from 2 on every file holds its checksum
+FORMAT = 3  # of a folder: from 2 on every file holds its checksum, from 3 on it may grow
 
 
 class Store:
     """One run folder. ``identity``: what decides the answers; a folder with another one is refused, by name of the
-    field.
+    field, unless it holds a part of this one. ``blocks``: the names of the images of each block. ``grown``: what is new, in words, or "".
     """
 
-    def __init__(self, folder: str | Path, identity: Json) -> None:
+    def __init__(self, folder: str | Path, identity: Json, blocks: Sequence[Sequence[str]] = ()) -> None:
         self.folder = Path(folder)
         self.identity = json.loads(to_json(identity))
-        self.hash = hash_of(self.identity)
+        self.blocks = [list(names) for names in blocks]
+        self.hash = row_identity(self.identity)
+        self.grown = ""
+        self._cells: set[str] = set()  # what rows were filed under here before
         self._seals: dict[Path, str] = {}  # of points that were read or written
         self._made_of: dict[Path, dict[str, str]] = {}  # of rows that were read or written: the seals of their points
         self._answers: Answers = {}
@@ -78,6 +85,7 @@ class Store:
         if record:
             self._same(record)
             self._answers = record.get("answers", {})
+            self._cells = set(record.get("cells", ()))
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -85,6 +93,10 @@ class Store:
         """Raises SparringError if the folder's record is that of another configuration."""
         before = record.get("identity", {})
         changed = [k for k in {**before, **self.identity} if before.get(k) != self.identity.get(k)]
+        if record.get("format") == FORMAT:
+            lost, more = self._growth(record)
+            self.grown = ", ".join(more)
+            changed = [k for k in changed if k not in GROWS or k in lost]
         if changed == ["code"]:
             raise SparringError(
                 f"output folder {self.folder} was {made_by(record)}: it can be reported, not resumed; choose another --out"
@@ -100,6 +112,24 @@ class Store:
             raise SparringError(
                 f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}{was}); choose another --out"
             )
+
+    def _growth(self, record: Json) -> tuple[list[str], list[str]]:
+        """Fields of which the folder holds more than this configuration asks for, and what this one adds, in words."""
+        before, now = record["identity"], self.identity
+        lost, more = [], []
+        for name in ("defenses", "threats", "attacks"):
+            if set(before[name]) - set(now[name]):
+                lost.append(name)
+            if new := [text for text in now[name] if text not in before[name]]:
+                more.append(f"{name} {', '.join(new)}")
+        if any(now["draws"].get(name, count) != count for name, count in before["draws"].items()):
+            lost.append("draws")
+        old, images = ({name for block in blocks for name in block} for blocks in (record["blocks"], self.blocks))
+        if old - images:
+            lost.append("data")
+        if images - old:
+            more.append(f"{len(images - old)} images beside {len(old & images)}")
+        return lost, more
 
     @property
     def kept(self) -> int:
@@ -131,17 +161,26 @@ class Store:
             raise SparringError(
                 f"{fault}, and {foreign[0]} is none of a sparring run's files; move it away, or choose another --out"
             )
+        blocks = {block_id(names) for names in self.blocks}
         for file in sorted(self.folder.glob("rows/*/*.parquet")):
             try:
-                said = read_block(self.folder, file, False)[1].get("identity")
+                rows, facts = read_block(self.folder, file, False)
             except Damaged:
                 continue
-            if said != self.hash:
+            if facts.get("identity") != self.hash or file.stem not in blocks or not self._asks(rows):
                 raise SparringError(f"{fault}, and its rows are of another configuration; choose another --out")
+
+    def _asks(self, rows: pa.Table) -> bool:
+        """Are rows of what this configuration asks, or of what followed it?"""
+        own = rows.filter((pc.field("check") == "") & (pc.field("attack") != "none"))  # clean images are of every run
+        said = {"defenses": rows["defense"], "threats": own["threat"], "attacks": own["attack"]}
+        return all(set(texts.unique().to_pylist()) <= set(self.identity[name]) for name, texts in said.items())
 
     def write_run(self, **content: Any) -> None:
         """Write run.json: identity, environment and ``content``."""
+        self._cells |= set(content.get("cells", ()))
         record = {"identity": self.identity, "environment": environment(), "answers": self._answers, **content}
+        record |= {"blocks": self.blocks, "cells": sorted(self._cells)}
         text = to_json({**record, "format": FORMAT, "checksum": BLANK}, indent=2) + "\n"
         self._write(self.folder / "run.json", text.encode())
 

@@ -18,7 +18,7 @@ from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.provenance import made_by, threat_facts
 from sparring.evaluation.results.cells import CellResult, all_cells
 from sparring.evaluation.results.closed import UNDEFENDED, ClosedResult, all_closed, headline, strongest
-from sparring.evaluation.results.table import RowTable
+from sparring.evaluation.results.table import CLEAN, RowTable
 from sparring.evaluation.results.verdicts import Verdict
 
 
@@ -140,7 +140,10 @@ def whole_images(table: pa.Table, record: Json) -> tuple[pa.Table, str]:
     """The rows of those images that every cell has, and what is missing, in words, or "". An image without rows of some attack is
     neither robust nor broken: it does not count.
     """
-    counts = table.group_by("image").aggregate([("run", "count")])
+    planned = table
+    if "runs" in record:  # a folder that grew may hold rows of runs that are not asked for now
+        planned = table.filter(pc.field("run").isin([*record["runs"], CLEAN]))
+    counts = planned.group_by("image").aggregate([("run", "count")])
     # older folders do not say how many rows an image has: as many as there are different ones
     keys = ["defense", "threat", "attack", "view", "draw", "run"]
     expected = record.get("rows_per_image") or table.group_by(keys).aggregate([]).num_rows + _cells_without_rows(

@@ -19,6 +19,7 @@ from sparring.core.noise import Noise
 from sparring.core.system import System
 from sparring.core.victim import Access, Goal
 from sparring.evaluation.judge import Score
+from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.cell import Cell, Run
 from sparring.evaluation.plan.grid import Plan
 from sparring.evaluation.records.files import table_of
@@ -44,12 +45,11 @@ class Ring:
         plan: Plan,
         store: Store,
         slots: int,
-        block: int,
+        blocks: Blocks,
         progress: Progress | None,
     ) -> None:
-        self.subject, self.plan, self.store, self.slots = subject, plan, store, slots
+        self.subject, self.plan, self.store, self.slots, self.blocks = subject, plan, store, slots, blocks
         count = len(subject.images)
-        self.blocks = [slice(i, min(i + block, count)) for i in range(0, count, block)]
         worst = {r.id: max(1.0, sum(plan.cost_of(r))) for r in plan.runs.values()}
         early = {r.id: r.stop == "success" and r.attack.method.goal is not Goal.MINIMAL for r in plan.runs.values()}
         judged = sum(self._judge_cost(c, count) * len(c.runs) for c in plan.cells)
@@ -65,10 +65,15 @@ class Ring:
 
     def go(self) -> None:
         """Attack and judge what is not on disk."""
-        for rows in self.blocks:
+        for rows in self.blocks.slices:
             self._block(rows)
         if self._pictures():
-            self._block(self.blocks[0])
+            self._block(self.blocks.slices[0])
+
+    @property
+    def cells(self) -> list[str]:
+        """What rows of this plan are filed under."""
+        return [*(self._clean_name(d) for d in self.subject.systems), *map(self._name, self.plan.cells)]
 
     def _block(self, rows: slice) -> None:
         for defended in self.subject.systems:
@@ -84,15 +89,16 @@ class Ring:
         """Forget the points of runs that spared an image which is not broken; were there any?"""
         wronged = self.survivors.wronged(partial(self._rows_before, rows))
         for run in wronged:
-            self.store.forget_points(run.id, self.subject.images.block_id(rows))
+            self.store.forget_points(run.id, self.blocks.id(rows))
         return bool(wronged)
 
     def _pictures(self) -> bool:
         """A few clean / adversarial / defended images per cell with a finite ball, for the report (which runs
         nothing). Were points made for it?
         """
-        block, attacked = self.subject.images.block_id(self.blocks[0]), False
-        rows = slice(0, min(PICTURES, len(self.subject.images), self.blocks[0].stop))
+        first = self.blocks.slices[0]
+        block, attacked = self.blocks.id(first), False
+        rows = slice(0, min(PICTURES, first.stop))
         x, _, keys = self._batch(rows)
         for cell in self.plan.cells:
             run = cell.runs[0].id
@@ -101,7 +107,7 @@ class Ring:
                 continue
             points = self.store.points(run, block)
             if points is None:
-                points, attacked = self._attack(cell.runs[0], self.blocks[0], str(cell.attack)), True
+                points, attacked = self._attack(cell.runs[0], first, str(cell.attack)), True
             shown = (points["stopped"][rows] != SPARED).nonzero().flatten()
             if not len(shown):
                 continue
@@ -138,7 +144,7 @@ class Ring:
         )
 
     def _attack(self, run: Run, rows: slice, text: str) -> dict[str, Tensor]:
-        block = self.subject.images.block_id(rows)
+        block = self.blocks.id(rows)
         stored = self.store.points(run.id, block)
         count = rows.stop - rows.start
         if stored is not None:
@@ -200,9 +206,12 @@ class Ring:
     def _rows_before(self, rows: slice, number: int) -> list[pa.Table]:
         """The rows of a block of the cell of this number, as far as they are made; of -1 those of the clean images."""
         if number not in self.judged:
-            block, systems = self.subject.images.block_id(rows), self.subject.systems
-            clean = [self._cell_id(d, CLEAN, "none", systems[d].system(), []) for d in systems]
-            names = clean if number < 0 else [self._name(self.plan.cells[number])]
+            block = self.blocks.id(rows)
+            names = (
+                [self._clean_name(d) for d in self.subject.systems]
+                if number < 0
+                else [self._name(self.plan.cells[number])]
+            )
             self.judged[number] = [self.store.rows(name, block) for name in names]
         return self.judged[number]
 
@@ -210,7 +219,7 @@ class Ring:
         """Make a block's rows of a cell, unless they are there; were they made?"""
         name = self._name(cell)
         text = f"{cell.defense} | {cell.threat} | {cell.attack}"
-        block, cost = self.subject.images.block_id(rows), self._judge_cost(cell, rows.stop - rows.start)
+        block, cost = self.blocks.id(rows), self._judge_cost(cell, rows.stop - rows.start)
         if self.store.has_rows(name, block):
             for run in cell.runs:
                 self.pace.on_disk(run.id, rows)
@@ -233,10 +242,13 @@ class Ring:
         runs = [r.id for r in cell.runs]
         return self._cell_id(cell.defense, str(cell.threat), str(cell.attack), cell.seat.judge, runs)
 
+    def _clean_name(self, defense: str) -> str:
+        """What the rows of the clean images are filed under."""
+        return self._cell_id(defense, CLEAN, "none", self.subject.systems[defense].system(), [])
+
     def _judge_clean(self, name: str, rows: slice) -> None:
-        system = self.subject.systems[name].system()
-        cell = self._cell_id(name, CLEAN, "none", system, [])
-        block = self.subject.images.block_id(rows)
+        system, cell = self.subject.systems[name].system(), self._clean_name(name)
+        block = self.blocks.id(rows)
         if not self.store.has_rows(cell, block):
             self.store.put_rows(cell, block, table_of(self._clean_rows(name, system, rows)))
 

@@ -17,6 +17,7 @@ from sparring.core.system import Readout, System
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
+from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.cell import Cell
 from sparring.evaluation.plan.grid import Plan
 from sparring.evaluation.records.store import Store
@@ -115,7 +116,7 @@ def trial_of(
     store: Store,
     rows: RowTable,
     result: ClosedResult,
-    block: int,
+    blocks: Blocks,
     seed: int,
     missed: Sequence[str] = (),
 ) -> Trial | None:
@@ -153,10 +154,10 @@ def trial_of(
         subject.images.y[index].to(device),
         chosen,
         torch.tensor([i in alive for i in chosen], device=device),
-        _points(store, subject, block, chosen, _ended(rows, cells, chosen)).to(device),
+        _points(store, subject, blocks, chosen, _ended(rows, cells, chosen)).to(device),
         plan.judge,
         seed,
-        _missed(store, subject, block, rows, result, missed[:MISSED], device) if missed else None,
+        _missed(store, subject, blocks, rows, result, missed[:MISSED], device) if missed else None,
     )
 
 
@@ -211,7 +212,7 @@ def _ended(rows: RowTable, cells: Sequence[Cell], chosen: Sequence[str]) -> dict
 def _missed(
     store: Store,
     subject: Subject,
-    block: int,
+    blocks: Blocks,
     rows: RowTable,
     result: ClosedResult,
     ids: Sequence[str],
@@ -224,17 +225,16 @@ def _missed(
     index = [number for number, image in enumerate(subject.images.ids) if image in runs]
     names = [subject.images.ids[number] for number in index]
     x, y = subject.images.x[index].to(device), subject.images.y[index].to(device)
-    return Missed(x, y, names, _points(store, subject, block, names, runs).to(device))
+    return Missed(x, y, names, _points(store, subject, blocks, names, runs).to(device))
 
 
-def _points(store: Store, subject: Subject, block: int, chosen: Sequence[str], run_of: Mapping[str, str]) -> Tensor:
+def _points(store: Store, subject: Subject, blocks: Blocks, chosen: Sequence[str], run_of: Mapping[str, str]) -> Tensor:
     """(n,C,H,W) of the images ``chosen`` the stored point of a run; the image itself where there is none."""
     number = {image: i for i, image in enumerate(subject.images.ids)}
     points = subject.images.x[[number[i] for i in chosen]].clone()
     for row, image in enumerate(chosen):
-        first = number[image] // block * block
-        of_block = subject.images.block_id(slice(first, min(first + block, len(subject.images))))
-        stored = store.points(run_of[image], of_block) if image in run_of else None
+        block = blocks.around(number[image])
+        stored = store.points(run_of[image], blocks.id(block)) if image in run_of else None
         if stored is not None:
-            points[row] = stored["x"][number[image] - first]
+            points[row] = stored["x"][number[image] - block.start]
     return points

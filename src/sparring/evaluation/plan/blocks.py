@@ -1,0 +1,69 @@
+"""``Blocks``: the images of a run in the groups that are attacked, judged and stored together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparring.data.images import ImageSet
+from sparring.evaluation.records.files import block_id
+
+LETTERS = 20  # of an image's identity in a run's record
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """``images``: a set whose blocks follow each other; ``ends``: where each ends.
+
+    A block is named by its images alone, so that what was made of it stays valid whatever is added to the set, and in whichever order.
+    """
+
+    images: ImageSet
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, images: ImageSet, size: int, before: Sequence[Sequence[str]] = ()) -> Blocks:
+        """The set in blocks of ``size`` images. The blocks that a run had ``before`` stay as they are where all their images are still there; they come
+        first, and the new images follow in their order.
+        """
+        number = {name: i for i, name in enumerate(_names(images))}
+        kept = [block for block in before if all(name in number for name in block)]
+        taken = {name for block in kept for name in block}
+        rest = [name for name in number if name not in taken]
+        groups = [*kept, *(rest[i : i + size] for i in range(0, len(rest), size))]
+        order = [number[name] for group in groups for name in group]
+        ends = [0]
+        for group in groups:
+            ends.append(ends[-1] + len(group))
+        return cls(images if order == list(range(len(images))) else images.at(order), tuple(ends[1:]))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @property
+    def slices(self) -> list[slice]:
+        """Where each block stands among the images."""
+        return [slice(start, end) for start, end in zip((0, *self.ends), self.ends, strict=False)]
+
+    def around(self, image: int) -> slice:
+        """The block that holds the image of this number."""
+        return next(rows for rows in self.slices if rows.start <= image < rows.stop)
+
+    def id(self, rows: slice) -> str:
+        """What a block is called."""
+        return block_id(_names(self.images)[rows])
+
+    @property
+    def names(self) -> list[list[str]]:
+        """Of each block the names of its images, for the run's record."""
+        names = _names(self.images)
+        return [names[rows] for rows in self.slices]
+
+
+def _names(images: ImageSet) -> list[str]:
+    return [identity[:LETTERS] for identity in images.identities]
+
+
+def missing(before: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> int:
+    """How many images of the blocks ``before`` are in none of those of ``now``."""
+    return len({name for block in before for name in block} - {name for block in now for name in block})

@@ -1,0 +1,127 @@
+"""A run folder that grows: what was made is kept, only what is new is made, and every number is that of a run made at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+import sparring
+from sparring.core.errors import SparringError
+from sparring.data.images import ImageSet
+from sparring.evaluation.plan.blocks import Blocks
+from sparring.evaluation.run.ring import Ring
+from sparring.testing.networks import linear_net
+from tests.evaluation.test_identity import images
+
+ATTACKS = ["pgd:eps=4/255,steps=3"]
+
+
+def problem(count: int) -> ImageSet:
+    """The first so many of one set of images, as ids and labels say."""
+    x = images(40)
+    with torch.no_grad():
+        y = linear_net(scale=0.1)(x).argmax(1)
+    return ImageSet.of(x[:count], y[:count])
+
+
+def evaluate(data, out, defenses=("gauss:std=0.05",), attacks=ATTACKS, threats=("adaptive",), **fields):
+    model = linear_net(scale=0.1)
+    return sparring.evaluate(
+        model, data, list(defenses), list(threats), list(attacks), draws=2, block=8, out=out, **fields
+    )
+
+
+@pytest.fixture
+def attacked(monkeypatch):
+    """How many points were made."""
+    count: Counter[str] = Counter()
+    points = sparring.evaluation.records.store.Store.put_points
+
+    def counting(self, run, block, tensors):
+        count["points"] += len(tensors["x"])
+        return points(self, run, block, tensors)
+
+    monkeypatch.setattr("sparring.evaluation.records.store.Store.put_points", counting)
+    return count
+
+
+def numbers(result):
+    """What an evaluation says, without where and when."""
+    return sorted(str(c.json()) for c in (*result.cells, *result.closed))
+
+
+def test_a_set_that_grows_has_only_its_new_images_attacked(tmp_path, attacked):
+    evaluate(problem(20), tmp_path / "run")
+    before = attacked.pop("points")
+    grown = evaluate(problem(28), tmp_path / "run")
+    assert attacked.pop("points") * 20 == before * 8
+    assert numbers(grown) == numbers(evaluate(problem(28), tmp_path / "at once"))
+
+
+def test_another_order_is_the_same_run(tmp_path, attacked):
+    first = evaluate(problem(20), tmp_path / "run")
+    attacked.clear()
+    data = problem(20)
+    again = evaluate(data.at([*range(10, 20), *range(10)]), tmp_path / "run")
+    assert attacked["points"] == 0
+    assert numbers(again) == numbers(first)
+
+
+def test_a_defense_a_threat_and_an_attack_may_be_added(tmp_path, attacked):
+    evaluate(problem(12), tmp_path / "run")
+    attacked.clear()
+    wider = {
+        "defenses": ("gauss:std=0.05", "cd:bits=4"),
+        "threats": ("adaptive", "oblivious"),
+        "attacks": (*ATTACKS, "fgsm:eps=4/255"),
+    }
+    grown = evaluate(problem(12), tmp_path / "run", **wider)
+    mine = attacked.pop("points")
+    whole = evaluate(problem(12), tmp_path / "at once", **wider)
+    assert 0 < mine < attacked["points"]
+    assert numbers(grown) == numbers(whole)
+
+
+@pytest.mark.parametrize(
+    ("field", "less"),
+    [
+        ("data", {"data": 12}),
+        ("defenses", {"defenses": ()}),
+        ("attacks", {"attacks": ("fgsm:eps=4/255",)}),
+        ("threats", {"threats": ("oblivious",)}),
+    ],
+)
+def test_a_folder_that_holds_more_is_refused_and_left_as_it_was(tmp_path, field, less):
+    evaluate(problem(20), tmp_path / "run")
+    record = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(SparringError, match=f"differs in {field}"):
+        evaluate(problem(less.pop("data", 20)), tmp_path / "run", **less)
+    assert (tmp_path / "run" / "run.json").read_bytes() == record
+
+
+def test_a_folder_that_grew_and_was_interrupted_counts_no_image_as_whole_that_is_not(tmp_path, monkeypatch):
+    """Of a grown run no image is through before the new defense has it."""
+    evaluate(problem(20), tmp_path / "run")
+
+    def stop(self, rows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ring, "_block", stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(problem(20), tmp_path / "run", defenses=("gauss:std=0.05", "cd:bits=4"))
+    torn = sparring.load_evaluation(tmp_path / "run")
+    assert "0 of 20 images" in torn.missing
+    assert not torn.headlines
+
+
+def test_blocks_keep_what_was_and_put_what_is_new_behind_it():
+    small = Blocks.of(problem(10), 4)
+    data = problem(17)
+    order = [16, *range(15, -1, -1)]
+    grown = Blocks.of(data.at(order), 5, small.names)
+    assert grown.names[:3] == small.names
+    assert [rows.stop - rows.start for rows in grown.slices] == [4, 4, 2, 5, 2]
+    assert grown.images.ids == tuple(map(str, [*range(10), 16, *range(15, 9, -1)]))
+    assert grown.around(10) == slice(10, 15)
