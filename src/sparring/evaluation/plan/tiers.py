@@ -45,12 +45,19 @@ LABELS_ONLY = {  # for who names the threat decision and no attack
     "standard": "hopskipjump:norm=linf,queries=5000",
     "thorough": "hopskipjump:norm=linf,queries=25000",
 }
+_NEAR, _FAR = "mifgsm:steps=10,neighbors=5", "mifgsm:steps=10,neighbors=5,diversity=1"
+# for who names a threat that attacks other models: what passes on best, measured on CIFAR networks and on photos (docs/measured.md)
+TRANSFERRED = {"quick": (_NEAR,), "standard": (_NEAR, _FAR), "thorough": (_NEAR, _FAR)}
 JUDGES = {"quick": (10, 20), "standard": (50, 100), "thorough": (50, 100)}
 DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
 
 
 def default_attacks(tier: str, threats: Sequence[str]) -> tuple[str, ...]:
-    """The attacks of a tier; with one that asks for labels alone, and noise, where a threat grants no more."""
-    grants = {threat(t).kind.grants for t in threats}
+    """The attacks of a tier; with one that asks for labels alone, and noise, where a threat grants no more, and with those that transfer where a
+    threat attacks other models.
+    """
+    kinds = [threat(t).kind for t in threats]
+    grants = {kind.grants for kind in kinds}
+    passed_on = TRANSFERRED[tier] if any(kind.needs for kind in kinds) else ()
     labels = (LABELS_ONLY[tier],) if Access.LABEL in grants else ()
-    return TIERS[tier] + labels + (("noise",) if Access.NONE in grants else ())
+    return TIERS[tier] + passed_on + labels + (("noise",) if Access.NONE in grants else ())
