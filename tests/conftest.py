@@ -82,7 +82,7 @@ def brief() -> Iterator[None]:
     """Evaluations of which the folder matters: judged by a few draws, their active checks ``mistrusting``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(JUDGES, "quick", (2, 4))
-        patch.setattr("sparring.conduct.run_active_checks", mistrusting)
+        patch.setattr("sparring.conduct.asked.run_active_checks", mistrusting)
         yield
 
 

@@ -23,8 +23,8 @@ from sparring.core.noise import Noise, image_keys
 from sparring.core.victim import Access
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.followup import SEARCHES
+from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.plan.tiers import TIERS, default_attacks
 from sparring.evaluation.records.files import read_rows, read_run
 from sparring.evaluation.records.provenance import made_by
@@ -179,7 +179,7 @@ def test_an_interrupted_run_counts_only_images_that_every_cell_has(brief, toy, t
     assert whole.headlines
     assert not whole.missing
     folder = tmp_path / "run"
-    second = Blocks.of(sparring.load_data((x, y)), 8).id(slice(8, 16))
+    second = Partition.of(sparring.load_data((x, y)), 8).id(slice(8, 16))
     attacked = {
         str(f.parent)
         for f in folder.glob("rows/*/*.parquet")
@@ -209,15 +209,16 @@ SCRIPT = """
 import json, os, signal, sys, traceback
 import torch
 from torch import nn
-import sparring.conduct
+import sparring.conduct.asked
+import sparring.conduct.evaluation
 from sparring.checks.controls import images
 from sparring.evaluation.plan.followup import SEARCHES
 from sparring.evaluation.plan.tiers import JUDGES
 from sparring.evaluation.records.finding import Finding
 torch.set_num_threads(1)
 # checks touch no disk, and take a second of every process: one that mistrusts all there is stands for them
-sparring.conduct.run_checks = lambda *_, **__: []
-sparring.conduct.run_active_checks = lambda *_, **__: [Finding("S1", "", False, "FAIL", "A", 0.0, 0.4, "", "none", "adaptive")]
+sparring.conduct.evaluation.run_checks = lambda *_, **__: []
+sparring.conduct.asked.run_active_checks = lambda *_, **__: [Finding("S1", "", False, "FAIL", "A", 0.0, 0.4, "", "none", "adaptive")]
 SEARCHES["quick"] = ("square:steps=3", "spsa:steps=1,samples=2", "random_search:steps=1")
 JUDGES["quick"] = (1, 2)
 out, moments = sys.argv[1], json.loads(sys.argv[2])

@@ -10,7 +10,7 @@ import torch
 import sparring
 from sparring.core.errors import SparringError
 from sparring.data.images import ImageSet
-from sparring.evaluation.plan.blocks import Blocks
+from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.run.ring import Ring
 from sparring.testing.networks import linear_net
 from tests.evaluation.test_identity import images
@@ -117,10 +117,10 @@ def test_a_folder_that_grew_and_was_interrupted_counts_no_image_as_whole_that_is
 
 
 def test_blocks_keep_what_was_and_put_what_is_new_behind_it():
-    small = Blocks.of(problem(10), 4)
+    small = Partition.of(problem(10), 4)
     data = problem(17)
     order = [16, *range(15, -1, -1)]
-    grown = Blocks.of(data.at(order), 5, small.names)
+    grown = Partition.of(data.at(order), 5, small.names)
     assert grown.names[:3] == small.names
     assert [rows.stop - rows.start for rows in grown.slices] == [4, 4, 2, 5, 2]
     assert grown.images.ids == tuple(map(str, [*range(10), 16, *range(15, 9, -1)]))

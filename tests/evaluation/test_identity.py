@@ -17,8 +17,8 @@ from sparring.core.errors import SparringError
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended, defense
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.grid import make_plan
+from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.records.files import read_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.threats import Options, View, threat
@@ -208,7 +208,7 @@ def test_points_are_named_by_their_images_not_by_the_set_they_stand_in(tmp_path)
     x, y = images(24), torch.zeros(24, dtype=torch.int64)
 
     def names(given: sparring.ImageSet) -> list[str]:
-        blocks = Blocks.of(given, 8)
+        blocks = Partition.of(given, 8)
         return [blocks.id(rows) for rows in blocks.slices]
 
     grown = sparring.ImageSet.of(x, y)

@@ -51,7 +51,7 @@ def whole(tmp_path_factory, brief) -> Path:
 @pytest.fixture
 def run(whole, tmp_path, monkeypatch) -> Path:
     """A copy of it to be damaged; the checks, which have nothing to do with folders, are left out."""
-    monkeypatch.setattr("sparring.conduct.run_checks", lambda *_, **__: [])
+    monkeypatch.setattr("sparring.conduct.evaluation.run_checks", lambda *_, **__: [])
     return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
@@ -252,7 +252,7 @@ def test_rows_are_judged_again_when_their_points_come_out_differently(run, monke
         outcome = on(self, *given)
         return outcome.put(x=outcome.x * 0.999)
 
-    monkeypatch.setattr("sparring.conduct._asked", lambda *a: ([], []))  # checks attack, too
+    monkeypatch.setattr("sparring.conduct.evaluation.asked_of", lambda *a: ([], []))  # checks attack, too
     monkeypatch.setattr(Attack, "on", moved)
     evaluate(run)
     after = {c: _points_of(c / f"{points.stem}.parquet")[folder.name] for c in (one, *others)}

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.usefixtures("no_checks", "brief"), pytest.mark.slow]
 @pytest.fixture
 def no_checks(monkeypatch):
     """The checks have nothing to do with folders."""
-    monkeypatch.setattr("sparring.conduct.run_checks", lambda *_, **__: [])
+    monkeypatch.setattr("sparring.conduct.evaluation.run_checks", lambda *_, **__: [])
 
 
 def refuse_write(monkeypatch, number: int, code: int) -> list[Path]:

@@ -9,8 +9,10 @@ import typer
 from rich.console import Console
 
 from sparring.cli.analyze import analyze
+from sparring.cli.evaluate import EXAMPLE, evaluate
 from sparring.cli.kinds import Once, OneLine, listed, numbers, place, place_option
-from sparring.cli.output import Bar, emit, invalid_as_json, print_evaluation
+from sparring.cli.options import Baseline, Claimed, Data, Expect, Json, LargeEps, Limit, Model, Seed, SkipBad, Slots
+from sparring.cli.output import Bar, emit, print_evaluation
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
 from sparring.core.registry import load_plugin
@@ -50,182 +52,7 @@ def root(
 app.add_typer(train, name="train")
 app.add_typer(analyze, name="analyze")
 
-_MODEL = typer.Argument(
-    help="timm:NAME, torchvision:NAME, cifar_resnet20:weights=FILE, lite0, small_cnn:weights=FILE, python:module:factory",
-    show_default=False,
-)
-_DATA = typer.Option(
-    "--data",
-    help="folder, FILE.npz, torchvision:CIFAR10,root=DIR, imagenet20, cifar20, mnist5k; add ,limit=N,seed=S,classes=0+3",
-    show_default=False,
-)
-Model = Annotated[str, _MODEL]
-Data = Annotated[str, _DATA]
-OptionalModel = Annotated[str | None, _MODEL]  # --config may say it
-OptionalData = Annotated[str | None, _DATA]
-# numbers stay texts here: the fields they fill say what a number is and what range it has
-Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="use only the first N images")]
-Seed = Annotated[str, typer.Option(metavar="INTEGER", help="seed of all randomness")]
-Slots = Annotated[str, typer.Option(metavar="INTEGER", help="live rows; changes speed and memory, never answers")]
-Json = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout and nothing else there")]
-Expect = Annotated[
-    str | None,
-    typer.Option(
-        "--expect-clean",
-        metavar="FLOAT",
-        help="declared clean accuracy in [0,1]; stops if the measured one contradicts it",
-    ),
-]
-LargeEps = Annotated[
-    bool, typer.Option("--large-eps", help="an linf eps above 0.5 is meant, it is no 8 that was to be 8/255")
-]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="leave unreadable images of a folder out instead of refusing")
-]
-
-
-def _not_blank(text: str | None) -> str | None:
-    """An unset shell variable is no way to say that there is no baseline."""
-    if text is not None and not text.strip():
-        raise SparringError(f"--baseline: nothing stands in {text!r}; name a defense, or leave it out")
-    return text
-
-
-Baseline = Annotated[
-    str | None,
-    typer.Option(
-        help="evaluated defense that each number is compared with, none: the undefended model",
-        show_default=False,
-        callback=_not_blank,
-    ),
-]
-Claimed = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--claim", metavar="TEXT", help='what somebody says a number is: "adaptive,linf 8/255 = 0.45"; may be repeated'
-    ),
-]
-
-
-@app.command(
-    cls=Once,
-    epilog="Example: sparring evaluate lite0 --data imagenet20 --defense cd:bits=4 --threat oblivious,adaptive --attack pgd:eps=4/255,steps=20",
-)
-def evaluate(
-    context: typer.Context,
-    model: OptionalModel = None,
-    data: OptionalData = None,
-    defense: Annotated[
-        list[str] | None, typer.Option(help="defense specs, comma-separated or repeated; stages of one joined by +")
-    ] = None,
-    threat: Annotated[list[str] | None, typer.Option(help="threat models, comma-separated")] = None,
-    attack: Annotated[list[str] | None, typer.Option(help="attack specs, comma-separated; default: the tier's")] = None,
-    eps: Annotated[
-        list[str] | None,
-        typer.Option(help="budgets for attacks without their own, comma-separated or repeated, e.g. 1/255,4/255"),
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source", "--sources", help="other models for the transfer and twin threats, comma-separated or repeated"
-        ),
-    ] = None,
-    tier: Annotated[str, typer.Option(help="quick, standard or thorough")] = "quick",
-    out: Annotated[
-        Path | None, place_option("run folder; an existing one of the same configuration is resumed")
-    ] = None,
-    html: Annotated[Path | None, place_option("also write the report page here", suffix=".html")] = None,
-    limit: Limit = None,
-    seed: Seed = "0",
-    slots: Slots = "64",
-    draws: Annotated[
-        str | None,
-        typer.Option(
-            metavar="INTEGER|auto",
-            help="EOT draws per gradient in adaptive seats; default: the tier's; auto: as few as agree (G3), at most those",
-        ),
-    ] = None,
-    expect_clean: Expect = None,
-    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 gradients; the judge stays in float32")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: cpu")] = None,
-    skip_bad: SkipBad = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
-    ] = False,
-    large_eps: LargeEps = False,
-    survivors: Annotated[
-        bool | None,
-        typer.Option(
-            "--survivors/--no-survivors",
-            help="attack only images that those before it left, gradients first; default: so with the tier's attacks, not with named ones",
-        ),
-    ] = None,
-    baseline: Baseline = None,
-    claim: Claimed = None,
-    config: Annotated[
-        Path | None,
-        place_option("FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
-    ] = None,
-    save_config: Annotated[Path | None, place_option("write the configuration here", "--save-config")] = None,
-    json_out: Json = False,
-) -> None:
-    """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page. Exit code 3 where some of it is missing, so
-    that there is no verdict.
-    """
-    if html and not out:
-        raise SparringError("--html needs --out DIR: the page is made from the run folder")
-    fields = {
-        "model": model,
-        "data": data,
-        "defense": listed("defense", defense),
-        "threat": listed("threat", threat),
-        "attack": listed("attack", attack),
-        "eps": listed("eps", eps),
-        "source": listed("source", source),
-        "tier": tier,
-        "seed": seed,
-        "limit": limit,
-        "draws": draws,
-        "expect_clean": expect_clean,
-        "bf16": bf16,
-        "skip_bad": skip_bad,
-        "large_eps": large_eps,
-        "survivors": survivors,
-        "baseline": baseline,
-        "claim": claim,
-    }
-    names = {
-        "defense": "defenses",
-        "threat": "threats",
-        "attack": "attacks",
-        "source": "sources",
-        "bf16": "amp",
-        "claim": "claims",
-    }
-    sources = {k: context.get_parameter_source(k) for k in fields}
-    said = {names.get(k, k): v for k, v in fields.items() if (by := sources[k]) is not None and by.name != "DEFAULT"}
-    if config is None and "model" not in said:
-        raise SparringError("no model is given: sparring evaluate MODEL --data DATA, or --config FILE")
-    if config is None and "data" not in said:
-        raise SparringError("no images are given: --data DATA, or --config FILE")
-    with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
-        from sparring.conduct import evaluate as run
-        from sparring.evaluation.plan.spec import EvaluationSpec
-        from sparring.verdict.command import Command
-
-        spec = EvaluationSpec.read(config, **said) if config else EvaluationSpec.of(**said)
-        if save_config:
-            spec.save(save_config)
-        with invalid_as_json(lambda: Command(spec.passed()).doctor(), json_out):
-            typed = numbers("evaluate", slots=slots)
-            result = run(spec, out=out, **typed, device=device, dry_run=dry_run, progress=bar)
-    if html and out and not dry_run:
-        from sparring.report.page import write_report
-
-        write_report([out], html)
-    print_evaluation(result, json_out, html)
-    if result.missing:
-        raise typer.Exit(3)
+app.command(cls=Once, epilog=EXAMPLE)(evaluate)
 
 
 @app.command(cls=Once, epilog="Example: sparring doctor lite0 --data imagenet20 --defense cd:bits=4")
@@ -367,6 +194,20 @@ def report(
         return
     for result in evaluations:
         print_evaluation(result, json_out, html)
+
+
+@app.command(cls=Once, epilog="Example: sparring status runs/first")
+def status(
+    run: Annotated[
+        Path, typer.Argument(help="run folder, also while other processes or machines work in it", show_default=False)
+    ],
+    json_out: Json = False,
+) -> None:
+    """How far a run is: blocks and images that are done, who is at work, what it has cost and how long it may take."""
+    from sparring.evaluation.results.status import status_of
+
+    state = status_of(run)
+    emit(state.json(), str(state), json_out)
 
 
 @app.command("list", cls=Once, epilog="Example: sparring list attacks --json")

@@ -15,7 +15,7 @@ from typer.models import OptionInfo
 
 from sparring.cli.output import many
 from sparring.core.errors import SparringError
-from sparring.core.ranges import Count, Seed, Share, leaves, range_of
+from sparring.core.ranges import Count, Positive, Seed, Share, Workers, leaves, range_of
 from sparring.core.registry import REGISTRIES
 from sparring.core.spec import Fields, check_fields, describe, show, signature
 
@@ -32,6 +32,9 @@ class Shared:
     seed: Seed = 0
     slots: Count = 64
     expect_clean: Share | None = None
+    workers: Workers = 1
+    max_time: Positive | None = None
+    max_forwards: Count | None = None
 
 
 def place(text: str | Path) -> Path:

@@ -33,6 +33,7 @@ Draws = Annotated[int, Ge(1), Le(2**16)]  # the counter of draws has 16 bits
 Draw = Annotated[int, Ge(0), Lt(2**16)]
 Classes = Annotated[int, Ge(2), Le(10**6)]
 Seed = Annotated[int, Ge(0), Le(2**62)]
+Workers = Annotated[int, Ge(1), Le(1024)] | Literal["auto"]  # processes
 Limit = Annotated[int | None, Ge(1), Le(MANY)]  # how many of the images; None: all
 
 _DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"

@@ -80,5 +80,5 @@ class Judge:
         each = noise.repeat(draws)
         row = torch.arange(draws * len(x), device=x.device)
         parts = [row[i : i + size] for i in range(0, len(row), size)]
-        found = [system.scores(x[part // draws], each.at(part)) for part in parts]
-        return torch.cat(found).reshape(len(x), draws, -1)
+        scores = [system.scores(x[part // draws], each.at(part)) for part in parts]
+        return torch.cat(scores).reshape(len(x), draws, -1)

@@ -19,8 +19,8 @@ from sparring.core.victim import Access
 from sparring.data.images import ImageSet
 from sparring.defenses.base import Defended, defense
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.grid import make_plan
+from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.records.files import read_rows
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.cells import all_cells
@@ -73,7 +73,7 @@ def ring_results(
         classes=CLASSES,
         values=images.x[0].numel(),
     )
-    Ring(subject, plan, Store(folder, {}), 64, Blocks.of(subject.images, 128), None).go()
+    Ring(subject, plan, Store(folder, {}), 64, Partition.of(subject.images, 128), None).go()
     rows = RowTable(read_rows(folder), threats={t: threat(t).facts() for t in threats})
     return all_cells(rows), all_closed(rows)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 from sparring.core.errors import SparringError
+from sparring.evaluation.records.claims import FOLDER as CLAIMS
+from sparring.evaluation.records.claims import alive
 from sparring.evaluation.records.seal import explained, is_partial
 
 fcntl: ModuleType | None
@@ -20,13 +22,14 @@ except ImportError:  # Windows has none
     fcntl = None
 
 LOCK, OWNER = ".lock", ".owner"
-OURS = {"run.json", "run.json.damaged", "rows", "points", "pictures", LOCK, OWNER}
+OURS = {"run.json", "run.json.damaged", "rows", "points", "pictures", CLAIMS, LOCK, OWNER}
 UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}  # what a file system without locks answers
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[Path]:
-    """The folder, created if need be, with this process alone at work in it until the end, and without what killed ones left half-written.
+def claimed(folder: Path, shared: bool = False) -> Iterator[Path]:
+    """The folder, created if need be, with this process alone at work in it until the end, and without what killed ones left half-written;
+    ``shared``: together with others that share it, too.
 
     A folder that was created here and stays empty is removed again. Raises SparringError if it cannot be created or written, holds other things
     than a run, or another process works in it.
@@ -43,8 +46,8 @@ def claimed(folder: Path) -> Iterator[Path]:
         except FileNotFoundError:  # as in /proc: its parent is there
             raise SparringError(f"cannot write {folder}: no folder can be made there; choose another place") from None
     try:
-        with _locked(folder):
-            for file in [f for f in folder.rglob(".*.partial") if is_partial(f) and f.is_file()]:
+        with _locked(folder, shared):
+            for file in [f for f in folder.rglob(".*.partial") if is_partial(f) and f.is_file() and not shared]:
                 with suppress(OSError):
                     file.unlink()
             yield folder
@@ -62,30 +65,41 @@ def _admit(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, shared: bool) -> Iterator[None]:
     """Hold the folder's lock. The system lets go of it when a process dies, however it dies."""
     file, owner = folder / LOCK, folder / OWNER
     with explained(file):
-        handle = _flock(file)
-        if handle is None:
+        handle = _flock(file, shared)
+        if handle is None and not shared:  # where the system has no locks, those who share trust each other
             _by_name(owner)
     try:
         yield
     finally:
         # removed while it is held: who opened it before finds that it is another file than the one that is there
         for held in (file,) if handle is not None else (owner, file):
-            with suppress(OSError):
-                held.unlink()
+            if not shared or (handle is not None and _last(handle)):
+                with suppress(OSError):
+                    held.unlink()
         if handle is not None:
             os.close(handle)
 
 
-def _flock(file: Path) -> int | None:
+def _last(handle: int) -> bool:
+    """Does nobody else hold the lock that this process shares?"""
+    try:
+        assert fcntl is not None
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _flock(file: Path, shared: bool) -> int | None:
     """An open file with the system's lock on it, or None where the system has none."""
     while fcntl is not None:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             if os.path.exists(file) and os.path.samestat(os.fstat(handle), os.stat(file)):
                 with suppress(OSError):  # a full disk is told of when it matters
                     os.ftruncate(handle, 0)
@@ -109,7 +123,7 @@ def _by_name(file: Path) -> None:
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             pid, _, host = _owner(file)
-            if host != socket.gethostname() or not pid.isdigit() or _alive(int(pid)):
+            if host != socket.gethostname() or not pid.isdigit() or alive(int(pid)):
                 break
             stale = file.with_name(f".{OWNER}.{os.getpid()}.partial")
             with suppress(FileNotFoundError):
@@ -131,16 +145,6 @@ def _owner(file: Path) -> tuple[str, str, str]:
         return file.read_text().strip().partition(" ")
     except OSError:
         return "", "", ""
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _taken(file: Path, hint: str) -> SparringError:

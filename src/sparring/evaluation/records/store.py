@@ -55,7 +55,8 @@ FORMAT = 3  # of a folder: from 2 on every file holds its checksum, from 3 on it
 
 class Store:
     """One run folder. ``identity``: what decides the answers; a folder with another one is refused, by name of the
-    field, unless it holds a part of this one. ``blocks``: the names of the images of each block. ``grown``: what is new, in words, or "".
+    field, unless it holds a part of this one. ``blocks``: the names of the images of each block. ``grown``: what is new, in words, or "". ``begun``: a
+    record of just this run is there.
     """
 
     def __init__(self, folder: str | Path, identity: Json, blocks: Sequence[Sequence[str]] = ()) -> None:
@@ -63,7 +64,7 @@ class Store:
         self.identity = json.loads(to_json(identity))
         self.blocks = [list(names) for names in blocks]
         self.hash = row_identity(self.identity)
-        self.grown = ""
+        self.grown, self.begun = "", False
         self._cells: set[str] = set()  # what rows were filed under here before
         self._seals: dict[Path, str] = {}  # of points that were read or written
         self._made_of: dict[Path, dict[str, str]] = {}  # of rows that were read or written: the seals of their points
@@ -86,6 +87,7 @@ class Store:
             self._same(record)
             self._answers = record.get("answers", {})
             self._cells = set(record.get("cells", ()))
+            self.begun = self.identity == record["identity"] and self.blocks == record.get("blocks")
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -172,7 +174,7 @@ class Store:
 
     def _asks(self, rows: pa.Table) -> bool:
         """Are rows of what this configuration asks, or of what followed it?"""
-        own = rows.filter((pc.field("check") == "") & (pc.field("attack") != "none"))  # clean images are of every run
+        own = rows.filter((pc.field("check") == "") & (pc.field("kind") != ""))  # clean images are of every run
         said = {"defenses": rows["defense"], "threats": own["threat"], "attacks": own["attack"]}
         return all(set(texts.unique().to_pylist()) <= set(self.identity[name]) for name, texts in said.items())
 

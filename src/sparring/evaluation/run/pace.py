@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Mapping
 
 FLOOR = 0.02  # the least share of its worst case that a run is taken to cost before it was seen
 Progress = Callable[[int, int, str], None]
+
+
+class Spent(Exception):
+    """The time or the network calls that an evaluation was given are used up."""
+
+
+def limited(progress: Progress | None, seconds: float | None, calls: int | None) -> Progress:
+    """``progress`` that raises ``Spent`` once so many seconds have gone by, counted from now, or so many network calls were made."""
+    start = time.monotonic()
+
+    def told(done: int, total: int, text: str) -> None:
+        if progress:
+            progress(done, total, text)
+        if seconds is not None and time.monotonic() - start > seconds:
+            raise Spent(f"stopped after {seconds:g} s, as asked")
+        if calls is not None and done > calls:
+            raise Spent(f"stopped after {calls:,} network calls, as asked")
+
+    return told
 
 
 class Pace:

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+import time
+from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from sparring.attacks.engine import Batch, Outcome, RunOptions
-from sparring.core.columns import OUTCOME, STOPS
-from sparring.core.geometry import NORMS, distance, within
+from sparring.core.columns import STOPS
 from sparring.core.noise import Noise
 from sparring.core.system import System
-from sparring.core.victim import Access, Goal
-from sparring.evaluation.judge import Score
-from sparring.evaluation.plan.blocks import Blocks
+from sparring.core.victim import Goal
 from sparring.evaluation.plan.cell import Cell, Run
 from sparring.evaluation.plan.grid import Plan
+from sparring.evaluation.plan.partition import Partition
+from sparring.evaluation.records.claims import Claims
 from sparring.evaluation.records.files import table_of
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.table import CLEAN
-from sparring.evaluation.run.lattice import lattice_points, truncate
+from sparring.evaluation.run.lattice import lattice_points
 from sparring.evaluation.run.pace import Pace, Progress
+from sparring.evaluation.run.scorer import SPARED, Scorer
 from sparring.evaluation.run.survivors import Survivors
 from sparring.subject import Subject
 
 PICTURES = 6
-SPARED = STOPS.index("broken before")
+WAIT = 0.5  # seconds between two looks at what others are at
 
 
 class Ring:
@@ -45,7 +46,7 @@ class Ring:
         plan: Plan,
         store: Store,
         slots: int,
-        blocks: Blocks,
+        blocks: Partition,
         progress: Progress | None,
     ) -> None:
         self.subject, self.plan, self.store, self.slots, self.blocks = subject, plan, store, slots, blocks
@@ -55,20 +56,45 @@ class Ring:
         judged = sum(self._judge_cost(c, count) * len(c.runs) for c in plan.cells)
         alike = {r.id: (str(r.attack), early[r.id]) for r in plan.runs.values()}
         self.pace = Pace(count, worst, early, judged, progress, alike)
-        self.sources: dict[tuple[str, int], Tensor] = {}  # is a source right on the clean images of a block
-        self.clean: dict[
-            tuple[str, int | None], Score
-        ] = {}  # what the judge says of the clean images of a block, by system
+        self.scorer = Scorer(subject, plan.judge)
         self.survivors = Survivors(plan)
         self.judged: dict[int, list[pa.Table]] = {}  # rows of a block by the number of their cell
-        self.device = next((p.device for p in subject.prepared.model.parameters()), torch.device("cpu"))
+        self.device = self.scorer.device
 
-    def go(self) -> None:
-        """Attack and judge what is not on disk."""
-        for rows in self.blocks.slices:
-            self._block(rows)
+    def go(self, claims: Claims | None = None) -> None:
+        """Attack and judge what is not on disk. With ``claims``: beside others, and then, once nobody is at it, all that they made or left when they
+        died.
+        """
+        if claims is not None:
+            self.help(claims)
+        left = self.blocks.slices
+        while left:
+            for rows in list(left):
+                with claims.taken(self.blocks.id(rows)) if claims else nullcontext(True) as mine:
+                    if mine:
+                        self._block(rows)
+                        left.remove(rows)
+            if left:
+                self.pace.say("waiting for the other workers")
+                time.sleep(WAIT)
         if self._pictures():
             self._block(self.blocks.slices[0])
+
+    def help(self, claims: Claims, first: int = 0) -> None:
+        """Attack and judge, from the block of number ``first`` on, what nobody has made or is at."""
+        slices = self.blocks.slices
+        for rows in (*slices[first:], *slices[:first]):
+            name = self.blocks.id(rows)
+            if claims.finished(name):
+                continue
+            with claims.taken(name) as mine:
+                if mine:
+                    self._block(rows)
+                    claims.finish(name)
+
+    def claims(self) -> Claims:
+        """Who is at which block of this plan."""
+        return Claims(self.store.folder, hashlib.sha256("".join(self.cells).encode()).hexdigest()[:20])
 
     @property
     def cells(self) -> list[str]:
@@ -81,8 +107,7 @@ class Ring:
         # rows of points that had to be made again are judged again where these differ: a run's rows are all of the points beside them
         while sum(self._judge_cell(n, c, rows) for n, c in enumerate(self.plan.cells)) or self._anew(rows):
             self.judged.clear()
-        self.sources.clear()
-        self.clean.clear()
+        self.scorer.forget()
         self.judged.clear()
 
     def _anew(self, rows: slice) -> bool:
@@ -99,7 +124,7 @@ class Ring:
         first = self.blocks.slices[0]
         block, attacked = self.blocks.id(first), False
         rows = slice(0, min(PICTURES, first.stop))
-        x, _, keys = self._batch(rows)
+        x, _, keys = self.scorer.batch(rows)
         for cell in self.plan.cells:
             run = cell.runs[0].id
             name = self._name(cell)
@@ -136,13 +161,6 @@ class Ring:
         """The judge's calls for so many points of one of a cell's runs."""
         return images * 2 * self.plan.judge.cost(cell.seat.judge)
 
-    def _batch(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        return (
-            self.subject.images.x[rows].to(self.device),
-            self.subject.images.y[rows].to(self.device),
-            self.subject.keys[rows].to(self.device),
-        )
-
     def _attack(self, run: Run, rows: slice, text: str) -> dict[str, Tensor]:
         block = self.blocks.id(rows)
         stored = self.store.points(run.id, block)
@@ -150,7 +168,7 @@ class Ring:
         if stored is not None:
             self.pace.on_disk(run.id, rows)
             return stored
-        x, y, keys = self._batch(rows)
+        x, y, keys = self.scorer.batch(rows)
         skip = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         if run.white:  # a deterministic white seat: what is wrong when clean needs no attack
             first = run.view.victim.systems[0]
@@ -229,11 +247,11 @@ class Ring:
         tables = self.judged[number] = list[pa.Table]()
         for run in cell.runs:
             points = self._attack(run, rows, text)
-            tables.append(table_of(self._rows_of(cell, run, points, rows)))
+            tables.append(table_of(self.scorer.rows_of(cell, run, points, rows)))
             self.pace.judge((name, run.id, rows.start), cost, text)
         whole = tables
         if cell.seat.judged_elsewhere:
-            whole = [*tables, table_of(self._clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))]
+            whole = [*tables, table_of(self.scorer.clean_rows(cell.defense, cell.seat.judge, rows, deployed=False))]
         self.store.put_rows(name, block, pa.concat_tables(whole), tuple(r.id for r in cell.runs))
         return True
 
@@ -250,126 +268,7 @@ class Ring:
         system, cell = self.subject.systems[name].system(), self._clean_name(name)
         block = self.blocks.id(rows)
         if not self.store.has_rows(cell, block):
-            self.store.put_rows(cell, block, table_of(self._clean_rows(name, system, rows)))
-
-    def _clean_rows(self, name: str, system: System, rows: slice, deployed: bool = True) -> dict[str, list[Any]]:
-        """The clean images on a system: the deployed one, or the judge of a threat that has another."""
-        fixed = {
-            "defense": name,
-            "threat": CLEAN,
-            "attack": "none",
-            "view": "",
-            "run": CLEAN,
-            "norm": "linf",
-            "eps": 0.0,
-            "pooled": deployed,
-            "averaged": False,
-            "kind": "",
-            "start": "",
-            "draw": 0,
-            "judge": system.id[:16],
-            "access": "",
-            "check": "",
-        }
-        x = self._batch(rows)[0]
-        zero = torch.zeros(len(x), dtype=torch.int64)
-        untouched = Outcome.unseen(x).put(job=zero, first_hit=zero, best_hit=zero)
-        return self._judged(fixed, system, dict(untouched.items()), rows)
-
-    def _rows_of(self, cell: Cell, run: Run, points: dict[str, Tensor], rows: slice) -> dict[str, list[Any]]:
-        judge = run.view.judge or cell.seat.judge
-        fixed = {
-            "defense": cell.defense,
-            "threat": str(cell.threat),
-            "attack": str(cell.attack),
-            "view": run.view.name,
-            "run": run.id,
-            "norm": cell.attack.norm,
-            "eps": cell.attack.budget,
-            "pooled": cell.seat.pooled,
-            "averaged": cell.seat.averaged,
-            "kind": cell.attack.method.kind,
-            "start": cell.attack.method.starts_at,
-            "draw": run.view.draw,
-            "judge": judge.id[:16],
-            "access": cell.attack.method.needs.name.lower(),
-            "check": cell.check,
-        }
-        return self._judged(fixed, judge, points, rows, self._source_right(run, rows))
-
-    def _source_right(self, run: Run, rows: slice) -> Tensor:
-        """(n,) bool: is what the attack looked at right on the clean images? One deployed answer of it."""
-        name = (run.view.id, rows.start)
-        if name not in self.sources:
-            x, y, keys = self._batch(rows)
-            asked = replace(run.view.victim, access=Access.LABEL)
-            self.sources[name] = asked.labels(x, Noise.of(self.plan.judge.seed, "source", keys)) == y
-        return self.sources[name]
-
-    def _clean_score(self, system: System, rows: slice) -> Score:
-        """What the judge says of the clean images of a block."""
-        asked = system.id, system.frozen
-        if asked not in self.clean:
-            self.clean[asked] = self.plan.judge.score(system, *self._batch(rows))
-        return self.clean[asked]
-
-    def _judged(
-        self,
-        fixed: dict[str, Any],
-        system: System,
-        points: dict[str, Tensor],
-        rows: slice,
-        source_right: Tensor | None = None,
-    ) -> dict[str, list[Any]]:
-        """Rows of one set of points: feasibility in float64, float and 8-bit scores on the deployed system."""
-        clean, y, keys = self._batch(rows)
-        x = points["x"].to(self.device)
-        judge, count = self.plan.judge, len(x)
-        # what was spared is the clean image, of which the judge has spoken
-        asked = points["stopped"].to(x.device) != SPARED
-        score = self._clean_score(system, rows) if fixed["run"] == CLEAN or not bool(asked.all()) else None
-        if fixed["run"] != CLEAN and bool(asked.any()):
-            attacked = judge.score(system, x[asked], y[asked], keys[asked])
-            score = attacked if score is None else score.put(asked, attacked)
-        assert score is not None
-        lattice = self.subject.images.lattice
-        k8, label8, plain = score.k.clone(), score.label.clone(), score.k.clone()
-        if lattice and fixed["run"] != CLEAN and bool(asked.any()):
-            stored = points["x_8bit"].to(x.device).to(x.dtype) / 255
-            labels = judge.labels(system, stored[asked], keys[asked])
-            k8[asked], label8[asked] = (labels == y[asked]).sum(0), labels[0]
-            # most points are not refined: judge the plainly truncated ones again only where they differ
-            plain, truncated = k8.clone(), truncate(x, clean)
-            other = (truncated != stored).flatten(1).any(1) & asked
-            if bool(other.any()):
-                plain[other] = (judge.labels(system, truncated[other], keys[other]) == y[other]).sum(0)
-        delta = x - clean
-        inside = within(delta, torch.full((count,), fixed["eps"], dtype=torch.float64, device=x.device), fixed["norm"])
-        box = (x.flatten(1).amin(1) >= -1e-7) & (x.flatten(1).amax(1) <= 1 + 1e-7)
-        columns = {
-            "image": list(self.subject.images.ids[rows]),
-            "y": y,
-            "random": [system.random] * count,
-            "source_fooled": points["success"],
-            "feasible": inside & box,
-            "correct": score.first,
-            "p_select": score.p_select,
-            "margin": score.margin,
-            "k": score.k,
-            "draws": [judge.draws_for(system)] * count,
-            "label": score.label,
-            "lattice": [lattice] * count,
-            "k_8bit": k8,
-            "label_8bit": label8,
-            "k_truncated": plain,
-            "source_clean": score.first if source_right is None else source_right,
-            "clean_l2": distance(clean.double(), "l2"),
-            "size": [clean[0].numel()] * count,
-            **{n: distance(delta.double(), n) for n in NORMS},
-            **{c.stored: points[c.name] for c in OUTCOME if c.stored not in ("", "source_fooled")},
-        }
-        listed = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()}
-        return {**{k: [v] * count for k, v in fixed.items()}, **listed}
+            self.store.put_rows(cell, block, table_of(self.scorer.clean_rows(name, system, rows)))
 
     def _cell_id(self, defense_text: str, threat_text: str, attack_text: str, system: System, runs: list[str]) -> str:
         key = json.dumps(

@@ -17,9 +17,9 @@ from sparring.core.system import Readout, System
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
 from sparring.evaluation.judge import Judge
-from sparring.evaluation.plan.blocks import Blocks
 from sparring.evaluation.plan.cell import Cell
 from sparring.evaluation.plan.grid import Plan
+from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.closed import ClosedResult, pool_mask
 from sparring.evaluation.results.table import RowTable
@@ -116,7 +116,7 @@ def trial_of(
     store: Store,
     rows: RowTable,
     result: ClosedResult,
-    blocks: Blocks,
+    blocks: Partition,
     seed: int,
     missed: Sequence[str] = (),
 ) -> Trial | None:
@@ -212,7 +212,7 @@ def _ended(rows: RowTable, cells: Sequence[Cell], chosen: Sequence[str]) -> dict
 def _missed(
     store: Store,
     subject: Subject,
-    blocks: Blocks,
+    blocks: Partition,
     rows: RowTable,
     result: ClosedResult,
     ids: Sequence[str],
@@ -228,7 +228,9 @@ def _missed(
     return Missed(x, y, names, _points(store, subject, blocks, names, runs).to(device))
 
 
-def _points(store: Store, subject: Subject, blocks: Blocks, chosen: Sequence[str], run_of: Mapping[str, str]) -> Tensor:
+def _points(
+    store: Store, subject: Subject, blocks: Partition, chosen: Sequence[str], run_of: Mapping[str, str]
+) -> Tensor:
     """(n,C,H,W) of the images ``chosen`` the stored point of a run; the image itself where there is none."""
     number = {image: i for i, image in enumerate(subject.images.ids)}
     points = subject.images.x[[number[i] for i in chosen]].clone()

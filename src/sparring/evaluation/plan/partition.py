@@ -1,4 +1,4 @@
-"""``Blocks``: the images of a run in the groups that are attacked, judged and stored together."""
+"""``Partition``: the images of a run in the groups that are attacked, judged and stored together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LETTERS = 20  # of an image's identity in a run's record
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Partition:
     """``images``: a set whose blocks follow each other; ``ends``: where each ends.
 
     A block is named by its images alone, so that what was made of it stays valid whatever is added to the set, and in whichever order.
@@ -22,7 +22,7 @@ class Blocks:
     ends: tuple[int, ...]
 
     @classmethod
-    def of(cls, images: ImageSet, size: int, before: Sequence[Sequence[str]] = ()) -> Blocks:
+    def of(cls, images: ImageSet, size: int, before: Sequence[Sequence[str]] = ()) -> Partition:
         """The set in blocks of ``size`` images. The blocks that a run had ``before`` stay as they are where all their images are still there; they come
         first, and the new images follow in their order.
         """

@@ -1,0 +1,171 @@
+"""``sparring evaluate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sparring.cli.kinds import listed, numbers, place_option
+from sparring.cli.options import (
+    Baseline,
+    Claimed,
+    Expect,
+    Json,
+    LargeEps,
+    Limit,
+    OptionalData,
+    OptionalModel,
+    Seed,
+    SkipBad,
+    Slots,
+)
+from sparring.cli.output import Bar, invalid_as_json, print_evaluation
+from sparring.core.errors import SparringError
+
+EXAMPLE = "Example: sparring evaluate lite0 --data imagenet20 --defense cd:bits=4 --threat oblivious,adaptive --attack pgd:eps=4/255,steps=20"
+
+
+def evaluate(
+    context: typer.Context,
+    model: OptionalModel = None,
+    data: OptionalData = None,
+    defense: Annotated[
+        list[str] | None, typer.Option(help="defense specs, comma-separated or repeated; stages of one joined by +")
+    ] = None,
+    threat: Annotated[list[str] | None, typer.Option(help="threat models, comma-separated")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="attack specs, comma-separated; default: the tier's")] = None,
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(help="budgets for attacks without their own, comma-separated or repeated, e.g. 1/255,4/255"),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source", "--sources", help="other models for the transfer and twin threats, comma-separated or repeated"
+        ),
+    ] = None,
+    tier: Annotated[str, typer.Option(help="quick, standard or thorough")] = "quick",
+    out: Annotated[
+        Path | None, place_option("run folder; an existing one of the same configuration is resumed")
+    ] = None,
+    html: Annotated[Path | None, place_option("also write the report page here", suffix=".html")] = None,
+    limit: Limit = None,
+    seed: Seed = "0",
+    slots: Slots = "64",
+    draws: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INTEGER|auto",
+            help="EOT draws per gradient in adaptive seats; default: the tier's; auto: as few as agree (G3), at most those",
+        ),
+    ] = None,
+    expect_clean: Expect = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 gradients; the judge stays in float32")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: cpu")] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="INTEGER|auto", help="processes of this machine that share the work; auto: what is faster, measured"
+        ),
+    ] = "1",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i/N|auto",
+            help="this process is one of N on one --out folder (SLURM array, Kubernetes job, torchrun: auto); the last one gives the verdict",
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option("--max-time", metavar="SECONDS", help="stop then, with what is there; the same command goes on"),
+    ] = None,
+    max_forwards: Annotated[
+        str | None, typer.Option("--max-forwards", metavar="INTEGER", help="stop after so many network calls, likewise")
+    ] = None,
+    skip_bad: SkipBad = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
+    ] = False,
+    large_eps: LargeEps = False,
+    survivors: Annotated[
+        bool | None,
+        typer.Option(
+            "--survivors/--no-survivors",
+            help="attack only images that those before it left, gradients first; default: so with the tier's attacks, not with named ones",
+        ),
+    ] = None,
+    baseline: Baseline = None,
+    claim: Claimed = None,
+    config: Annotated[
+        Path | None,
+        place_option("FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
+    ] = None,
+    save_config: Annotated[Path | None, place_option("write the configuration here", "--save-config")] = None,
+    json_out: Json = False,
+) -> None:
+    """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page. Exit code 3 where some of it is missing, so
+    that there is no verdict.
+    """
+    if html and not out:
+        raise SparringError("--html needs --out DIR: the page is made from the run folder")
+    fields = {
+        "model": model,
+        "data": data,
+        "defense": listed("defense", defense),
+        "threat": listed("threat", threat),
+        "attack": listed("attack", attack),
+        "eps": listed("eps", eps),
+        "source": listed("source", source),
+        "tier": tier,
+        "seed": seed,
+        "limit": limit,
+        "draws": draws,
+        "expect_clean": expect_clean,
+        "bf16": bf16,
+        "skip_bad": skip_bad,
+        "large_eps": large_eps,
+        "survivors": survivors,
+        "baseline": baseline,
+        "claim": claim,
+    }
+    names = {
+        "defense": "defenses",
+        "threat": "threats",
+        "attack": "attacks",
+        "source": "sources",
+        "bf16": "amp",
+        "claim": "claims",
+    }
+    sources = {k: context.get_parameter_source(k) for k in fields}
+    said = {names.get(k, k): v for k, v in fields.items() if (by := sources[k]) is not None and by.name != "DEFAULT"}
+    if config is None and "model" not in said:
+        raise SparringError("no model is given: sparring evaluate MODEL --data DATA, or --config FILE")
+    if config is None and "data" not in said:
+        raise SparringError("no images are given: --data DATA, or --config FILE")
+    with Bar(quiet=json_out and not Console(stderr=True).is_terminal) as bar:
+        from sparring.conduct import evaluate as run
+        from sparring.evaluation.plan.spec import EvaluationSpec
+        from sparring.verdict.command import Command
+
+        spec = EvaluationSpec.read(config, **said) if config else EvaluationSpec.of(**said)
+        if save_config:
+            spec.save(save_config)
+        with invalid_as_json(lambda: Command(spec.passed()).doctor(), json_out):
+            typed = numbers("evaluate", slots=slots, workers=workers, max_time=max_time, max_forwards=max_forwards)
+            result = run(spec, out=out, **typed, device=device, shard=shard, dry_run=dry_run, progress=bar)
+    if html and out and not dry_run:
+        from sparring.report.page import write_report
+
+        write_report([out], html)
+    print_evaluation(result, json_out, html)
+    if result.missing and shard:
+        print(
+            "this shard has done its part; the last of them gives the verdict (sparring status shows who is at work)",
+            file=sys.stderr,
+        )
+    elif result.missing:
+        raise typer.Exit(3)

@@ -1,0 +1,228 @@
+"""``evaluate``: the product of defenses, threats and attacks, run, judged and written down; resumable at any
+moment.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sparring.attacks.attack import Attack
+from sparring.checks.base import Context, run_checks
+from sparring.checks.rows import run_row_checks
+from sparring.conduct.asked import asked_at_most, asked_of
+from sparring.conduct.planned import Planned, Running, facts_of, planned_of
+from sparring.conduct.shards import Shard
+from sparring.conduct.workers import Split, Workers, split
+from sparring.core.columns import Json
+from sparring.core.errors import SparringError
+from sparring.core.ranges import Count, Positive
+from sparring.core.ranges import Workers as WorkerCount
+from sparring.core.spec import convert
+from sparring.evaluation.plan.cost import time_per_call
+from sparring.evaluation.plan.spec import EvaluationSpec
+from sparring.evaluation.records.claims import FOLDER as CLAIMS
+from sparring.evaluation.records.files import read_run
+from sparring.evaluation.records.finding import Finding, InvalidSetup
+from sparring.evaluation.records.folder import claimed
+from sparring.evaluation.records.store import Store
+from sparring.evaluation.results.load import Evaluation, whole_rows
+from sparring.evaluation.results.table import RowTable
+from sparring.evaluation.run.pace import Progress, Spent, limited
+from sparring.evaluation.run.ring import Ring
+from sparring.verdict.read import load_evaluation
+
+
+def evaluate(
+    model: str | nn.Module | EvaluationSpec,
+    data: Any = None,
+    defenses: Sequence[Any] = (),
+    threats: Sequence[str] = ("oblivious", "adaptive"),
+    attacks: Sequence[str | Attack] = (),
+    *,
+    out: str | Path | None = None,
+    slots: int = 64,
+    device: str | None = None,
+    workers: int | Literal["auto"] = 1,
+    shard: str | None = None,
+    max_time: float | None = None,
+    max_forwards: int | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    **fields: Any,
+) -> Evaluation:
+    """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
+
+    model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
+    block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
+    if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest. shard: this process is
+    one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives the verdict. max_time (seconds),
+    max_forwards (network calls): stop there, with what is there. progress(done, total, text) counts network calls; total is what is expected now, and
+    1 before the plan is known.
+
+    Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
+    or a folder that cannot be written; whatever stops it, the same call resumes.
+    """
+    if isinstance(model, EvaluationSpec):
+        if data is not None or fields:
+            raise SparringError("evaluate: an EvaluationSpec says everything; use dataclasses.replace to change it")
+        spec = model
+    else:
+        spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
+    slots = convert("evaluate", "slots", Count, slots)
+    workers = convert("evaluate", "workers", WorkerCount, workers)
+    mine = None if shard is None else Shard.of(shard)
+    max_time = convert("evaluate", "max_time", Positive | None, max_time)
+    max_forwards = convert("evaluate", "max_forwards", Count | None, max_forwards)
+    if mine and (out is None or workers != 1):
+        raise SparringError("evaluate: shard needs an out folder that all shards share, and no workers of its own")
+    if not dry_run and (max_time is not None or max_forwards is not None):
+        progress = limited(progress, max_time, max_forwards)
+    running = Running(slots, device, workers, mine, progress)
+    if out == "" or not isinstance(out, str | Path | None):
+        raise SparringError(f"evaluate: out is {out!r}; name a folder, or leave it out")
+    if dry_run:
+        return _dry_run(spec, running)
+    with tempfile.TemporaryDirectory() if out is None else claimed(Path(out), shared=bool(mine)) as folder:
+        try:
+            result = _evaluate(spec, Path(folder), running)
+        except Spent as reason:
+            if not (Path(folder) / "run.json").exists():
+                raise SparringError(f"{reason} before anything was attacked; give more") from None
+            result = load_evaluation(Path(folder))
+            result = replace(result, missing=f"{reason}; {result.missing}")
+    return result if out else replace(result, folder=None)
+
+
+def _dry_run(spec: EvaluationSpec, running: Running) -> Evaluation:
+    """The plan and what it costs at most."""
+    planned = planned_of(spec, None, running.device, running.say)
+    subject, plan = planned.subject, planned.plan
+    running.say("measuring what a call costs")
+    seconds = time_per_call(subject.prepared.model, subject.images.x)
+    asked = asked_at_most(subject, plan, spec, planned.options)
+    estimate = replace(plan.estimate(seconds, len(subject.images)), asked=asked)
+    return Evaluation([], [], [], None, spec.tier, subject.notes, plan=estimate)
+
+
+def _help(
+    spec: EvaluationSpec, folder: Path, slots: int, shares: int, device: str | None, number: int, progress: Progress
+) -> Callable[[], None]:
+    """What a worker beside the first process prepares, and then does: its part of the blocks."""
+    planned = planned_of(spec, folder, device, lambda _: None).cut(folder, shares)
+
+    def work() -> None:
+        ring = planned.ring(planned.store(folder), Running(slots, device, 1, None, progress))
+        ring.help(ring.claims(), number * len(planned.blocks) // shares)
+
+    return work
+
+
+def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | None, Split]:
+    """The other processes that help, if any, and how the machine is split among all."""
+    network, x, n = planned.subject.prepared.model, planned.subject.images.x, len(planned.subject.images)
+    seconds = planned.plan.estimate(time_per_call(network, x), n).seconds if running.workers == "auto" else 0.0
+    shares = split(running.workers, network, x, seconds)
+    if shares.processes < 2:
+        return None, shares
+    each = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if running.device == "cuda" else [running.device]
+    arguments = planned.spec, folder, running.slots, shares.processes
+    return Workers(shares, _help, arguments, each), shares
+
+
+def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluation:
+    """The evaluation in a folder that is this process's own, or that of all shards."""
+    say, shard = running.say, running.shard
+    planned = planned_of(spec, folder, running.device, say)
+    subject, plan = planned.subject, planned.plan
+    team, shares = _team(planned, folder, running)
+    planned = planned.cut(folder, shard.count if shard else shares.processes)
+    threads = torch.get_num_threads()
+    try:
+        findings = run_checks(
+            Context.of(
+                subject, list(dict.fromkeys(c.attack for c in plan.cells)), spec.tier, spec.expect_clean, spec.seed
+            ),
+            say=lambda text: say(f"checking: {text}"),
+        )
+        if any(f.stops for f in findings):
+            raise InvalidSetup(findings)
+        store = planned.store(folder)
+        if store.kept:
+            new = f"; new: {store.grown}" if store.grown else ""
+            say(f"resuming {folder}: {store.kept} blocks of rows are kept, the others are made{new}")
+        start, notes = time.time(), dict(subject.notes)
+        for name, defended in subject.systems.items():
+            if spec.draws == "auto" and defended.random:
+                drawn = f"{planned.options[name].draws} draws a gradient, by G3"
+                notes[name] = f"{notes[name]}; {drawn}" if notes.get(name) else drawn
+        if team:
+            running = replace(running, progress=_together(running.progress, team))
+            torch.set_num_threads(shares.threads)
+        ring = planned.ring(store, running)
+        how = {"workers": shares.processes, "threads": shares.threads, "shards": shard.count if shard else 0}
+        facts = facts_of(subject, plan, findings, notes) | {"cells": ring.cells, "running": how}
+        if not (shard and store.begun):  # another shard has written it
+            store.write_run(**facts, passed=spec.passed(), complete=False)
+        claims = ring.claims() if team or shard else None
+        if team:
+            team.go()
+        if shard and claims:
+            ring.help(claims, shard.first(len(planned.blocks)))
+            if not all(claims.finished(planned.blocks.id(rows)) for rows in planned.blocks.slices):
+                return load_evaluation(folder)  # who ends last goes on
+            with claims.taken("verdict") as mine:
+                return (
+                    _finished(planned, store, ring, facts, findings, running, start)
+                    if mine
+                    else load_evaluation(folder)
+                )
+        ring.go(claims)
+        torch.set_num_threads(threads)
+        return _finished(planned, store, ring, facts, findings, running, start)
+    finally:
+        torch.set_num_threads(threads)
+        if team:
+            team.stop()
+
+
+def _together(progress: Progress | None, team: Workers) -> Progress | None:
+    """Progress of this process and of its helpers."""
+    if progress is None:
+        return None
+    return lambda done, total, text: progress(min(total, done + round(team.spent)), total, text)
+
+
+def _finished(
+    planned: Planned, store: Store, ring: Ring, facts: Json, findings: list[Finding], running: Running, start: float
+) -> Evaluation:
+    """What follows when all attacks are done: what is missing on disk, the active checks, the attacks that these ask for, the verdict."""
+    spec, subject, plan, folder = planned.spec, planned.subject, planned.plan, store.folder
+    ring.go()
+    rows = _rows(folder)
+    asked, more = asked_of(planned, store, rows, running.say)
+    findings = [*findings, *asked]
+    if more:
+        plan = replace(plan, cells=(*plan.cells, *more), runs={**plan.runs, **{r.id: r for c in more for r in c.runs}})
+        ring = replace(planned, plan=plan).ring(store, running)
+        facts |= facts_of(subject, plan, findings, facts["prepared"]) | {"cells": ring.cells}
+        store.write_run(**facts, passed=spec.passed(), complete=False)
+        ring.go()
+        rows = _rows(folder)
+    facts["checks"] = [asdict(f) for f in findings + run_row_checks(rows)]
+    seconds = round(time.time() - start, 1)
+    store.write_run(**facts, passed=spec.passed(), complete=True, seconds=seconds, slots=running.slots)
+    if (folder / CLAIMS).exists():
+        ring.claims().clear()
+    return load_evaluation(folder)
+
+
+def _rows(folder: Path) -> RowTable:
+    return whole_rows(folder, {**read_run(folder), "complete": True})[0]

@@ -1,0 +1,101 @@
+"""``Status``: how far a run folder is, read from its files alone, from any terminal or machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sparring.core.columns import Json
+from sparring.evaluation.records.claims import FOLDER, Claims
+from sparring.evaluation.records.files import block_id, read_run, scan_rows
+
+PAUSE = 10.0  # times the usual: a longer silence between two files is a pause, not work
+
+
+@dataclass(frozen=True)
+class Status:
+    """``images``, ``blocks``, ``files`` (blocks of rows of one cell): how many, and how many of them are ``done``. ``working``: who is at which
+    block. ``calls``: network forwards and backwards of attacks until now. ``seconds``: how long the rest may take at the pace until now,
+    None: nothing says. ``idle``: seconds since the last file was written. ``complete``: the verdict is there.
+    """
+
+    images: int
+    images_done: int
+    blocks: int
+    blocks_done: int
+    files: int
+    files_done: int
+    working: dict[str, str]
+    calls: int
+    seconds: float | None
+    idle: float | None
+    damaged: tuple[str, ...]
+    complete: bool
+
+    def json(self) -> Json:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'complete' if self.complete else 'running' if self.working else 'not complete'}: "
+            f"{self.images_done} of {self.images} images, {self.blocks_done} of {self.blocks} blocks, {self.files_done} of {self.files} files of rows",
+            f"network calls of attacks until now: {self.calls:,}",
+        ]
+        lines += [f"at work on block {block}: process {pid} on {host}" for block, (pid, host) in self._who().items()]
+        if self.idle is not None and not self.complete:
+            lines.append(f"last file written {_span(self.idle)} ago")
+        if self.seconds is not None and not self.complete:
+            lines.append(
+                f"about {_span(self.seconds)} left at the pace until now, before checks and the attacks that these ask for"
+            )
+        return "\n".join([*lines, *self.damaged])
+
+    def _who(self) -> dict[str, tuple[str, str]]:
+        return {block: (who.partition(" ")[0], who.partition(" ")[2]) for block, who in self.working.items()}
+
+
+def status_of(folder: str | Path) -> Status:
+    """The state of a run folder. Raises SparringError where it holds no run."""
+    folder = Path(folder)
+    record = read_run(folder)
+    cells, blocks = record.get("cells", []), {block_id(names): len(names) for names in record.get("blocks", [])}
+    there = {(f.parent.name, f.stem): f.stat().st_mtime for f in folder.glob("rows/*/*.parquet")}
+    done = {(cell, block) for cell in cells for block in blocks} & set(there)
+    whole = [block for block in blocks if all((cell, block) in done for cell in cells)]
+    table, damaged = scan_rows(folder, record) if there else (None, [])
+    left, times = len(cells) * len(blocks) - len(done), np.sort(list(there.values()))
+    steps = np.diff(times)
+    usual = steps[steps <= PAUSE * np.median(steps)] if len(steps) else steps
+    working: dict[str, str] = {}
+    for plan in (folder / FOLDER).glob("*"):
+        working |= Claims(folder, plan.name).held()
+    return Status(
+        images=record["images"],
+        images_done=sum(blocks[block] for block in whole) if blocks else record["images"] * record["complete"],
+        blocks=len(blocks),
+        blocks_done=len(whole),
+        files=len(cells) * len(blocks),
+        files_done=len(done),
+        working=working,
+        calls=0 if table is None else _calls(table),
+        seconds=float(usual.mean()) * left if len(usual) and left else None,
+        idle=max(0.0, time.time() - float(times[-1])) if len(times) else None,
+        damaged=tuple(damaged),
+        complete=record["complete"],
+    )
+
+
+def _calls(rows: pa.Table) -> int:
+    """Of each run on each image once, whichever cells share it."""
+    cost = rows.group_by(["run", "image"]).aggregate([("forwards", "max"), ("backwards", "max")])
+    return sum(int(np.sum(cost[name].to_numpy())) for name in ("forwards_max", "backwards_max"))
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
