@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -11,6 +12,8 @@ import sparring
 from sparring.core.errors import SparringError
 from sparring.data.images import ImageSet
 from sparring.evaluation.plan.partition import Partition
+from sparring.evaluation.results.load import whole_images
+from sparring.evaluation.results.table import CLEAN
 from sparring.evaluation.run.ring import Ring
 from sparring.testing.networks import linear_net
 from tests.evaluation.test_identity import images
@@ -99,6 +102,17 @@ def test_a_folder_that_holds_more_is_refused_and_left_as_it_was(tmp_path, field,
     with pytest.raises(SparringError, match=f"differs in {field}"):
         evaluate(problem(less.pop("data", 20)), tmp_path / "run", **less)
     assert (tmp_path / "run" / "run.json").read_bytes() == record
+
+
+def test_rows_of_what_is_no_longer_asked_make_no_image_whole():
+    """A grown run asks two runs of every image; one image has one of them, and one of a follow-up of the former run."""
+    table = pa.table(
+        {"image": ["a", "a", "a", "b", "b", "b"], "run": [CLEAN, "r1", "r2", CLEAN, "r1", "follow-up before"]}
+    )
+    record = {"rows_per_image": 3, "runs": ["r1", "r2"], "images": 2, "complete": True}
+    whole, missing = whole_images(table, record)
+    assert set(whole["image"].to_pylist()) == {"a"}
+    assert "1 of 2 images" in missing
 
 
 def test_a_folder_that_grew_and_was_interrupted_counts_no_image_as_whole_that_is_not(tmp_path, monkeypatch):
