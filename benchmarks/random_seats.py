@@ -1,6 +1,6 @@
 """Random systems: our seat beside a plain PGD averaged over draws, at equal gradients, on the same images.
 
-``python benchmarks/random_seats.py --data mnist cifar [--n 64] [--out random_seats.json]``
+``python benchmarks/random_seats.py --data mnist cifar [--n 64] [--out random_seats.json] [--case MODEL DATA SYSTEM EPS]``
 The peer is written here, apart from the engine: 2 restarts of 40 sign steps of eps/10 along the mean cross-entropy gradient of 8 draws, the restart
 of the larger mean margin in the judge's selection draws. Ours: ``mpgd`` in the views of the adaptive threat, cut to as many gradients (640). Both are
 judged by one judge on fresh draws: 10 for the choice, 100 for the number. One thread; rows are kept in ``--out``.
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,9 @@ def best(scores: list[Score]) -> tuple[Tensor, Tensor]:
 JUDGE = Judge(10, 100, seed=99)
 
 
-def compare(data: str, spec: str, eps: float, n: int) -> dict[str, Any]:
+def compare(data: str, spec: str, eps: float, n: int, model: tuple[str, str]) -> dict[str, Any]:
     """Both on one system."""
-    subject = Subject.of(*MODELS[data], [spec], limit=n)
+    subject = Subject.of(*model, [spec], limit=n)
     defended = next(d for name, d in subject.systems.items() if name != "none")
     x, y, keys, system = subject.images.x, subject.images.y, subject.keys, defended.system()
     passed = defended.variants()[0].system
@@ -122,14 +123,21 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=64)
     parser.add_argument("--only", default="", help="systems whose text holds this")
     parser.add_argument("--out", type=Path, default=Path("random_seats.json"))
+    parser.add_argument(
+        "--case", nargs=4, metavar=("MODEL", "DATA", "SYSTEM", "EPS"), help="one system of your own in place of these"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = json.loads(args.out.read_text()) if args.out.exists() else []
     done = {(r["data"], r["system"], r["eps"], r["n"]) for r in rows}
+    models, systems = dict(MODELS), dict(SYSTEMS)
+    if args.case:
+        model, images, system, eps = args.case
+        models, systems, args.data = {"own": (model, images)}, {"own": {system: float(Fraction(eps))}}, ["own"]
     for data in args.data:
-        for spec, eps in SYSTEMS[data].items():
+        for spec, eps in systems[data].items():
             if args.only in spec and (data, spec, eps, args.n) not in done:
-                rows.append(compare(data, spec, eps, args.n))
+                rows.append(compare(data, spec, eps, args.n, models[data]))
                 args.out.write_text(json.dumps(rows, indent=1) + "\n")
                 print(data, spec, f"{100 * rows[-1]['peer']:.1f} -> {100 * rows[-1]['ours']:.1f} %", flush=True)
     table = Table(title="robust accuracy in %, mean over fresh draws; difference with one-sided 95 % bounds")
