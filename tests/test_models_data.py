@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import sparring
@@ -228,6 +229,39 @@ def test_image_sets_normalise_check_and_draw():
     assert set(images.draw(keep=[1]).y.tolist()) == {1}
     assert images.draw(3).hash != images.hash
     assert ImageSet.of(torch.full((1, 1, 2, 2), -2.98e-8), [0]).x.min() == 0, "round-off is clamped, not refused"
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "filter"), [(32, 0.875, "bicubic"), (33, 1.0, "bilinear"), (40, 0.95, "bicubic")]
+)
+def test_pictures_of_any_size_are_brought_to_one_as_torchvision_does_it(tmp_path, size, crop, filter):
+    transforms = pytest.importorskip("torchvision.transforms")
+    rng = np.random.default_rng(0)
+    shapes = [(50, 70, 3), (91, 64, 3), (37, 37, 3)]
+    pictures = [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
+    for i, picture in enumerate(pictures):
+        (tmp_path / str(i)).mkdir()
+        picture.save(tmp_path / str(i) / "a.png")
+    with pytest.raises(SparringError, match="size=224"):
+        sparring.load_data(f"folder:path={tmp_path}")
+    mode = transforms.InterpolationMode(filter)
+    theirs = transforms.Compose(
+        [transforms.Resize(int(size / crop), mode), transforms.CenterCrop(size), transforms.ToTensor()]
+    )
+    images = sparring.load_data(f"folder:path={tmp_path},size={size},crop={crop},filter={filter}")
+    assert torch.equal(images.x, torch.stack([theirs(picture) for picture in pictures]))
+    assert images.lattice
+    assert f"center {size}x{size}" in images.name
+
+
+@pytest.mark.parametrize(
+    "fields", ["size=0", "size=32,crop=0", "size=32,crop=1.5", "size=32,filter=nearest", "crop=0.9"]
+)
+def test_a_size_that_is_none_is_refused(tmp_path, fields):
+    (tmp_path / "0").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "0" / "a.png")
+    with pytest.raises(SparringError, match=fields.split(",")[-1].split("=")[0]):
+        sparring.load_data(f"folder:path={tmp_path},{fields}")
 
 
 def test_a_folder_and_an_npz_of_the_same_pixels_agree(tmp_path):

@@ -15,7 +15,7 @@ from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown, some
 from sparring.data.images import ImageSet
 from sparring.data.labels import class_names, folder_labels
-from sparring.data.pictures import SUFFIXES, check_channels, read_picture, stacked
+from sparring.data.pictures import SUFFIXES, Fitting, check_channels, read_picture, stacked
 
 SPLITS = {"train", "val", "valid", "validation", "test", "training", "testing", "eval", "dev"}
 FOREIGN = {".heic", ".heif", ".avif", ".gif", ".jxl", ".npy", ".npz"}
@@ -26,12 +26,17 @@ def folder(
     path: str,
     labels: str = "",
     channels: int | None = None,
+    size: int | None = None,
+    crop: float = 0.875,
+    filter: str = "bicubic",
     skip_bad: bool = False,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> ImageSet:
-    """One folder per class, with images of one size. labels=index: the position of the class folder among their sorted names; names: the folder
-    names are the class numbers; synset: they are ImageNet synsets (n01440764 is 0 of 1,000; the table is timm's); FILE.json: {"folder": number}.
+    """One folder per class, with images of one size, or brought to one: size=224 resizes the shorter side to size/crop (filter=bicubic or bilinear) and
+    keeps the center; read what your model was evaluated with (timm's data configuration, torchvision's weights), the default is timm's.
+    labels=index: the position of the class folder among their sorted names; names: the folder names are the class numbers;
+    synset: they are ImageNet synsets (n01440764 is 0 of 1,000; the table is timm's); FILE.json: {"folder": number}.
     Where nothing is written: names if all are numbers, else index; but less than 1,000 synsets ask for one of the two.
 
     Folders and files that begin with a dot, and folders that begin with two underscores, are no part of the set. A class folder without images
@@ -40,6 +45,9 @@ def folder(
     """
     root, place = Path(path), shown(path)
     check_channels(channels)
+    if size is None and (crop, filter) != (0.875, "bicubic"):
+        raise SparringError(f"image folder {place}: crop= and filter= say how size= is reached; write size=224")
+    fitting = None if size is None else Fitting(size, crop, filter)
     with one_line(place, "cannot be listed", "check its permissions and links"):
         if not root.is_dir():
             fault = "is a file, not a folder" if root.exists() else "does not exist"
@@ -62,6 +70,7 @@ def folder(
             if file.suffix.lower() not in SUFFIXES:
                 raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
             picture = read_picture(file, name, channels, max_pixels)
+            picture = picture if fitting is None else fitting.of(picture, name)
         except SparringError as error:
             bad[name] = str(error).removeprefix(name).lstrip(": ")
             continue
@@ -78,7 +87,14 @@ def folder(
     if bad:
         warnings.warn(f"{place}: {len(bad)} of {len(files)} images left out: {some(list(bad))}", stacklevel=2)
     x = stacked(pictures, ids, place)
-    return ImageSet.of(x, y, ids=ids, name=place, classes=class_names(numbers), left_out=list(bad))
+    return ImageSet.of(
+        x,
+        y,
+        ids=ids,
+        name=f"{place}, {fitting}" if fitting else place,
+        classes=class_names(numbers),
+        left_out=list(bad),
+    )
 
 
 def _class_folders(root: Path, place: str) -> list[str]:

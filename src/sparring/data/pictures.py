@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 REPAIR = "repair or remove it"
 FLATTEN = "flatten it onto the background that is meant"
 FIX_BITS = "save it with 8 or 16 bits"
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 SIXTEEN = re.compile(r";16[BLN]")  # how Pillow calls the encoding of a color of 16 bits
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 COLOR = {"RGB", "RGBA", "RGBX", "P"}
@@ -131,6 +133,44 @@ def _unit(array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """How pictures are brought to one size: the shorter side to ``size`` / ``crop`` (rounded down), then the center ``size`` x ``size``; as torchvision's
+    Resize and CenterCrop do it with Pillow, and timm's evaluation. ``filter``: bicubic or bilinear.
+    """
+
+    size: int
+    crop: float = 0.875
+    filter: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= 8192:
+            raise SparringError(f"size={self.size} is no side of a picture; write the model's, such as 224")
+        if not 0 < self.crop <= 1:
+            raise SparringError(f"crop={self.crop:g} must be in (0,1]: the share of the resized side that is kept")
+        if self.filter not in FILTERS:
+            raise SparringError(f"filter={self.filter} is not one of {', '.join(FILTERS)}")
+
+    def __str__(self) -> str:
+        return f"shorter side to {self._side} ({self.filter}), center {self.size}x{self.size}"
+
+    @property
+    def _side(self) -> int:
+        return int(self.size / self.crop)
+
+    def of(self, array: np.ndarray, name: str) -> np.ndarray:
+        """A picture (H,W,C) uint8 at that size. Raises SparringError for floats, which Pillow resizes channel by channel and out of [0,1]."""
+        if array.dtype != np.uint8:
+            raise SparringError(f"{name} has more than 8 bits a channel, which size= does not resize; resize it first")
+        image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        width, height = image.size
+        short = min(width, height)
+        image = image.resize((self._side * width // short, self._side * height // short), FILTERS[self.filter])
+        left, top = round((image.width - self.size) / 2), round((image.height - self.size) / 2)
+        cut = np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+        return cut[..., None] if cut.ndim == 2 else cut
+
+
 def stacked(pictures: list[np.ndarray], names: list[str], path: str) -> np.ndarray:
     """(N,C,H,W) of pictures of one size and one number of channels; uint8 where all are, else float32. Else the odd one is named."""
     shapes = [p.shape for p in pictures]
@@ -139,7 +179,7 @@ def stacked(pictures: list[np.ndarray], names: list[str], path: str) -> np.ndarr
     if odd is not None:
         what = f"{names[odd]} is {_dimensions(shapes[odd])}, most are {_dimensions(usual)}"
         same_size = all(s[:2] == usual[:2] for s in shapes)
-        fix = "write channels=3 to repeat gray three times" if same_size else "resize or crop them first"
+        fix = "write channels=3 to repeat gray three times" if same_size else "write size=224 to resize and crop all"
         raise SparringError(f"{path}: images differ in {'channels' if same_size else 'size'}: {what}; {fix}")
     if any(p.dtype != np.uint8 for p in pictures):
         pictures = [p.astype(np.float32) / np.float32(255) if p.dtype == np.uint8 else p for p in pictures]
