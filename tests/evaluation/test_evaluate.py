@@ -352,7 +352,7 @@ def test_an_upgrade_in_between_never_resumes_in_silence(brief, toy, tmp_path, mo
     assert sparring.evaluate(model, data, **changes).made_by == ""
     block = next((tmp_path / "run").glob("rows/*/*.parquet"))
     before = json.loads(pq.read_schema(block).metadata[b"made_by"])
-    for module in ("conduct", "evaluation.records.provenance"):
+    for module in ("conduct.planned", "evaluation.records.provenance"):
         monkeypatch.setattr(f"sparring.{module}.code_hash", lambda: "of an upgrade")
     with pytest.raises(SparringError, match="made by other code than this"):
         sparring.evaluate(model, data, **changes)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import sparring
 from sparring.core.errors import SparringError
 from sparring.data.images import ImageSet
 from sparring.evaluation.plan.partition import Partition
+from sparring.evaluation.records.files import read_rows
 from sparring.evaluation.results.load import whole_images
 from sparring.evaluation.results.table import CLEAN
 from sparring.evaluation.run.ring import Ring
@@ -139,3 +142,47 @@ def test_blocks_keep_what_was_and_put_what_is_new_behind_it():
     assert [rows.stop - rows.start for rows in grown.slices] == [4, 4, 2, 5, 2]
     assert grown.images.ids == tuple(map(str, [*range(10), 16, *range(15, 9, -1)]))
     assert grown.around(10) == slice(10, 15)
+
+
+def points_of(folder):
+    return {f: sum(len(v.numpy().tobytes()) for v in load_file(f).values()) for f in folder.glob("points/*/*")}
+
+
+@pytest.mark.usefixtures("brief")
+def test_what_is_kept_of_points_changes_no_row(tmp_path):
+    """8-bit images of who fell, floats of who survived; all floats; nothing at all: the rows and what a second run says are the same."""
+    fields = {"defenses": ("cd:bits=4",), "attacks": (*ATTACKS, "ddn:steps=5"), "threats": ("oblivious", "adaptive")}
+    for keep in ("8bit", "float", "none"):
+        evaluate(problem(20), tmp_path / keep, **fields, keep=keep)
+    rows = {keep: read_rows(tmp_path / keep).to_pylist() for keep in ("8bit", "float", "none")}
+    assert str(rows["8bit"]) == str(rows["float"]) == str(rows["none"])
+    small, large = points_of(tmp_path / "8bit"), points_of(tmp_path / "float")
+    assert not (tmp_path / "none" / "points").exists()
+    assert 0 < sum(small.values()) < sum(large.values())
+    nearest = {row["run"] for row in rows["float"] if row["eps"] == float("inf")}
+    for file, size in small.items():
+        whole = tmp_path / "float" / file.relative_to(tmp_path / "8bit")
+        tensors = load_file(file)
+        assert (file.parent.name in nearest) <= (size == points_of(tmp_path / "float")[whole])
+        if "kept" in tensors:
+            assert torch.equal(tensors["kept"], (~tensors["success"]).nonzero()[:, 0])
+            assert torch.equal(tensors["x"], load_file(whole)["x"][tensors["kept"]])
+
+
+@pytest.mark.usefixtures("brief")
+def test_rows_that_are_lost_are_not_judged_on_8_bit_points(tmp_path, attacked):
+    """A point that fell as a float may be right as an 8-bit image: what is kept of it makes no row."""
+    evaluate(problem(20), tmp_path / "run")
+    before = read_rows(tmp_path / "run").to_pylist()
+    stamps = {f: f.read_bytes() for f in (tmp_path / "run").glob("points/*/*")}
+    compact = {f.parent.name for f in stamps if "kept" in load_file(f)}
+    lost = next(f for f in (tmp_path / "run").glob("rows/*/*") if compact & set(pq.read_table(f)["run"].to_pylist()))
+    lost.unlink()
+    attacked.clear()
+    evaluate(problem(20), tmp_path / "run")
+    assert attacked["points"] > 0
+    assert str(read_rows(tmp_path / "run").to_pylist()) == str(before)
+    assert {f: f.read_bytes() for f in stamps} == stamps
+    attacked.clear()
+    evaluate(problem(20), tmp_path / "run")
+    assert attacked["points"] == 0

@@ -86,6 +86,13 @@ def evaluate(
     max_forwards: Annotated[
         str | None, typer.Option("--max-forwards", metavar="INTEGER", help="stop after so many network calls, likewise")
     ] = None,
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="8bit|float|none",
+            help="what stays of points of images that fell; survivors and nearest errors stay as floats",
+        ),
+    ] = "8bit",
     skip_bad: SkipBad = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
@@ -156,7 +163,7 @@ def evaluate(
             spec.save(save_config)
         with invalid_as_json(lambda: Command(spec.passed()).doctor(), json_out):
             typed = numbers("evaluate", slots=slots, workers=workers, max_time=max_time, max_forwards=max_forwards)
-            result = run(spec, out=out, **typed, device=device, shard=shard, dry_run=dry_run, progress=bar)
+            result = run(spec, out=out, **typed, device=device, shard=shard, keep=keep, dry_run=dry_run, progress=bar)
     if html and out and not dry_run:
         from sparring.report.page import write_report
 

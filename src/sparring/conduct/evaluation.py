@@ -18,7 +18,7 @@ from sparring.attacks.attack import Attack
 from sparring.checks.base import Context, run_checks
 from sparring.checks.rows import run_row_checks
 from sparring.conduct.asked import asked_at_most, asked_of
-from sparring.conduct.planned import Planned, Running, facts_of, planned_of
+from sparring.conduct.planned import KEEPS, Keep, Planned, Running, facts_of, keep_of, planned_of
 from sparring.conduct.shards import Shard
 from sparring.conduct.workers import Split, Workers, split
 from sparring.core.columns import Json
@@ -54,6 +54,7 @@ def evaluate(
     shard: str | None = None,
     max_time: float | None = None,
     max_forwards: int | None = None,
+    keep: str = "8bit",
     dry_run: bool = False,
     progress: Progress | None = None,
     **fields: Any,
@@ -64,8 +65,9 @@ def evaluate(
     block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
     if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest. shard: this process is
     one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives the verdict. max_time (seconds),
-    max_forwards (network calls): stop there, with what is there. progress(done, total, text) counts network calls; total is what is expected now, and
-    1 before the plan is known.
+    max_forwards (network calls): stop there, with what is there. keep: of the points of images that fell 8-bit images stay (survivors and nearest errors
+    stay as floats); "float": all as floats; "none": no points, once the run is complete.
+    progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
     Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
     or a folder that cannot be written; whatever stops it, the same call resumes.
@@ -85,7 +87,7 @@ def evaluate(
         raise SparringError("evaluate: shard needs an out folder that all shards share, and no workers of its own")
     if not dry_run and (max_time is not None or max_forwards is not None):
         progress = limited(progress, max_time, max_forwards)
-    running = Running(slots, device, workers, mine, progress)
+    running = Running(slots, device, workers, mine, progress, keep_of(keep))
     if out == "" or not isinstance(out, str | Path | None):
         raise SparringError(f"evaluate: out is {out!r}; name a folder, or leave it out")
     if dry_run:
@@ -113,13 +115,20 @@ def _dry_run(spec: EvaluationSpec, running: Running) -> Evaluation:
 
 
 def _help(
-    spec: EvaluationSpec, folder: Path, slots: int, shares: int, device: str | None, number: int, progress: Progress
+    spec: EvaluationSpec,
+    folder: Path,
+    slots: int,
+    keep: Keep,
+    shares: int,
+    device: str | None,
+    number: int,
+    progress: Progress,
 ) -> Callable[[], None]:
     """What a worker beside the first process prepares, and then does: its part of the blocks."""
     planned = planned_of(spec, folder, device, lambda _: None).cut(folder, shares)
 
     def work() -> None:
-        ring = planned.ring(planned.store(folder), Running(slots, device, 1, None, progress))
+        ring = planned.ring(planned.store(folder), Running(slots, device, 1, None, progress, keep))
         ring.help(ring.claims(), number * len(planned.blocks) // shares)
 
     return work
@@ -133,7 +142,7 @@ def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | N
     if shares.processes < 2:
         return None, shares
     each = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if running.device == "cuda" else [running.device]
-    arguments = planned.spec, folder, running.slots, shares.processes
+    arguments = planned.spec, folder, running.slots, running.keep, shares.processes
     return Workers(shares, _help, arguments, each), shares
 
 
@@ -219,6 +228,8 @@ def _finished(
     facts["checks"] = [asdict(f) for f in findings + run_row_checks(rows)]
     seconds = round(time.time() - start, 1)
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=seconds, slots=running.slots)
+    if not KEEPS[running.keep].points:
+        store.drop_points()
     if (folder / CLAIMS).exists():
         ring.claims().clear()
     return load_evaluation(folder)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.active.g03_eot import draws_that_agree
@@ -38,6 +38,26 @@ from sparring.threats import Options, threat
 from sparring.verdict.read import refuse_unasked
 
 Say = Callable[[str], None]
+Keep = Literal["8bit", "float", "none"]
+
+
+class Kept(NamedTuple):
+    """What stays of points: ``floats``, those of images that fell as well (survivors and nearest errors stay as floats); ``points``, any at all
+    once the run is complete."""
+
+    floats: bool
+    points: bool
+
+
+KEEPS: dict[Keep, Kept] = {"8bit": Kept(False, True), "float": Kept(True, True), "none": Kept(False, False)}
+
+
+def keep_of(text: str) -> Keep:
+    """The rule of this name. Raises SparringError for what is none."""
+    for name in KEEPS:
+        if name == text:
+            return name
+    raise SparringError(f"keep={text} is not one of {', '.join(KEEPS)}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,7 @@ class Running:
     workers: int | Literal["auto"]
     shard: Shard | None
     progress: Progress | None
+    keep: Keep = "8bit"
 
     def say(self, text: str) -> None:
         """Tell who listens what is being done."""
@@ -107,7 +128,8 @@ class Planned:
 
     def ring(self, store: Store, running: Running) -> Ring:
         """What attacks and judges."""
-        return Ring(self.subject, self.plan, store, running.slots, self.blocks, running.progress)
+        floats = KEEPS[running.keep].floats
+        return Ring(self.subject, self.plan, store, running.slots, self.blocks, running.progress, floats)
 
 
 def planned_of(spec: EvaluationSpec, folder: Path | None, device: str | None, say: Say) -> Planned:

@@ -8,6 +8,7 @@ them, so a folder may grow: by images, defenses, threats, attacks. One that belo
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ from sparring.evaluation.records.seal import (
 SAME = 0.02  # of the largest score: what two machines may differ by
 LOST = "damaged"  # in the place of a checksum: equal to none
 Answers = Mapping[str, Sequence[tuple[int, float]]]  # by system: the label and its score, image by image
+KEPT = "kept"  # among tensors of points: the rows whose float points are kept
 FORMAT = 3  # of a folder: from 2 on every file holds its checksum, from 3 on it may grow
 
 
@@ -67,6 +69,7 @@ class Store:
         self.grown, self.begun = "", False
         self._cells: set[str] = set()  # what rows were filed under here before
         self._seals: dict[Path, str] = {}  # of points that were read or written
+        self._compact: set[Path] = set()  # those of them that are kept as 8-bit images
         self._made_of: dict[Path, dict[str, str]] = {}  # of rows that were read or written: the seals of their points
         self._answers: Answers = {}
         file = self.folder / "run.json"
@@ -186,15 +189,42 @@ class Store:
         text = to_json({**record, "format": FORMAT, "checksum": BLANK}, indent=2) + "\n"
         self._write(self.folder / "run.json", text.encode())
 
-    def points(self, run: str, block: str) -> dict[str, Tensor] | None:
-        """The stored points of a block, or None where there are none or they are damaged."""
+    def points(self, run: str, block: str, exact: bool = False) -> dict[str, Tensor] | None:
+        """The stored points of a block, or None where there are none or they are damaged; ``exact``: or where some are kept as 8-bit images alone."""
         content = self._tensors(self._points(run, block))
-        return content and content[0]
+        if content is None or (exact and KEPT in content[0]):
+            return None
+        tensors = content[0]
+        if KEPT in tensors:
+            x = tensors["x_8bit"].float() / 255
+            x[tensors.pop(KEPT)] = tensors["x"]
+            tensors["x"] = x
+        return tensors
+
+    def compact(self, run: str, block: str) -> None:
+        """Keep the points of images that fell as 8-bit images alone, where there are such: their float points were judged, and no check asks of them. The
+        file still counts as what its rows were made of.
+        """
+        file = self._points(run, block)
+        content = None if file in self._compact else self._tensors(file)
+        if content is None or "x_8bit" not in content[0] or KEPT in content[0]:
+            return
+        tensors = content[0]
+        kept = (~tensors["success"]).nonzero()[:, 0]
+        tensors |= {"x": tensors["x"][kept], KEPT: kept}
+        self._save(file, tensors, {NOTE: note(self.folder, file, of=self._seal(file))})
+        self._compact.add(file)
+
+    def drop_points(self) -> None:
+        """Remove all points: the rows are enough for every number."""
+        with explained(self.folder / "points"):
+            shutil.rmtree(self.folder / "points", ignore_errors=True)
 
     def put_points(self, run: str, block: str, tensors: dict[str, Tensor]) -> None:
         """Store the points of a block."""
         file = self._points(run, block)
         self._seals[file] = self._save(file, tensors, {NOTE: note(self.folder, file)})
+        self._compact.discard(file)
 
     def forget_points(self, run: str, block: str) -> None:
         """Remove the points of a block, which are to be made anew with all that was made of them."""
@@ -278,7 +308,10 @@ class Store:
         if file not in self._seals:
             content = self._tensors(file)
             if content is not None:
-                self._seals[file] = json.loads(content[1][NOTE])["checksum"].removeprefix(MARK)
+                facts = json.loads(content[1][NOTE])
+                self._seals[file] = facts.get("of") or facts["checksum"].removeprefix(MARK)
+                if "of" in facts:
+                    self._compact.add(file)
         return self._seals.setdefault(file, "")
 
     def _unreadable(self, file: Path, why: Unreadable) -> SparringError:

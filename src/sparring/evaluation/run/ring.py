@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -48,8 +49,10 @@ class Ring:
         slots: int,
         blocks: Partition,
         progress: Progress | None,
+        floats: bool = False,
     ) -> None:
         self.subject, self.plan, self.store, self.slots, self.blocks = subject, plan, store, slots, blocks
+        self.floats = floats  # keep every point as it was judged
         count = len(subject.images)
         worst = {r.id: max(1.0, sum(plan.cost_of(r))) for r in plan.runs.values()}
         early = {r.id: r.stop == "success" and r.attack.method.goal is not Goal.MINIMAL for r in plan.runs.values()}
@@ -109,6 +112,10 @@ class Ring:
             self.judged.clear()
         self.scorer.forget()
         self.judged.clear()
+        if not self.floats:
+            for run in self.plan.runs.values():
+                if math.isfinite(run.attack.budget):  # a nearest error is its float point
+                    self.store.compact(run.id, self.blocks.id(rows))
 
     def _anew(self, rows: slice) -> bool:
         """Forget the points of runs that spared an image which is not broken; were there any?"""
@@ -163,7 +170,7 @@ class Ring:
 
     def _attack(self, run: Run, rows: slice, text: str) -> dict[str, Tensor]:
         block = self.blocks.id(rows)
-        stored = self.store.points(run.id, block)
+        stored = self.store.points(run.id, block, exact=True)
         count = rows.stop - rows.start
         if stored is not None:
             self.pace.on_disk(run.id, rows)
