@@ -92,17 +92,17 @@ class Subject:
         )
 
     def answers(self) -> dict[str, list[tuple[int, float]]]:
-        """(label, its score) of each system and source on the first images and on as many of uniform noise, one fixed draw: what shows that a
-        file, a variable or a module that the user's code reads has changed.
+        """(label, its score) of each system and source on images of uniform noise and then on the first images, one fixed draw: what shows that a
+        file, a variable or a module that the user's code reads has changed. A set that has grown gives the same answers, and more.
         """
         images = self.images.x[:PROBED]
-        fields = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
-        noise = Noise.of(0, "answers", image_keys([str(i) for i in range(2 * len(images))]))
+        fields = torch.rand(PROBED, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+        noise = Noise.of(0, "answers", image_keys([str(i) for i in range(PROBED + len(images))]))
         said: dict[str, list[tuple[int, float]]] = {}
         asked = {**self.systems, **{f"source {i}": other for i, other in enumerate(self.others, 1)}}
         for name, defended in asked.items():
             with torch.no_grad():
-                scores = defended.system().scores(torch.cat([images, fields.to(images)]), noise)
+                scores = defended.system().scores(torch.cat([fields.to(images), images]), noise)
             top = scores.nan_to_num().max(1)
             said[name] = [(int(label), float(score)) for label, score in zip(top.indices, top.values, strict=True)]
         return said

@@ -254,7 +254,7 @@ def test_a_folder_is_resumed_only_by_a_system_that_answers_as_it_did(tmp_path, m
     before = run()
     monkeypatch.setenv("SPARRING_TEST_GAIN", variable)
     if refused:
-        with pytest.raises(SparringError, match=r"run was made while none answered otherwise \(\d+ of 24"):
+        with pytest.raises(SparringError, match=r"run was made while none answered otherwise \(\d+ of 28"):
             run()
     else:
         assert run().closed == before.closed
