@@ -97,6 +97,40 @@ def test_a_worker_that_dies_costs_nothing_but_time(alone, tmp_path, monkeypatch)
     assert digest(tmp_path / "run") == digest(alone)
 
 
+KILLED = """
+import sys, torch, sparring
+sys.path.insert(0, {root!r})
+from tests.evaluation.test_several import ARGUMENTS
+if __name__ == "__main__":
+    sparring.evaluate(**ARGUMENTS, out={out!r}, workers=2)
+"""
+
+
+def _children(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(text) for text in listed.stdout.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ps as Linux has it")
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED.format(root=str(Path(__file__).parents[2]), out=str(tmp_path / "run")))
+    main = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+    start = time.monotonic()
+    while (
+        len(_children(main.pid)) < 2 and time.monotonic() - start < 60
+    ):  # the worker, and the tracker of what they share
+        time.sleep(0.1)
+    children = _children(main.pid)
+    main.kill()
+    main.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() - start < 90:
+        time.sleep(0.2)
+    assert children
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
 def test_a_shard_leaves_what_another_is_at_and_takes_what_the_dead_left(alone, tmp_path, monkeypatch):
     """Another process is at the second block; later its heart is silent."""
     out = tmp_path / "run"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LEAST = 64  # images of a block, at least, where several work: fewer fill no batch
 PARTS = 2  # blocks that each of several has, about: who is done early takes another
 WORTH = 60.0  # seconds of work below which "auto" starts no second process
+LOOK = 1.0  # seconds between two looks of a waiting worker at whether the first process lives
 GAIN = 1.15  # by how much several processes must be faster than one with all threads
 
 Make = Callable[..., Callable[[], None]]  # prepares, and answers with what is to be done
@@ -106,7 +107,11 @@ class Workers:
                 process.terminate()
             process.join(5)
             if fault or process.exitcode not in (0, -15):
-                why = fault or f"it was ended by signal {-(process.exitcode or 0)}"
+                code = process.exitcode or 0
+                guard = "a script must put its calls behind if __name__ == '__main__'"
+                why = fault or (
+                    f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}; {guard}"
+                )
                 warnings.warn(f"worker {number} failed ({why}); its work was done by the others", stacklevel=3)
 
 
@@ -121,7 +126,12 @@ def _work(
     spent: SynchronizedArray[float],
     mouth: Connection,
 ) -> None:
-    """What a worker's process does."""
+    """What a worker's process does. It ends when the first process does, however that ended."""
+    first = multiprocessing.parent_process()
+
+    def alone() -> bool:
+        return first is not None and not first.is_alive()
+
     warnings.simplefilter("ignore")  # the first process says them
     try:
         torch.set_num_threads(threads)
@@ -130,9 +140,13 @@ def _work(
 
         def progress(done: int, total: int, text: str) -> None:
             spent[number] = done
+            if alone():
+                raise SystemExit
 
         job = make(*arguments, device, number, progress)
-        go.wait()
+        while not go.wait(LOOK):
+            if alone():
+                return
         job()
     except KeyboardInterrupt:
         pass
