@@ -188,11 +188,10 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
             if not all(claims.finished(planned.blocks.id(rows)) for rows in planned.blocks.slices):
                 return load_evaluation(folder)  # who ends last goes on
             with claims.taken("verdict") as mine:
-                return (
-                    _finished(planned, store, ring, facts, findings, running, start)
-                    if mine
-                    else load_evaluation(folder)
-                )
+                if not mine:
+                    return load_evaluation(folder)
+                ring.go()  # what others have made is looked at before it counts
+                return _finished(planned, store, ring, facts, findings, running, start)
         ring.go(claims)
         torch.set_num_threads(threads)
         return _finished(planned, store, ring, facts, findings, running, start)
@@ -212,9 +211,8 @@ def _together(progress: Progress | None, team: Workers) -> Progress | None:
 def _finished(
     planned: Planned, store: Store, ring: Ring, facts: Json, findings: list[Finding], running: Running, start: float
 ) -> Evaluation:
-    """What follows when all attacks are done: what is missing on disk, the active checks, the attacks that these ask for, the verdict."""
+    """What follows when all attacks are done: the active checks, the attacks that these ask for, the verdict."""
     spec, subject, plan, folder = planned.spec, planned.subject, planned.plan, store.folder
-    ring.go()
     rows = _rows(folder)
     asked, more = asked_of(planned, store, rows, running.say)
     findings = [*findings, *asked]
