@@ -57,6 +57,8 @@ def test_two_workers_write_the_rows_of_one(alone, tmp_path, monkeypatch):
     assert all(done <= total for done, total in seen)
     assert not (tmp_path / "run" / "claims").exists()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["running"]["workers"] == 2
+    sparring.write_report([tmp_path / "run"], tmp_path / "page.html")
+    assert "Made by 2 workers" in (tmp_path / "page.html").read_text()
 
 
 SHARD = """

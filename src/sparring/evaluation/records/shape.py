@@ -108,6 +108,7 @@ class Record(TypedDict):
     blocks: NotRequired[list[list[str]]]
     cells: NotRequired[list[str]]
     runs: NotRequired[list[str]]
+    running: NotRequired[dict[str, int]]
     answers: NotRequired[dict[str, list[Annotated[list[float], Len(2, 2)]]]]
 
 

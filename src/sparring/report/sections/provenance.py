@@ -15,6 +15,11 @@ def provenance(run: Evaluated) -> Section:
     identity = run.record["identity"]
     notes = " ".join(f"Network of {defense}: {note}." for defense, note in run.evaluation.prepared.items())
     hashes = f"Weights sha256 {identity['weights'][:16]}, data sha256 {identity['data'][:16]}."
+    how = run.record.get("running", {})
+    if how.get("shards"):
+        hashes += f" Made by {how['shards']} shards."
+    elif how.get("workers", 1) > 1:
+        hashes += f" Made by {how['workers']} workers of {how['threads']} thread(s)."
     content = json.dumps({k: run.record.get(k) for k in DECIDES}, indent=2)
     return Section(
         "Provenance", (Text(f"{notes} {hashes}", "soft"), Fold("Everything that decides these numbers", content))
