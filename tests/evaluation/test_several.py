@@ -218,6 +218,32 @@ def test_no_time_at_all_is_one_line(tmp_path):
         sparring.evaluate(**ARGUMENTS, out=tmp_path / "run", max_time=1e-9)
 
 
+def test_a_folder_that_was_not_compared_with_what_is_asked_says_nothing_of_it(alone):
+    """Stopped while it loads: the numbers of the folder's own configuration were printed for another model, attack and data."""
+    before = (alone / "run.json").read_bytes()
+    other = {**ARGUMENTS, "attacks": ["pgd:eps=0.3,steps=10"], "seed": 5}
+    with pytest.raises(SparringError, match="before anything was attacked"):
+        sparring.evaluate(**other, out=alone, max_time=1e-9)
+    assert (alone / "run.json").read_bytes() == before
+
+
+def test_a_run_that_was_stopped_has_no_verdict(tmp_path):
+    torn = sparring.evaluate(**ARGUMENTS, out=tmp_path / "run", shard="0/1", max_forwards=300)
+    assert torn.missing.startswith("stopped after")
+    assert not torn.verdicts
+    assert not torn.headlines
+
+
+def test_claims_that_somebody_removed_are_made_again(tmp_path):
+    claims = Claims(tmp_path, "plan")
+    claims.clear()
+    with claims.taken("block") as mine:
+        assert mine
+        claims.clear()
+        claims.finish("block")
+    assert claims.finished("block")
+
+
 def test_what_cannot_be_sent_to_another_process_is_named():
     with pytest.raises(SparringError, match="pass spec texts, or workers=1"):
         Workers(Split(2, 1), dies, (lambda: None,), [None])

@@ -169,7 +169,7 @@ def evaluate(
 
         write_report([out], html)
     print_evaluation(result, json_out, html)
-    if result.missing and shard:
+    if result.missing and shard and max_time is None and max_forwards is None:
         print(
             "this shard has done its part; the last of them gives the verdict (sparring status shows who is at work)",
             file=sys.stderr,

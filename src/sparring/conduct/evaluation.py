@@ -95,11 +95,8 @@ def evaluate(
     with tempfile.TemporaryDirectory() if out is None else claimed(Path(out), shared=bool(mine)) as folder:
         try:
             result = _evaluate(spec, Path(folder), running)
-        except Spent as reason:
-            if not (Path(folder) / "run.json").exists():
-                raise SparringError(f"{reason} before anything was attacked; give more") from None
-            result = load_evaluation(Path(folder))
-            result = replace(result, missing=f"{reason}; {result.missing}")
+        except Spent as reason:  # what a folder holds was not compared with what is asked: it says nothing of that
+            raise SparringError(f"{reason}, before anything was attacked; give more") from None
     return result if out else replace(result, folder=None)
 
 
@@ -153,7 +150,7 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
     subject, plan = planned.subject, planned.plan
     team, shares = _team(planned, folder, running)
     planned = planned.cut(folder, shard.count if shard else shares.processes)
-    threads = torch.get_num_threads()
+    threads, begun = torch.get_num_threads(), False
     try:
         findings = run_checks(
             Context.of(
@@ -180,6 +177,7 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
         facts = facts_of(subject, plan, findings, notes) | {"cells": ring.cells, "running": how}
         if not (shard and store.begun):  # another shard has written it
             store.write_run(**facts, passed=spec.passed(), complete=False)
+        begun = True
         claims = ring.claims() if team or shard else None
         if team:
             team.go()
@@ -195,6 +193,11 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
         ring.go(claims)
         torch.set_num_threads(threads)
         return _finished(planned, store, ring, facts, findings, running, start)
+    except Spent as reason:
+        if not begun:
+            raise
+        result = load_evaluation(folder)
+        return replace(result, missing="; ".join(filter(None, (str(reason), result.missing))), verdicts=())
     finally:
         torch.set_num_threads(threads)
         if team:

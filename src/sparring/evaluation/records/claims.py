@@ -50,6 +50,7 @@ class Claims:
     def finish(self, work: str) -> None:
         """Say that the work is done."""
         with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / f"{work}.done").touch()
 
     def finished(self, work: str) -> bool:
@@ -66,6 +67,8 @@ class Claims:
         shutil.rmtree(self.folder.parent, ignore_errors=True)
 
     def _take(self, file: Path) -> bool:
+        with explained(self.folder):  # somebody may have removed what only saves work
+            self.folder.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
             try:
                 handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
