@@ -18,7 +18,7 @@ from sparring.conduct import evaluation
 from sparring.conduct.shards import Shard
 from sparring.conduct.workers import Split, Workers, cut, split
 from sparring.core.errors import SparringError
-from sparring.evaluation.records.claims import Claims
+from sparring.evaluation.records.claims import Claims, me
 from sparring.evaluation.records.files import read_rows
 from sparring.evaluation.results.status import status_of
 from sparring.evaluation.run import ring
@@ -171,7 +171,7 @@ def test_a_claim_is_one_processs_and_lives_as_long_as_it(tmp_path):
         assert second
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (mine.folder / "block.claim").write_text(mine.me.replace(str(os.getpid()), str(dead.pid)))
+    (mine.folder / "block.claim").write_text(me().replace(str(os.getpid()), str(dead.pid)))
     assert not mine.held()
     with mine.taken("block") as again:
         assert again

@@ -122,11 +122,12 @@ def _help(
     progress: Progress,
 ) -> Callable[[], None]:
     """What a worker beside the first process prepares, and then does: its part of the blocks."""
-    planned = planned_of(spec, folder, device, lambda _: None).cut(folder, shares)
+    planned = planned_of(spec, folder, device, lambda _: None)
 
     def work() -> None:
-        ring = planned.ring(planned.store(folder), Running(slots, device, 1, None, progress, keep))
-        ring.help(ring.claims(), number * len(planned.blocks) // shares)
+        mine = planned.cut(folder, shares)
+        ring = mine.ring(mine.store(folder), Running(slots, device, 1, None, progress, keep))
+        ring.help(ring.claims(), number * len(mine.blocks) // shares)
 
     return work
 
@@ -149,7 +150,6 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
     planned = planned_of(spec, folder, running.device, say)
     subject, plan = planned.subject, planned.plan
     team, shares = _team(planned, folder, running)
-    planned = planned.cut(folder, shard.count if shard else shares.processes)
     threads, begun = torch.get_num_threads(), False
     try:
         findings = run_checks(
@@ -160,6 +160,8 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
         )
         if any(f.stops for f in findings):
             raise InvalidSetup(findings)
+        if shard or team:
+            planned = planned.cut(folder, shard.count if shard else shares.processes)
         store = planned.store(folder)
         if store.kept:
             new = f"; new: {store.grown}" if store.grown else ""

@@ -114,7 +114,8 @@ class Planned:
         }
 
     def cut(self, folder: Path, processes: int) -> Planned:
-        """The same with new images in blocks so small that so many processes share them."""
+        """The same with new images in blocks so small that so many processes share them; asked just before the folder is, so that all of them see
+        the blocks that one has written."""
         images = self.subject.images
         return replace(
             self, blocks=Partition.of(images, cut(len(images), self.spec.block, processes), blocks_before(folder))

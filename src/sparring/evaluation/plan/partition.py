@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sparring.data.images import ImageSet
 from sparring.evaluation.records.files import block_id
@@ -40,30 +42,30 @@ class Partition:
     def __len__(self) -> int:
         return len(self.ends)
 
-    @property
-    def slices(self) -> list[slice]:
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
         """Where each block stands among the images."""
-        return [slice(start, end) for start, end in zip((0, *self.ends), self.ends, strict=False)]
+        return tuple(slice(start, end) for start, end in zip((0, *self.ends), self.ends, strict=False))
 
-    def around(self, image: int) -> slice:
-        """The block that holds the image of this number."""
-        return next(rows for rows in self.slices if rows.start <= image < rows.stop)
-
-    def id(self, rows: slice) -> str:
-        """What a block is called."""
-        return block_id(_names(self.images)[rows])
-
-    @property
+    @cached_property
     def names(self) -> list[list[str]]:
         """Of each block the names of its images, for the run's record."""
         names = _names(self.images)
         return [names[rows] for rows in self.slices]
 
+    def around(self, image: int) -> slice:
+        """The block that holds the image of this number."""
+        return self.slices[bisect_right(self.ends, image)]
+
+    def id(self, rows: slice) -> str:
+        """What a block is called."""
+        return self._ids[rows.start]
+
+    @cached_property
+    def _ids(self) -> dict[int, str]:
+        """What each block is called, by the number of its first image."""
+        return {rows.start: block_id(names) for rows, names in zip(self.slices, self.names, strict=True)}
+
 
 def _names(images: ImageSet) -> list[str]:
     return [identity[:LETTERS] for identity in images.identities]
-
-
-def missing(before: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> int:
-    """How many images of the blocks ``before`` are in none of those of ``now``."""
-    return len({name for block in before for name in block} - {name for block in now for name in block})

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,7 +25,6 @@ class Claims:
 
     def __init__(self, folder: Path, plan: str) -> None:
         self.folder = folder / FOLDER / plan
-        self.me = f"{os.getpid()} {socket.gethostname()}"
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -60,7 +59,11 @@ class Claims:
     def held(self) -> dict[str, str]:
         """By work that somebody alive is at, who it is."""
         now = self._now()
-        return {file.stem: _read(file) for file in sorted(self.folder.glob("*.claim")) if not self._dead(file, now)}
+        return {
+            file.stem: " ".join(owner_of(file))
+            for file in sorted(self.folder.glob("*.claim"))
+            if not self._dead(file, now)
+        }
 
     def clear(self) -> None:
         """Remove the claims of all plans: the run is complete."""
@@ -69,24 +72,8 @@ class Claims:
     def _take(self, file: Path) -> bool:
         with explained(self.folder):  # somebody may have removed what only saves work
             self.folder.mkdir(parents=True, exist_ok=True)
-        for _ in range(2):
-            try:
-                handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            except FileExistsError:
-                if not self._dead(file, self._now()):
-                    return False
-                stale = file.with_name(f".{file.name}.{os.getpid()}.partial")
-                with suppress(FileNotFoundError):
-                    file.replace(stale)  # only one of several heirs gets it
-                    stale.unlink()
-            except OSError:
-                with explained(file):
-                    raise
-            else:
-                os.write(handle, self.me.encode())
-                os.close(handle)
-                return True
-        return False
+        with explained(file):
+            return take(file, lambda: self._dead(file, self._now()))
 
     def _beat(self, file: Path, over: threading.Event) -> None:
         while not over.wait(BEAT):
@@ -103,8 +90,7 @@ class Claims:
 
     def _dead(self, file: Path, now: float) -> bool:
         """Has the owner of a claim died: is its process of this machine gone, or its heart silent?"""
-        pid, _, host = _read(file).partition(" ")
-        if host == socket.gethostname() and pid.isdigit() and not alive(int(pid)):
+        if owner_died(file):
             return True
         try:
             return now - file.stat().st_mtime > STALE
@@ -112,11 +98,43 @@ class Claims:
             return False
 
 
-def _read(file: Path) -> str:
+def me() -> str:
+    """What a process writes into a file that it takes: its number and its machine."""
+    return f"{os.getpid()} {socket.gethostname()}"
+
+
+def owner_of(file: Path) -> tuple[str, str]:
+    """(process, machine) of who has taken a file; empty texts where nobody says."""
     try:
-        return file.read_text().strip()
+        pid, _, host = file.read_text().strip().partition(" ")
     except OSError:
-        return ""
+        return "", ""
+    return pid, host
+
+
+def take(file: Path, dead: Callable[[], bool]) -> bool:
+    """Take a file by making it, which only one can; one whose owner is ``dead`` is taken over. Is it this process's now? Raises OSError."""
+    for _ in range(2):
+        try:
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            if not dead():
+                return False
+            stale = file.with_name(f".{file.name}.{os.getpid()}.partial")
+            with suppress(FileNotFoundError):
+                file.replace(stale)  # only one of several heirs gets it
+                stale.unlink()
+        else:
+            os.write(handle, me().encode())
+            os.close(handle)
+            return True
+    return False
+
+
+def owner_died(file: Path) -> bool:
+    """Was a file taken by a process of this machine that is gone? Of another machine's nobody can say."""
+    pid, host = owner_of(file)
+    return host == socket.gethostname() and pid.isdigit() and not alive(int(pid))
 
 
 def alive(pid: int) -> bool:

@@ -50,14 +50,8 @@ def noted(metadata: Mapping[str, str], folder: Path, file: Path, identity: str =
     return facts
 
 
-GROWS = (
-    "data",
-    "block",
-    "defenses",
-    "threats",
-    "attacks",
-    "draws",
-)  # of an identity what decides no row, only which rows there are
+# of an identity what decides no row, only which rows there are
+GROWS = ("data", "block", "defenses", "threats", "attacks", "draws")
 
 
 def row_identity(identity: Json) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import ModuleType
 
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.claims import FOLDER as CLAIMS
-from sparring.evaluation.records.claims import alive
+from sparring.evaluation.records.claims import me, owner_died, owner_of, take
 from sparring.evaluation.records.seal import explained, is_partial
 
 fcntl: ModuleType | None
@@ -103,7 +102,7 @@ def _flock(file: Path, shared: bool) -> int | None:
             if os.path.exists(file) and os.path.samestat(os.fstat(handle), os.stat(file)):
                 with suppress(OSError):  # a full disk is told of when it matters
                     os.ftruncate(handle, 0)
-                    os.write(handle, _me().encode())
+                    os.write(handle, me().encode())
                 return handle
             os.close(handle)  # its owner removed it in between
         except OSError as error:
@@ -118,37 +117,12 @@ def _flock(file: Path, shared: bool) -> int | None:
 
 def _by_name(file: Path) -> None:
     """Take the lock by making the file. One of a dead process of this machine is taken over, one of another machine never is."""
-    for _ in range(2):
-        try:
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            pid, _, host = _owner(file)
-            if host != socket.gethostname() or not pid.isdigit() or alive(int(pid)):
-                break
-            stale = file.with_name(f".{OWNER}.{os.getpid()}.partial")
-            with suppress(FileNotFoundError):
-                file.replace(stale)  # only one of several heirs gets it
-                stale.unlink()
-        else:
-            os.write(handle, _me().encode())
-            os.close(handle)
-            return
-    raise _taken(file, f" (if no such process runs, delete {file})")
-
-
-def _me() -> str:
-    return f"{os.getpid()} {socket.gethostname()}"
-
-
-def _owner(file: Path) -> tuple[str, str, str]:
-    try:
-        return file.read_text().strip().partition(" ")
-    except OSError:
-        return "", "", ""
+    if not take(file, lambda: owner_died(file)):
+        raise _taken(file, f" (if no such process runs, delete {file})")
 
 
 def _taken(file: Path, hint: str) -> SparringError:
-    pid, _, host = _owner(file)
+    pid, host = owner_of(file)
     who = f"process {pid} on {host}" if host else "another process"
     return SparringError(
         f"output folder {file.parent} is in use by {who}; wait until it ends, or choose another --out{hint}"

@@ -98,7 +98,7 @@ class Store:
         """Raises SparringError if the folder's record is that of another configuration."""
         before = record.get("identity", {})
         changed = [k for k in {**before, **self.identity} if before.get(k) != self.identity.get(k)]
-        if record.get("format") == FORMAT:
+        if "blocks" in record:
             lost, more = self._growth(record)
             self.grown = ", ".join(more)
             changed = [k for k in changed if k not in GROWS or k in lost]
@@ -202,7 +202,7 @@ class Store:
         return tensors
 
     def compact(self, run: str, block: str) -> None:
-        """Keep the points of images that fell as 8-bit images alone, where there are such: their float points were judged, and no check asks of them. The
+        """Keep the points that fooled what they were made against as 8-bit images alone, where there are such: their float points were judged. The
         file still counts as what its rows were made of.
         """
         file = self._points(run, block)

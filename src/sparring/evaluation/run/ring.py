@@ -70,7 +70,7 @@ class Ring:
         """
         if claims is not None:
             self.help(claims)
-        left = self.blocks.slices
+        left = list(self.blocks.slices)
         while left:
             for rows in list(left):
                 with claims.taken(self.blocks.id(rows)) if claims else nullcontext(True) as mine:

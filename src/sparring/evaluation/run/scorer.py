@@ -38,6 +38,7 @@ class Scorer:
         self.clean.clear()
 
     def rows_of(self, cell: Cell, run: Run, points: dict[str, Tensor], rows: slice) -> dict[str, list[Any]]:
+        """The points of a cell's run, judged on the view's own system or the seat's."""
         judge = run.view.judge or cell.seat.judge
         fixed = {
             "defense": cell.defense,
@@ -83,6 +84,7 @@ class Scorer:
         return self._judged(fixed, system, dict(untouched.items()), rows)
 
     def batch(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (n,C,H,W), labels (n,) and noise keys (n,) of some rows, on the device."""
         return (
             self.subject.images.x[rows].to(self.device),
             self.subject.images.y[rows].to(self.device),
