@@ -64,9 +64,9 @@ class Subject:
         """
         if device is not None:
             _usable(device)
-        images = load_data(data, limit=limit, skip_bad=skip_bad)
-        example = images.x[:EXAMPLES]
         classifier = require_trained(load_model(model))
+        images = load_data(data, limit=limit, skip_bad=skip_bad, fitting=classifier.fitting)
+        example = images.pixels(slice(EXAMPLES))
         classes = fit(classifier, images)
         prepared = prepare(classifier, example)
         base = _placed(Defended(prepared.model, id=_identity(classifier)), device)
@@ -80,7 +80,7 @@ class Subject:
             if code and system.network is not base.network:
                 system = replace(system, id=system.id + code)
             own_code += [code, *(stage.fingerprint for stage in system.stages if code_of_network(stage))]
-            systems[name] = _placed(system.mended(images.x[:MENDED_ON]), device)
+            systems[name] = _placed(system.mended(images.pixels(slice(MENDED_ON))), device)
             notes |= {name: note} if note else {}
         others: list[Defended] = []
         for other in (require_trained(load_model(s)) for s in sources):
@@ -95,7 +95,7 @@ class Subject:
         """(label, its score) of each system and source on images of uniform noise and then on the first images, one fixed draw: what shows that a
         file, a variable or a module that the user's code reads has changed. A set that has grown gives the same answers, and more.
         """
-        images = self.images.x[:PROBED]
+        images = self.images.pixels(slice(PROBED))
         fields = torch.rand(PROBED, *images.shape[1:], generator=torch.Generator().manual_seed(0))
         noise = Noise.of(0, "answers", image_keys([str(i) for i in range(PROBED + len(images))]))
         said: dict[str, list[tuple[int, float]]] = {}
@@ -112,8 +112,8 @@ def fit(classifier: Classifier, images: ImageSet) -> int:
     """The number K of a classifier's classes, once it is sure that it takes these images: channels, size, logits (B,K) with
     K >= 2 for the first few of them, every label below K. Raises SparringError for the first thing that does not fit.
     """
-    _, channels, height, width = images.x.shape
-    name, size, example = images.name, classifier.size, images.x[:EXAMPLES]
+    channels, height, width = images.shape
+    name, size, example = images.name, classifier.size, images.pixels(slice(EXAMPLES))
     if classifier.channels is not None and channels != classifier.channels:
         raise SparringError(f"{name}: images have {channels} channel(s), the model takes {classifier.channels}")
     if size is not None and (height, width) != (size, size):

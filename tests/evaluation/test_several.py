@@ -285,8 +285,8 @@ def test_blocks_are_cut_for_several_and_never_below_what_fills_a_batch():
 
 def test_auto_starts_no_second_process_for_little():
     network, x, threads = linear_net(), problem(40).x, torch.get_num_threads()
-    assert split("auto", network, x, seconds=1.0) == Split(1, threads)
-    assert split(3, network, x, seconds=0.0).processes == 3
+    assert split("auto", network, x, len(x), seconds=1.0) == Split(1, threads)
+    assert split(3, network, x, len(x), seconds=0.0).processes == 3
 
 
 def test_shards_need_a_folder_that_they_share(tmp_path):

@@ -201,7 +201,9 @@ def test_pixels_of_every_kind_that_says_what_white_is(x):
     assert images.x.numpy() == pytest.approx(X / 255, abs=4e-3)
 
 
-LOADER = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(2, 1, 2, 2), torch.zeros(2)))
+SHUFFLED = torch.utils.data.DataLoader(
+    torch.utils.data.TensorDataset(torch.rand(2, 1, 2, 2), torch.zeros(2)), shuffle=True
+)
 BAD_DATA: list[tuple[Any, tuple[str, ...]]] = [
     (None, ("data is missing", "give a spec text")),
     (7, ("of type int", "give a spec text")),
@@ -209,7 +211,7 @@ BAD_DATA: list[tuple[Any, tuple[str, ...]]] = [
     ({"x": X}, ("of type dict", "a pair")),
     (X, ("ndarray without labels", "a pair")),
     (torch.from_numpy(X), ("Tensor without labels", "a pair")),
-    (LOADER, ("a DataLoader", "torch.cat")),
+    (SHUFFLED, ("shuffles", "shuffle=False")),
     (b"mnist5k", ("of type bytes", "give a spec text")),
     ("", ("empty", "give a spec text")),
     ("a\0b", ("no text", "give a spec text")),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparring.attacks.attack import Attack
 from sparring.core.noise import Noise, image_keys
 from sparring.core.registry import CHECKS
+from sparring.data.images import ImageSet
 from sparring.defenses.base import Defended
 from sparring.evaluation.records.finding import Finding, Scope, Severity
 from sparring.subject import Subject
@@ -25,7 +26,7 @@ CHECK_BUDGET = 32 * 3072 * 8  # input elements of the preflight subset: large im
 class Context:
     """The set-up in question, before any attack: the user's model as given, what is evaluated, a few images.
 
-    x (n,C,H,W), y (n,); ``all_x``/``all_y`` the whole set (clean accuracy); ``network`` the prepared copy;
+    x (n,C,H,W), y (n,); ``whole`` the set that they are the first of, None: themselves; ``network`` the prepared copy;
     ``left_out`` the images that were skipped because they cannot be read.
     """
 
@@ -37,8 +38,7 @@ class Context:
     systems: Sequence[Defended]
     attacks: Sequence[Attack] = ()
     expected_clean: float | None = None
-    all_x: Tensor | None = None
-    all_y: Tensor | None = None
+    whole: ImageSet | None = None
     left_out: Sequence[str] = ()
     seed: int = 0
 
@@ -48,19 +48,18 @@ class Context:
     ) -> Context:
         """Of the first images of a subject's set, every defended system, and the attacks that are to be run."""
         images = subject.images
-        count = max(4, min(PREFLIGHT_IMAGES[tier], CHECK_BUDGET // images.x[0].numel()))
+        count = max(4, min(PREFLIGHT_IMAGES[tier], CHECK_BUDGET // images.values))
         part = slice(0, min(count, len(images)))
         return cls(
             model=subject.model,
             network=subject.prepared.model,
-            x=images.x[part],
+            x=images.pixels(part),
             y=images.y[part],
             ids=images.ids[part],
             systems=[replace(s, name=name) for name, s in subject.systems.items()],  # as results call them
             attacks=attacks,
             expected_clean=expected_clean,
-            all_x=images.x,
-            all_y=images.y,
+            whole=images,
             left_out=images.left_out,
             seed=seed,
         )

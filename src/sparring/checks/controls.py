@@ -56,8 +56,6 @@ def context(
         ids=[str(i) for i in range(len(x))],
         systems=[Defended(model, stages, name="+".join(s.name for s in stages) or "none")],
         attacks=[attack("pgd:eps=8/255,steps=3"), attack("ddn:steps=3")],
-        all_x=x,
-        all_y=y,
     )
     return replace(plain, **changes)
 

@@ -89,7 +89,7 @@ def doctor(
 
         bar(0, 1, "loading the model and the images")
         subject = Subject.of(model, data, listed("defense", defense), limit=typed["limit"], skip_bad=skip_bad)
-        budgeted = with_budgets(attacks, (), subject.images.x.shape[1:])
+        budgeted = with_budgets(attacks, (), subject.images.shape)
         context = Context.of(subject, budgeted, "quick", typed["expect_clean"], typed["seed"])
         findings = run_checks(context, say=say)
         if not any(f.stops for f in findings):

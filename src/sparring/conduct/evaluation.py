@@ -26,7 +26,7 @@ from sparring.core.errors import SparringError
 from sparring.core.ranges import Count, Positive
 from sparring.core.ranges import Workers as WorkerCount
 from sparring.core.spec import convert
-from sparring.evaluation.plan.cost import time_per_call
+from sparring.evaluation.plan.cost import TIMED, time_per_call
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.claims import FOLDER as CLAIMS
 from sparring.evaluation.records.files import read_run
@@ -105,7 +105,7 @@ def _dry_run(spec: EvaluationSpec, running: Running) -> Evaluation:
     planned = planned_of(spec, None, running.device, running.say)
     subject, plan = planned.subject, planned.plan
     running.say("measuring what a call costs")
-    seconds = time_per_call(subject.prepared.model, subject.images.x)
+    seconds = time_per_call(subject.prepared.model, subject.images.pixels(slice(TIMED)))
     asked = asked_at_most(subject, plan, spec, planned.options)
     estimate = replace(plan.estimate(seconds, len(subject.images)), asked=asked)
     return Evaluation([], [], [], None, spec.tier, subject.notes, plan=estimate)
@@ -134,9 +134,10 @@ def _help(
 
 def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | None, Split]:
     """The other processes that help, if any, and how the machine is split among all."""
-    network, x, n = planned.subject.prepared.model, planned.subject.images.x, len(planned.subject.images)
+    network, n = planned.subject.prepared.model, len(planned.subject.images)
+    x = planned.subject.images.pixels(slice(TIMED))
     seconds = planned.plan.estimate(time_per_call(network, x), n).seconds if running.workers == "auto" else 0.0
-    shares = split(running.workers, network, x, seconds)
+    shares = split(running.workers, network, x, n, seconds)
     if shares.processes < 2:
         return None, shares
     each = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if running.device == "cuda" else [running.device]

@@ -33,6 +33,7 @@ from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
 from sparring.evaluation.run.trial import trial_before
 from sparring.models.classifier import weights_hash
+from sparring.models.load import load_model, require_trained
 from sparring.subject import Subject
 from sparring.threats import Options, threat
 from sparring.verdict.read import refuse_unasked
@@ -147,10 +148,11 @@ def planned_of(spec: EvaluationSpec, folder: Path | None, device: str | None, sa
     if spec.attacks:  # of a tier it is documented which take it
         refuse_idle(attacks, spec.eps)
     say("loading the model and the images")
-    images = load_data(spec.data, limit=spec.limit, skip_bad=spec.skip_bad)
+    model = require_trained(load_model(spec.model))
+    images = load_data(spec.data, limit=spec.limit, skip_bad=spec.skip_bad, fitting=model.fitting, say=say)
     blocks = Partition.of(images, spec.block, blocks_before(folder) if folder else ())
-    subject = Subject.of(spec.model, blocks.images, once(spec.defenses), sources=spec.sources, device=device)
-    chosen = with_budgets(attacks, spec.eps, subject.images.x.shape[1:], of_tier=not spec.attacks)
+    subject = Subject.of(model, blocks.images, once(spec.defenses), sources=spec.sources, device=device)
+    chosen = with_budgets(attacks, spec.eps, subject.images.shape, of_tier=not spec.attacks)
     numbers = {(t, a.norm, a.budget) for t in threats for a in chosen}
     refuse_unasked(spec.baseline, [Claim.of(text) for text in spec.claims], subject.systems, numbers)
     judge = Judge(*JUDGES[tier], seed=seed)
@@ -165,7 +167,7 @@ def planned_of(spec: EvaluationSpec, folder: Path | None, device: str | None, sa
         judge=judge,
         seed=seed,
         classes=subject.classes,
-        values=subject.images.x[0].numel(),
+        values=subject.images.values,
         survivors=spec.on_survivors,
     )
     if spec.draws is not None and not any(view.victim.random for c in plan.cells for view in c.seat.views):

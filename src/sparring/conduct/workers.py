@@ -45,14 +45,14 @@ class Split:
     threads: int
 
 
-def split(workers: int | Literal["auto"], network: nn.Module, x: Tensor, seconds: float) -> Split:
-    """Of the machine among ``workers`` processes; "auto": what is faster, measured once on a few of the images ``x``, where the whole takes some
-    ``seconds`` at most. Small networks are faster in many processes of one thread each.
+def split(workers: int | Literal["auto"], network: nn.Module, x: Tensor, images: int, seconds: float) -> Split:
+    """Of the machine among ``workers`` processes; "auto": what is faster, measured once on a few of the ``images``, ``x``, where the whole takes
+    some ``seconds`` at most. Small networks are faster in many processes of one thread each.
     """
     threads = torch.get_num_threads()
     if workers != "auto":
         return Split(workers, max(1, threads // workers) if workers > 1 else threads)
-    if threads < 2 or seconds < WORTH or len(x) < 2 * LEAST or next(network.parameters(), x).device.type != "cpu":
+    if threads < 2 or seconds < WORTH or images < 2 * LEAST or next(network.parameters(), x).device.type != "cpu":
         return Split(1, threads)
     together = time_per_call(network, x)[1]
     torch.set_num_threads(1)

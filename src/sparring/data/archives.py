@@ -6,30 +6,37 @@ import io
 import itertools
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown, size, some
-from sparring.data.images import ImageSet
-from sparring.data.pictures import check_channels, read_picture, stacked
+from sparring.data.images import ImageSet, Unread
+from sparring.data.labels import as_labels
+from sparring.data.pictures import check_channels, read_picture
+from sparring.data.stream import HELD
 
 FILES = {"jpeg", "offset", "y"}
 ARRAYS = {"x", "y"}
 DENSE = 200  # times its packed size: no photo, drawing or digit packs better, a bomb does
 FREE = 64 * 2**20  # up to so many bytes nobody asks
+NAMED = 26  # bytes of a zip member's own header before the lengths of its name and of what follows that
 FIX = "save it again with np.savez(FILE, x=..., y=...)"
 
 
 @DATA("npz")
-def npz(path: str, channels: int | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None) -> ImageSet:
+def npz(
+    path: str, channels: int | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None
+) -> ImageSet | Unread:
     """An .npz file with ``x`` (N,C,H,W) or (N,H,W,C), uint8 or float in [0,1], and ``y`` (N,). Or ``jpeg`` (bytes of files one after
     another), ``offset`` (N+1,) and ``y``. Other arrays are left alone. Never unpickled.
 
-    max_bytes: what the pixels may take as float32; without it 8 GiB, and no array of over 64 MiB may have packed to less than a 200th.
+    max_bytes: what an array may take as float32; without it 8 GiB, and no array of over 64 MiB may have packed to less than a 200th. An ``x`` of
+    over 256 MiB that is not packed (np.savez) stays in its file, and its blocks are read when their turn comes: it may be larger than memory.
     channels=3: gray is repeated three times; max_pixels: the bound of one picture (both for ``jpeg``).
     """
     check_channels(channels)
@@ -46,32 +53,82 @@ def npz(path: str, channels: int | None = None, max_pixels: int = MAX_PIXELS, ma
         if not members.keys() >= wanted:
             held = some([shown(n) for n in members]) or "none"
             raise SparringError(f"{place} has arrays {held}; x and y are needed")
-        content = {name: _array(archive, members[name], f"{place}: {name}", max_bytes) for name in sorted(wanted)}
+        mapped = _mapped(archive, members["x"], file, f"{place}: x") if "x" in wanted else None
+        rest = sorted(wanted - {"x"} if mapped is not None else wanted)
+        content = {name: _array(archive, members[name], f"{place}: {name}", max_bytes) for name in rest}
+    if mapped is not None:
+        return Unread(Mapped(mapped, as_labels(content["y"], len(mapped), shown(path)).tolist()), shown(path))
     if "x" in content:
         return ImageSet.of(_channels_first(content["x"]), content["y"], name=shown(path))
-    names: list[str] = []
-    pictures: list[np.ndarray] = []
-    values = 0
-    for number, raw in enumerate(_pieces(content["jpeg"], content["offset"], place)):
-        names.append(f"image {number}")
-        pictures.append(read_picture(io.BytesIO(raw), f"{place}: image {number}", channels, max_pixels))
-        values += pictures[-1].size
-        check_bytes(place, values, MAX_BYTES if max_bytes is None else max_bytes)
-    return ImageSet.of(stacked(pictures, names, place), content["y"], name=shown(path))
+    edges = _edges(content["jpeg"], content["offset"], place)
+    labels = as_labels(content["y"], len(edges) - 1, place).tolist()
+    return Unread(Packed(content["jpeg"], edges, labels, channels, max_pixels), shown(path))
+
+
+class Mapped:
+    """Pixels of an .npy array (N,C,H,W) that stays in its file, with labels."""
+
+    def __init__(self, x: np.ndarray, labels: Sequence[int]) -> None:
+        self.x, self.labels = x, labels
+        self.ids = [str(i) for i in range(len(x))]
+
+    def read(self, number: int) -> tuple[np.ndarray, int]:
+        """See ``Source``."""
+        return self.x[number].transpose(1, 2, 0), self.labels[number]
+
+
+class Packed:
+    """Picture files that stand one after another in an array of bytes, with labels."""
+
+    def __init__(
+        self, content: np.ndarray, edges: Sequence[int], labels: Sequence[int], channels: int | None, max_pixels: int
+    ) -> None:
+        self.content, self.edges, self.labels = content, edges, labels
+        self.channels, self.max_pixels = channels, max_pixels
+        self.ids = [str(i) for i in range(len(labels))]
+
+    def read(self, number: int) -> tuple[np.ndarray, int]:
+        """See ``Source``."""
+        piece = io.BytesIO(self.content[self.edges[number] : self.edges[number + 1]].tobytes())
+        return read_picture(piece, f"image {number}", self.channels, self.max_pixels), self.labels[number]
+
+
+def _mapped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path, thing: str) -> np.ndarray | None:
+    """An array (N,C,H,W) of pixels that lies unpacked in its file and is too large to be held; None where it is another or small."""
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size <= HELD:
+        return None
+    with archive.open(info) as member:
+        shape, fortran, dtype = _header(member, thing)
+        at, values = member.tell(), math.prod(shape)
+        if fortran or dtype not in (np.uint8, np.float32) or at + values * dtype.itemsize != info.file_size:
+            return None
+        while member.read(FREE):  # to its end, where the checksum is looked at
+            pass
+    with file.open("rb") as whole:
+        whole.seek(info.header_offset + NAMED)
+        name, extra = np.frombuffer(whole.read(4), "<u2")
+    x = np.memmap(file, dtype, "r", info.header_offset + NAMED + 4 + int(name) + int(extra) + at, shape)
+    return x.transpose(0, 3, 1, 2) if _channels_last(x) else x if x.ndim == 4 and x.shape[1] in (1, 3) else None
+
+
+def _header(member: IO[bytes], thing: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, in Fortran's order, type) of an array. Raises SparringError for an unknown version of the format, and for objects."""
+    version = np.lib.format.read_magic(member)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(version[0])
+    if read is None:
+        raise SparringError(f"{thing} has version {version} of the npy format; {FIX}")
+    shape, fortran, dtype = read(member)
+    if dtype.hasobject:
+        raise SparringError(
+            f"{thing} holds pickled objects, so this is not a plain npz file; nothing is ever unpickled: save it as an array of numbers"
+        )
+    return shape, fortran, dtype
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, thing: str, max_bytes: int | None) -> np.ndarray:
     """One array of an archive, whose header agrees with the bytes that are there, and whose checksum is right."""
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(version[0])
-        if read_header is None:
-            raise SparringError(f"{thing} has version {version} of the npy format; {FIX}")
-        shape, _, dtype = read_header(member)
-        if dtype.hasobject:
-            raise SparringError(
-                f"{thing} holds pickled objects, so this is not a plain npz file; nothing is ever unpickled: save it as an array of numbers"
-            )
+        shape, _, dtype = _header(member, thing)
         values = math.prod(shape)
         check_bytes(thing, values, MAX_BYTES if max_bytes is None else max_bytes)
         if member.tell() + values * dtype.itemsize != info.file_size:
@@ -87,17 +144,19 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, thing: str, max_byte
     return array
 
 
-def _pieces(jpeg: np.ndarray, offset: np.ndarray, place: str) -> Iterator[bytes]:
-    """The files that stand one after another in ``jpeg``."""
+def _edges(jpeg: np.ndarray, offset: np.ndarray, place: str) -> list[int]:
+    """Where the files begin and end that stand one after another in ``jpeg``."""
     if jpeg.dtype != np.uint8 or jpeg.ndim != 1 or offset.dtype.kind not in "iu" or offset.ndim != 1 or len(offset) < 2:
         raise SparringError(f"{place}: jpeg must be bytes (uint8) and offset (N+1,) whole numbers; {FIX}")
     edges = [int(o) for o in offset]
     if edges[0] != 0 or edges[-1] != len(jpeg) or any(b <= a for a, b in itertools.pairwise(edges)):
         raise SparringError(f"{place}: offset must rise from 0 to the {len(jpeg)} bytes of jpeg; {FIX}")
-    return (jpeg[a:b].tobytes() for a, b in itertools.pairwise(edges))
+    return edges
+
+
+def _channels_last(x: np.ndarray) -> bool:
+    return x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[-1] in (1, 3)
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray:
-    if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[-1] in (1, 3):
-        x = x.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(x)
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if _channels_last(x) else x)

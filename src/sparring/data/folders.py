@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from sparring.core.errors import SparringError
+from sparring.core.fitting import Fitting
 from sparring.core.registry import DATA
-from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown, some
-from sparring.data.images import ImageSet
+from sparring.data.boundary import MAX_PIXELS, one_line, shown, some
+from sparring.data.images import Unread
 from sparring.data.labels import class_names, folder_labels
-from sparring.data.pictures import SUFFIXES, Fitting, check_channels, read_picture, stacked
+from sparring.data.pictures import SUFFIXES, check_channels, fitted, fitting_of, read_picture, titled
 
 SPLITS = {"train", "val", "valid", "validation", "test", "training", "testing", "eval", "dev"}
 FOREIGN = {".heic", ".heif", ".avif", ".gif", ".jxl", ".npy", ".npz"}
@@ -29,25 +29,22 @@ def folder(
     size: int | None = None,
     crop: float = 0.875,
     filter: str = "bicubic",
-    skip_bad: bool = False,
     max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
-) -> ImageSet:
+) -> Unread:
     """One folder per class, with images of one size, or brought to one: size=224 resizes the shorter side to size/crop (filter=bicubic or bilinear) and
-    keeps the center; read what your model was evaluated with (timm's data configuration, torchvision's weights), the default is timm's.
+    keeps the center; size=auto does what the model's own configuration says (timm's data configuration, torchvision's weights).
     labels=index: the position of the class folder among their sorted names; names: the folder names are the class numbers;
     synset: they are ImageNet synsets (n01440764 is 0 of 1,000; the table is timm's); FILE.json: {"folder": number}.
     Where nothing is written: names if all are numbers, else index; but less than 1,000 synsets ask for one of the two.
 
     Folders and files that begin with a dot, and folders that begin with two underscores, are no part of the set. A class folder without images
     is refused by name, and so is a file that is no readable image, unless ``skip_bad`` leaves it out (the set and the run say which).
-    channels=3: gray is repeated three times. max_pixels, max_bytes: bounds of one picture and of all as float32.
+    channels=3: gray is repeated three times. max_pixels: the bound of one picture. A folder may be larger than memory: its pictures are read again
+    when their block's turn comes.
     """
     root, place = Path(path), shown(path)
     check_channels(channels)
-    if size is None and (crop, filter) != (0.875, "bicubic"):
-        raise SparringError(f"image folder {place}: crop= and filter= say how size= is reached; write size=224")
-    fitting = None if size is None else Fitting(size, crop, filter)
+    fitting = fitting_of(size, crop, filter, f"image folder {place}")
     with one_line(place, "cannot be listed", "check its permissions and links"):
         if not root.is_dir():
             fault = "is a file, not a folder" if root.exists() else "does not exist"
@@ -58,43 +55,35 @@ def folder(
             f"{place}: class folder(s) without images: {some(empty)}; remove them, or they would count as classes"
         )
     numbers = folder_labels(list(content), labels, place)
-    files = [(file, numbers[name]) for name, files in content.items() for file in files]
-    pictures: list[np.ndarray] = []
-    y: list[int] = []
-    ids: list[str] = []
-    bad: dict[str, str] = {}
-    values = 0
-    for file, number in files:
-        name = shown(file.relative_to(root))
-        try:
-            if file.suffix.lower() not in SUFFIXES:
-                raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
-            picture = read_picture(file, name, channels, max_pixels)
-            picture = picture if fitting is None else fitting.of(picture, name)
-        except SparringError as error:
-            bad[name] = str(error).removeprefix(name).lstrip(": ")
-            continue
-        values += picture.size
-        check_bytes(place, values, max_bytes)
-        pictures.append(picture)
-        y.append(number)
-        ids.append(name)
-    if bad and (not skip_bad or not pictures):
-        name, fault = next(iter(bad.items()))
-        raise SparringError(
-            f"{place}: {len(bad)} unreadable image(s), the first is {name}: {fault}; or pass --skip-bad"
-        )
-    if bad:
-        warnings.warn(f"{place}: {len(bad)} of {len(files)} images left out: {some(list(bad))}", stacklevel=2)
-    x = stacked(pictures, ids, place)
-    return ImageSet.of(
-        x,
-        y,
-        ids=ids,
-        name=f"{place}, {fitting}" if fitting else place,
-        classes=class_names(numbers),
-        left_out=list(bad),
-    )
+    files = [file for files in content.values() for file in files]
+    labels_of = [numbers[name] for name, files in content.items() for _ in files]
+    pictures = Pictures(root, files, labels_of, channels, fitting, max_pixels)
+    return Unread(pictures, titled(place, fitting), class_names(numbers))
+
+
+class Pictures:
+    """Files below a folder, with the numbers of their classes."""
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[Path],
+        labels: Sequence[int],
+        channels: int | None,
+        fitting: Fitting | None,
+        max_pixels: int,
+    ) -> None:
+        self.files, self.labels = files, labels
+        self.ids = [shown(file.relative_to(root)) for file in files]
+        self.channels, self.fitting, self.max_pixels = channels, fitting, max_pixels
+
+    def read(self, number: int) -> tuple[np.ndarray, int]:
+        """See ``Source``."""
+        file, name = self.files[number], self.ids[number]
+        if file.suffix.lower() not in SUFFIXES:
+            raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
+        picture = read_picture(file, name, self.channels, self.max_pixels)
+        return fitted(picture, self.fitting, name), self.labels[number]
 
 
 def _class_folders(root: Path, place: str) -> list[str]:

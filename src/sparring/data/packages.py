@@ -8,17 +8,15 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
 from sparring.core.registry import DATA
-from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown
-from sparring.data.images import ImageSet
+from sparring.data.boundary import MAX_PIXELS, one_line, shown
+from sparring.data.images import ImageSet, Unread
+from sparring.data.items import Items
 from sparring.data.labels import package_folder
-from sparring.data.pictures import check_channels, read_picture, stacked, to_array, with_channels
-
-PLAIN = ("1", "L", "RGB")  # modes of the images that data sets hold
+from sparring.data.pictures import check_channels, fitting_of, read_picture, titled
 
 
 @DATA("torchvision")
@@ -28,10 +26,13 @@ def torchvision_data(
     split: str = "test",
     download: bool = False,
     channels: int | None = None,
-    max_bytes: int = MAX_BYTES,
-) -> ImageSet:
+    size: int | None = None,
+    crop: float = 0.875,
+    filter: str = "bicubic",
+) -> Unread:
     """A torchvision classification dataset by class name, e.g. torchvision:CIFAR10,root=DIR or torchvision:SVHN,split=train. split: train or
-    test, or what the dataset calls its splits (ImageNet: val). download=true fetches it. All images must have one size; channels=3 repeats gray.
+    test, or what the dataset calls its splits (ImageNet: val). download=true fetches it. channels=3 repeats gray; size=, crop=, filter=: as of
+    ``folder``.
     """
     check_channels(channels)
     thing = f"torchvision:{name}"
@@ -49,28 +50,12 @@ def torchvision_data(
     with one_line(thing, "cannot be loaded", fix):
         dataset = kind(root, **arguments)
         count = len(dataset)
-    pictures: list[np.ndarray] = []
-    labels: list[object] = []
-    for i in range(count):
-        with one_line(f"{thing}: image {i}", "cannot be read", "repair the files, or fetch them again"):
-            image, label = dataset[i]
-            if not isinstance(image, Image.Image) or image.mode not in PLAIN:
-                raise SparringError(f"{thing} holds no gray or RGB pictures with one label each; save it as FILE.npz")
-            pictures.append(with_channels(to_array(image, f"image {i}"), f"image {i}", channels))
-        if pictures[-1].shape != pictures[0].shape:
-            stacked(pictures, [f"image {j}" for j in range(i + 1)], thing)  # says which is odd, before all are read
-        check_bytes(thing, count * pictures[0].size, max_bytes)
-        if isinstance(label, bool) or not isinstance(label, int | np.integer):
-            raise SparringError(
-                f"{thing}: image {i} has the label {label!r:.60}, no class number; save the set as FILE.npz"
-            )
-        labels.append(label)
-    if not pictures:
+    if not count:
         raise SparringError(f"{thing}: no images; {fix}")
     classes = vars(dataset).get("classes") or vars(kind).get("classes") or ()
     texts = [c if isinstance(c, str) else ", ".join(map(str, c)) for c in classes] if isinstance(classes, list) else []
-    x = stacked(pictures, [f"image {i}" for i in range(count)], thing)
-    return ImageSet.of(x, labels, name=thing, classes=texts)
+    fitting = fitting_of(size, crop, filter, thing)
+    return Unread(Items(dataset, thing, channels, fitting), titled(thing, fitting), tuple(texts))
 
 
 def _parameters(kind: Callable[..., object]) -> dict[str, object]:
@@ -125,7 +110,7 @@ def _foolbox_set(name: str, dataset: str, crop: int | None = None) -> ImageSet:
             array = array[top : top + crop, left : left + crop]
         images.append(array)
     labels = [int(f.stem.split("_")[-1]) for f in files]
-    x = stacked(images, [f.name for f in files], name)
+    x = np.stack(images).transpose(0, 3, 1, 2)
     return ImageSet.of(x, labels, ids=[f.stem for f in files], name=name)
 
 

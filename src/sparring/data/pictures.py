@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sparring.core.errors import SparringError
+from sparring.core.fitting import Fitting
 from sparring.data.boundary import check_count, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -24,6 +25,7 @@ FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BIL
 SIXTEEN = re.compile(r";16[BLN]")  # how Pillow calls the encoding of a color of 16 bits
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 COLOR = {"RGB", "RGBA", "RGBX", "P"}
+LOCK = threading.Lock()  # Pillow's bound is one for all threads
 
 
 def read_picture(file: Path | IO[bytes], name: str, channels: int | None, max_pixels: int) -> np.ndarray:
@@ -56,25 +58,28 @@ def with_channels(array: np.ndarray, name: str, channels: int | None) -> np.ndar
 @contextmanager
 def _opened(file: Path | IO[bytes], name: str, max_pixels: int) -> Iterator[Image.Image]:
     """An image that has passed its checksums, is within its bound and stands upright."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None  # our own bound is checked instead, before anything is unpacked
-    try:
-        with one_line(name, "is not a picture that can be read", REPAIR), warnings.catch_warnings():
+    with LOCK, ExitStack() as stack:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None  # our own bound is checked instead, before anything is unpacked
+        stack.callback(setattr, Image, "MAX_IMAGE_PIXELS", before)
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # elsewhere the filters of all threads would be changed
+            stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            if isinstance(file, Path) and not file.is_file():
-                raise SparringError(f"{name} is no regular file; remove it")
-            with Image.open(file) as image:
-                check_count(name, *image.size, max_pixels)
-                if image.format == "PNG":
-                    image.verify()  # checksums, which decoding does not look at
-            if not isinstance(file, Path):
-                file.seek(0)
-            with Image.open(file) as image:
-                _check_encoding(image, name)
-                image.load()
-                yield ImageOps.exif_transpose(image)
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+        stack.enter_context(one_line(name, "is not a picture that can be read", REPAIR))
+        if isinstance(file, Path) and not file.is_file():
+            raise SparringError(f"{name} is no regular file; remove it")
+        with Image.open(file) as image:
+            check_count(name, *image.size, max_pixels)
+            if image.format == "PNG":
+                image.verify()  # checksums, which decoding does not look at
+        if not isinstance(file, Path):
+            file.seek(0)
+        with Image.open(file) as image:
+            _check_encoding(image, name)
+            image.load()
+            yield ImageOps.exif_transpose(image)
 
 
 def _check_encoding(image: Image.Image, name: str) -> None:
@@ -133,59 +138,49 @@ def _unit(array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """How pictures are brought to one size: the shorter side to ``size`` / ``crop`` (rounded down), then the center ``size`` x ``size``; as torchvision's
-    Resize and CenterCrop do it with Pillow, and timm's evaluation. ``filter``: bicubic or bilinear.
-    """
-
-    size: int
-    crop: float = 0.875
-    filter: str = "bicubic"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.size <= 8192:
-            raise SparringError(f"size={self.size} is no side of a picture; write the model's, such as 224")
-        if not 0 < self.crop <= 1:
-            raise SparringError(f"crop={self.crop:g} must be in (0,1]: the share of the resized side that is kept")
-        if self.filter not in FILTERS:
-            raise SparringError(f"filter={self.filter} is not one of {', '.join(FILTERS)}")
-
-    def __str__(self) -> str:
-        return f"shorter side to {self._side} ({self.filter}), center {self.size}x{self.size}"
-
-    @property
-    def _side(self) -> int:
-        return int(self.size / self.crop)
-
-    def of(self, array: np.ndarray, name: str) -> np.ndarray:
-        """A picture (H,W,C) uint8 at that size. Raises SparringError for floats, which Pillow resizes channel by channel and out of [0,1]."""
-        if array.dtype != np.uint8:
-            raise SparringError(f"{name} has more than 8 bits a channel, which size= does not resize; resize it first")
-        image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-        width, height = image.size
-        short = min(width, height)
-        image = image.resize((self._side * width // short, self._side * height // short), FILTERS[self.filter])
-        left, top = round((image.width - self.size) / 2), round((image.height - self.size) / 2)
-        cut = np.asarray(image.crop((left, top, left + self.size, top + self.size)))
-        return cut[..., None] if cut.ndim == 2 else cut
+def fitting_of(size: int | None, crop: float, filter: str, place: str) -> Fitting | None:
+    """What the fields size=, crop= and filter= of a source say, None: pictures stay as they are. Raises SparringError."""
+    if size is not None:
+        return Fitting(size, crop, filter)
+    if (crop, filter) != (Fitting.crop, Fitting.filter):
+        raise SparringError(f"{place}: crop= and filter= say how size= is reached; write size=224")
+    return None
 
 
-def stacked(pictures: list[np.ndarray], names: list[str], path: str) -> np.ndarray:
-    """(N,C,H,W) of pictures of one size and one number of channels; uint8 where all are, else float32. Else the odd one is named."""
-    shapes = [p.shape for p in pictures]
-    usual = max(set(shapes), key=shapes.count)
-    odd = next((i for i, s in enumerate(shapes) if s != usual), None)
-    if odd is not None:
-        what = f"{names[odd]} is {_dimensions(shapes[odd])}, most are {_dimensions(usual)}"
-        same_size = all(s[:2] == usual[:2] for s in shapes)
-        fix = "write channels=3 to repeat gray three times" if same_size else "write size=224 to resize and crop all"
-        raise SparringError(f"{path}: images differ in {'channels' if same_size else 'size'}: {what}; {fix}")
-    if any(p.dtype != np.uint8 for p in pictures):
-        pictures = [p.astype(np.float32) / np.float32(255) if p.dtype == np.uint8 else p for p in pictures]
-    return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
+def fitted(picture: np.ndarray, fitting: Fitting | None, name: str) -> np.ndarray:
+    """A picture (H,W,C) uint8 at the size that is meant. Raises SparringError for floats, which Pillow resizes channel by channel and out of [0,1]."""
+    if fitting is None:
+        return picture
+    if picture.dtype != np.uint8:
+        raise SparringError(f"{name} has more than 8 bits a channel, which size= does not resize; resize it first")
+    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    width, height = image.size
+    short, side, size = min(width, height), fitting.side, fitting.size
+    image = image.resize((side * width // short, side * height // short), FILTERS[fitting.filter])
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    cut = np.asarray(image.crop((left, top, left + size, top + size)))
+    return cut[..., None] if cut.ndim == 2 else cut
 
 
-def _dimensions(shape: tuple[int, ...]) -> str:
-    height, width, channels = shape
+def titled(name: str, fitting: Fitting | None) -> str:
+    """What a set is called whose pictures were brought to a size."""
+    return f"{name}, {fitting}" if fitting else name
+
+
+def require_alike(form: tuple[int, ...], first: tuple[int, ...], name: str, first_name: str, path: str) -> None:
+    """Raises SparringError where a picture of the form (H,W,C) stands in a set whose first has another."""
+    if form == first:
+        return
+    what = f"image {name} is {_dimensions(form)}, {first_name} is {_dimensions(first)}"
+    same_size = form[:2] == first[:2]
+    fix = (
+        "write channels=3 to repeat gray three times"
+        if same_size
+        else "write size=auto or size=224 to resize and crop all"
+    )
+    raise SparringError(f"{path}: images differ in {'channels' if same_size else 'size'}: {what}; {fix}")
+
+
+def _dimensions(form: tuple[int, ...]) -> str:
+    height, width, channels = form
     return f"{width}x{height} {'gray' if channels == 1 else 'RGB'}"

@@ -11,8 +11,8 @@ from sparring.data.boundary import one_line
 
 
 def as_pixels(x: object, name: str) -> Tensor:
-    """Images (N,C,H,W) float32 in [0,1] of a tensor, an array or a list of equal arrays. uint8 becomes k/255; any float type must lie in
-    [0,1]; every other type is refused, because nothing says which number is white. (N,H,W) is gray.
+    """Images (N,C,H,W), uint8 (k means k/255) or float32 in [0,1], of a tensor, an array or a list of equal arrays; a copy. Any float type must
+    lie in [0,1]; every other type is refused, because nothing says which number is white. (N,H,W) is gray.
     """
     fix = "pass uint8 or float arrays of one shape (N,C,H,W)"
     with one_line(name, "has images that are no array of numbers", fix):
@@ -32,7 +32,7 @@ def as_pixels(x: object, name: str) -> Tensor:
     if not pixels.numel():
         raise SparringError(f"{name}: no pixels in images of shape {shape}; at least one image is needed")
     with one_line(name, "has pixels that cannot be read", fix):
-        return pixels.float() / 255 if kind == torch.uint8 else check_pixels(pixels.float(), name)
+        return pixels.clone() if kind == torch.uint8 else check_pixels(pixels.float(), name)
 
 
 def _numeric(array: np.ndarray, name: str) -> np.ndarray:
@@ -68,9 +68,8 @@ def check_pixels(x: Tensor, name: str) -> Tensor:
     raise SparringError(f"{name}: inputs are not pixels in [0,1] (min {low:.6g}, max {high:.6g}): {cause}")
 
 
-def check_scale(x: Tensor, name: str) -> None:
-    """Refuse a whole set that is all but black: its pixels were divided by 255 twice, or are 0 and 1 in 8 bits."""
-    high = float(x.max())
+def check_scale(high: float, name: str) -> None:
+    """Refuse a whole set that is all but black, whose brightest pixel is ``high`` of 1: it was divided by 255 twice, or is 0 and 1 in 8 bits."""
     if 0 < high < 1.5 / 255:
         raise SparringError(
             f"{name}: no pixel is brighter than {high:.2g} of 1; they were divided by 255 twice, or are 0 and 1 stored as uint8: scale them to [0,1]"

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from sparring.core.errors import SparringError
+from sparring.core.fitting import Fitting
 from sparring.core.registry import DATA, suggest
-from sparring.core.spec import PYTHON, Spec, build, entry_of, parse, signature, without
+from sparring.core.spec import PYTHON, Spec, build, convert, entry_of, parse, signature, without
 from sparring.data.boundary import one_line, shown, whole
-from sparring.data.images import ImageSet
+from sparring.data.images import ImageSet, Unread
+from sparring.data.items import of_object
 
-Images = str | Path | ImageSet | tuple[object, object]  # what ``load_data`` takes
-FORMS = "give a spec text, a path (folder or FILE.npz), an ImageSet, or a pair (images, labels) of tensors or arrays"
+Images = (
+    str | Path | ImageSet | tuple[object, object] | Dataset[object] | DataLoader[object]
+)  # what ``load_data`` takes
+FORMS = "give a spec text, a path (folder or FILE.npz), an ImageSet, a torch Dataset or DataLoader, or a pair (images, labels) of tensors or arrays"
+AUTO = "auto"  # of size=: as the model's own configuration says
+Say = Callable[[str], None]
 
 
 def load_data(
@@ -27,20 +35,27 @@ def load_data(
     seed: int | None = None,
     skip_bad: bool = False,
     otherwise: int | None = None,
+    fitting: Fitting | None = None,
+    say: Say = lambda _: None,
 ) -> ImageSet:
-    """An ``ImageSet`` from spec text, a path (folder or .npz), a pair of tensors, or an image set.
+    """An ``ImageSet`` from spec text, a path (folder or .npz), a pair of tensors, a torch ``Dataset`` or ``DataLoader``, or an image set.
 
-    Spec fields limit=, seed= (a drawn subset) and classes=0+3+5 work on every source; a seed= that the source itself takes (cues) is
-    the source's. What the text says wins over ``seed``; another ``limit`` beside it is refused. ``otherwise``: the first so many where
-    nobody says a limit.
+    Spec fields limit=, seed= (a drawn subset), classes=0+3+5 and skip_bad=true (leave out what cannot be read) work on every source; a seed= that
+    the source itself takes (cues) is the source's. What the text says wins over ``seed``; another ``limit`` beside it is refused. ``otherwise``: the first so many where
+    nobody says a limit. ``fitting``: what size=auto means, of the model that the images are for. ``say`` hears how far the reading is.
     """
     if limit is None and not (isinstance(data, str | Path) and without(str(data), "limit")[1]):
         limit = otherwise
-    return _load(data, limit, seed, skip_bad)
+    return _load(data, limit, seed, skip_bad, fitting, say)
 
 
 def _load(
-    given: str | Path | ImageSet | tuple[object, ...] | None, limit: int | None, seed: int | None, skip_bad: bool
+    given: Images | tuple[object, ...] | None,
+    limit: int | None,
+    seed: int | None,
+    skip_bad: bool,
+    fitting: Fitting | None,
+    say: Say,
 ) -> ImageSet:
     if isinstance(given, ImageSet):
         return given.draw(limit, seed)
@@ -48,6 +63,8 @@ def _load(
         if len(given) != 2:
             raise SparringError(f"data is a tuple of {len(given)}; give a pair (images, labels)")
         return ImageSet.of(*given).draw(limit, seed)
+    if isinstance(given, Dataset | DataLoader):
+        return _drawn(of_object(given), limit, seed, None, skip_bad, say)
     if not isinstance(given, str | Path):
         raise SparringError(f"data is {_called(given)}; {FORMS}")
     spec = _spec(given)
@@ -63,18 +80,44 @@ def _load(
     elif "seed" in values:
         seed = whole("seed", values.pop("seed"), 0)
     keep = _classes(values.pop("classes")) if "classes" in values else None
-    if skip_bad and "skip_bad" in taken:
-        values["skip_bad"] = "true"
-    return _built(replace(spec, values=values)).draw(limit, seed, keep)
+    if "skip_bad" in values:
+        skip_bad = convert("data", "skip_bad", bool, values.pop("skip_bad"))
+    if "size" in taken and values.get("size") == AUTO:
+        values |= _as_the_model_does(spec, fitting)
+    return _drawn(_built(replace(spec, values=values)), limit, seed, keep, skip_bad, say)
 
 
-def _built(spec: Spec) -> ImageSet:
+def _drawn(
+    images: ImageSet | Unread,
+    limit: int | None,
+    seed: int | None,
+    keep: Sequence[int] | None,
+    skip_bad: bool,
+    say: Say,
+) -> ImageSet:
+    if isinstance(images, Unread):
+        return images.draw(limit, seed, keep, skip_bad, say)
+    return images.draw(limit, seed, keep)
+
+
+def _as_the_model_does(spec: Spec, fitting: Fitting | None) -> dict[str, str]:
+    """The fields that size=auto stands for. Raises SparringError where they are written as well, or no model says them."""
+    if beside := [name for name in ("crop", "filter") if name in spec.values]:
+        raise SparringError(f"{spec}: size=auto says {beside[0]}= itself; leave it out, or write size=224")
+    if fitting is None:
+        raise SparringError(
+            f"{spec}: no model says how its pictures are brought to a size (timm's and torchvision's do); write size=224 and, if need be, crop= and filter="
+        )
+    return {"size": str(fitting.size), "crop": repr(fitting.crop), "filter": fitting.filter}
+
+
+def _built(spec: Spec) -> ImageSet | Unread:
     """The set that a spec names; a source of the user's own code may fail in any way, and return anything."""
     if spec.name != PYTHON:
         return build(DATA, spec)
     with one_line(str(spec), "failed", "put its code right"):
         images: object = build(DATA, spec)
-    if not isinstance(images, ImageSet):
+    if not isinstance(images, ImageSet | Unread):
         raise SparringError(f"{spec} returned {type(images).__name__}; it must return an ImageSet, see ImageSet.of")
     return images
 
@@ -84,10 +127,6 @@ def _called(given: object) -> str:
     kind = type(given).__name__
     if given is None:
         return "missing"
-    if isinstance(given, torch.utils.data.DataLoader):
-        return (
-            "a DataLoader; collect its batches: (torch.cat([x for x, _ in loader]), torch.cat([y for _, y in loader]))"
-        )
     if isinstance(given, Tensor | np.ndarray):
         return f"images of type {kind} without labels"
     return f"of type {kind}"

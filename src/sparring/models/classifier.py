@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
+from sparring.core.fitting import Fitting
 
 Stored: TypeAlias = "Tensor | tuple[Stored, ...] | float | str | None"  # an entry of a module's state
 LARGEST = 2.0  # mean or std that pixels in [0,1] may have, with room for who scales to [-1,1]
@@ -19,8 +20,8 @@ LARGEST = 2.0  # mean or std that pixels in [0,1] may have, with room for who sc
 class Classifier(nn.Module):
     """Images in [0,1] (B,C,H,W) -> logits (B,K). ``mean``/``std`` per channel are subtracted and divided inside.
 
-    ``channels`` and ``size`` say which images it takes (None: any); ``name`` is how it was asked for; ``untrained``: its weights were
-    drawn and nobody asked for that.
+    ``channels`` and ``size`` say which images it takes (None: any), ``fitting`` how pictures are brought to that size (None: nobody says);
+    ``name`` is how it was asked for; ``untrained``: its weights were drawn and nobody asked for that.
     """
 
     mean: Tensor
@@ -35,6 +36,7 @@ class Classifier(nn.Module):
         name: str = "model",
         channels: int | None = None,
         size: int | None = None,
+        fitting: Fitting | None = None,
     ) -> None:
         super().__init__()
         mean, std = _per_channel("mean", mean), _per_channel("std", std)
@@ -44,6 +46,7 @@ class Classifier(nn.Module):
             )
         self.untrained = False
         self.network, self.name, self.channels, self.size = network, name, channels, size
+        self.fitting = fitting
         if len(mean) > 1:
             self.channels = len(mean)
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))

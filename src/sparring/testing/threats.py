@@ -71,7 +71,7 @@ def ring_results(
         judge=Judge(10, 20),
         seed=0,
         classes=CLASSES,
-        values=images.x[0].numel(),
+        values=images.values,
     )
     Ring(subject, plan, Store(folder, {}), 64, Partition.of(subject.images, 128), None).go()
     rows = RowTable(read_rows(folder), threats={t: threat(t).facts() for t in threats})

@@ -80,7 +80,7 @@ class _Pairs:
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(attacked (b,C,H,W), clean (b,C,H,W), label (b,)) of the pairs in ``index`` (b,)."""
         member, image = index // len(self.images), index % len(self.images)
-        return self.noisy(member, image), self.images.x[image], self.images.y[image]
+        return self.noisy(member, image), self.images.pixels(image), self.images.y[image]
 
     def noisy(self, member: Tensor, image: Tensor) -> Tensor:
         raise NotImplementedError
@@ -115,11 +115,11 @@ class OnlineSet(_Pairs):
 
     def __init__(self, images: ImageSet, sources: Sequence[Classifier], config: AttackedConfig) -> None:
         super().__init__(images, _manifest(images, sources, config), "online")
-        self.systems = tuple(System(prepare(s, images.x[:4]).model) for s in sources)
+        self.systems = tuple(System(prepare(s, images.pixels(slice(4))).model) for s in sources)
         self.config = config
 
     def noisy(self, member: Tensor, image: Tensor) -> Tensor:
-        clean = self.images.x[image]
+        clean = self.images.pixels(image)
         noisy = torch.empty_like(clean)
         for number in member.unique().tolist():
             rows = (member == number).nonzero()[:, 0]
@@ -164,7 +164,7 @@ def make_attacked(
             f"{folder} holds an attacked set of other images, sources or settings; choose another --out"
         )
     file.write_text(json.dumps(manifest, indent=1) + "\n")
-    systems = tuple(System(prepare(s, images.x[:4]).model) for s in sources)
+    systems = tuple(System(prepare(s, images.pixels(slice(4))).model) for s in sources)
     total = len(members) * _shards(len(images))
     for number in range(total):
         member, shard = members[number // _shards(len(images))], number % _shards(len(images))

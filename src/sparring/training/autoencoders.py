@@ -61,7 +61,7 @@ class S2SNetTraining(Training):
         images, schedule, out = spec.images, spec.schedule, spec.out
         tuning = schedule.config(self.tuning, epochs=self.tuning_epochs, lr=self.tuning_lr)
         stages = [list(s) for s in self.stages[schedule.scale]]
-        network = {"kind": "segnet", "channels": images.x.shape[1], "stages": stages}
+        network = {"kind": "segnet", "channels": images.shape[0], "stages": stages}
         first = Path(self.start) if self.start else out.with_name(f"{out.stem}-autoencoder.safetensors")
         first = first if self.target else out
         if not self.target or not (self.start or first.exists()):
@@ -92,7 +92,7 @@ class ACETraining(Training):
 
     def train(self, spec: TrainingSpec) -> Trained:
         widths = list(self.widths[spec.schedule.scale])
-        network = {"kind": "caged_unet", "channels": spec.images.x.shape[1], "widths": widths}
+        network = {"kind": "caged_unet", "channels": spec.images.shape[0], "widths": widths}
         task = Reconstruction(spec.images, build_network(network), {"network": network})
         spec.fit(task, spec.schedule.config(self.scales))
         return Trained.of(spec.out, f"shift+ace:weights={spec.out}")

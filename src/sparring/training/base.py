@@ -105,14 +105,14 @@ class Training:
 
 def fitting(model: Classifier, images: ImageSet) -> Classifier:
     """The same model once it has taken two of the images. Raises SparringError where it takes others."""
-    shape = tuple(images.x.shape[1:])
+    shape = images.shape
     if model.size is not None and shape[1:] != (model.size, model.size):
         raise SparringError(
             f"{images.name}: images are {shape[1]}x{shape[2]}, {model.name} takes {model.size}x{model.size}; resize them first"
         )
     try:
         with torch.no_grad():
-            model(images.x[:2])
+            model(images.pixels(slice(2)))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise SparringError(f"{model.name} cannot take images of shape {shape}: {reason}") from None

@@ -51,7 +51,7 @@ class Classification(Task):
         self.hardening, self.augment, self.smoothing, self.seed = hardening, augment, smoothing, seed
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor]:
-        x, y = self.images.x[index].to(self.device), self.images.y[index].to(self.device)
+        x, y = self.images.pixels(index).to(self.device), self.images.y[index].to(self.device)
         if train and self.augment:
             x = augmented(x)
         if self.hardening:
@@ -102,7 +102,7 @@ def train_classifier(
     spec = parse(model)
     if "weights" in spec.values:
         raise SparringError(f"{model}: a model to be trained has no weights= yet")
-    sizes = {"channels": images.x.shape[1]} if spec.name == "small_cnn" else {}
+    sizes = {"channels": images.shape[0]} if spec.name == "small_cnn" else {}
     fields = {**spec.values, "classes": str(int(images.y.max()) + 1), **{k: str(v) for k, v in sizes.items()}}
     text = str(Spec(spec.name, fields))
     classifier = fitting(load_model(str(Spec(spec.name, {**fields, "weights": RANDOM}))), images)

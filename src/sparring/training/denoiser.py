@@ -55,9 +55,9 @@ class HGDTraining(Training):
         images, schedule = spec.images, spec.schedule
         network = {
             "kind": "dunet",
-            "channels": images.x.shape[1],
+            "channels": images.shape[0],
             "width": self.width or self.widths[schedule.scale],
-            "levels": self.levels or (4 if images.x.shape[-1] <= 32 else 5),
+            "levels": self.levels or (4 if images.shape[2] <= 32 else 5),
             "lateral": not self.dae,
         }
         if self.attacked is not None:

@@ -76,7 +76,7 @@ class Denoising(Task):
         self.pairs, self.tap, self.flip = pairs, tap, flip
         self.target = Tapped(target, feature)
         # where no feature map is needed the folded copy gives the same logits faster
-        self.logits = prepare(target, pairs.images.x[:2]).model
+        self.logits = prepare(target, pairs.images.pixels(slice(2))).model
         self.card |= {
             "tap": tap,
             "feature": self.target.name,
@@ -119,7 +119,7 @@ class Reconstruction(Task):
         self.images = images
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor | None]:
-        x = self.images.x[index].to(self.device)
+        x = self.images.pixels(index).to(self.device)
         if train:
             (x,) = flipped(x)
         return (network(x) - x).square().flatten(1).mean(1), None
@@ -134,7 +134,7 @@ class StructureToSignal(Reconstruction):
 
     def __init__(self, images: ImageSet, target: Classifier, network: nn.Module, card: Mapping[str, object]) -> None:
         super().__init__(images, network, card)
-        self.target = prepare(target, images.x[:2]).model
+        self.target = prepare(target, images.pixels(slice(2))).model
         network.get_submodule("encoder").requires_grad_(False)
         self.card |= {
             "objective": "classifier's cross-entropy, decoder only",
@@ -147,7 +147,7 @@ class StructureToSignal(Reconstruction):
         self.network.get_submodule("encoder").eval()
 
     def losses(self, network: nn.Module, index: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor]:
-        x, y = self.images.x[index].to(self.device), self.images.y[index].to(self.device)
+        x, y = self.images.pixels(index).to(self.device), self.images.y[index].to(self.device)
         if train:
             (x,) = flipped(x)
         z = self.target.to(self.device)(network(x))

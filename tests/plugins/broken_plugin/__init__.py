@@ -23,6 +23,7 @@ from sparring.core.rows import Rows
 from sparring.core.spec import option
 from sparring.core.victim import Access, Victim
 from sparring.data.images import ImageSet
+from sparring.data.stream import Held
 from sparring.defenses.base import Defended, InputDefense, Stage, Surrogate
 from sparring.models.classifier import Classifier
 from sparring.models.weights import save_weights
@@ -183,7 +184,7 @@ def moody():
 @DATA("glaring")
 def glaring():
     x = 255 * torch.rand(6, 3, 8, 8)
-    return ImageSet(x, torch.full((6,), -1), ("a",) * 6, "glaring", hash=str(next(calls)))
+    return ImageSet(Held(x + next(calls)), torch.full((6,), -1), ("a",) * 6, "glaring")
 
 
 # analyses

@@ -35,10 +35,10 @@ def clean_accuracy(c: Context) -> list[Answer]:
     What to do: check mean/std, channel order, label order (folder:PATH,labels=...) and the weight file; or correct the declared value. An
     accuracy that is meant to be that low is declared: a value that was declared and fits is not compared with guessing or other labels.
     """
-    x, y = (c.x, c.y) if c.all_x is None or c.all_y is None else (c.all_x, c.all_y)
-    size = images_a_call(x, 1)
+    size, y = images_a_call(c.x, 1), c.y if c.whole is None else c.whole.y
+    pixels = c.x.__getitem__ if c.whole is None else c.whole.pixels
     with torch.no_grad():
-        logits = [c.network(x[i : i + size]) for i in range(0, len(x), size)]
+        logits = [c.network(pixels(slice(i, i + size))) for i in range(0, len(y), size)]
     predicted, classes = torch.cat([z.argmax(1).cpu() for z in logits]), logits[0].shape[1]
     k, n = int((predicted == y.cpu()).sum()), len(y)
     text = f"clean accuracy {100 * k / n:.1f} % ({k} of {n})"

@@ -16,7 +16,7 @@ def left_out(c: Context) -> list[Answer]:
 
     What to do: repair the files that the message names, or say in the paper that they are missing.
     """
-    count, total = len(c.left_out), len(c.left_out) + len(c.ids if c.all_x is None else c.all_x)
+    count, total = len(c.left_out), len(c.left_out) + len(c.ids if c.whole is None else c.whole)
     if not count:
         return [Answer(True, 0, 0, "no image was left out")]
     more = f" and {count - NAMED} more" if count > NAMED else ""

@@ -11,6 +11,7 @@ from sparring.data.images import ImageSet
 from sparring.evaluation.records.files import block_id
 
 LETTERS = 20  # of an image's identity in a run's record
+VALUES = 2**23  # numbers in the images of a block, at most: several copies of them are in memory at once
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ class Partition:
 
     @classmethod
     def of(cls, images: ImageSet, size: int, before: Sequence[Sequence[str]] = ()) -> Partition:
-        """The set in blocks of ``size`` images. The blocks that a run had ``before`` stay as they are where all their images are still there; they come
-        first, and the new images follow in their order.
+        """The set in blocks of ``size`` images, or fewer of large ones. The blocks that a run had ``before`` stay as they are where all
+        their images are still there; they come first, and the new images follow in their order.
         """
+        size = min(size, max(1, VALUES // images.values))
         number = {name: i for i, name in enumerate(_names(images))}
         kept = [block for block in before if all(name in number for name in block)]
         taken = {name for block in kept for name in block}

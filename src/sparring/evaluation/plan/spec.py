@@ -35,7 +35,7 @@ class EvaluationSpec:
     set, an ``Attack``, a defense); one text where several may stand is split as on the command line. eps: budgets for attacks without
     their own. tier: quick, standard or thorough. draws: EOT draws per gradient, None: the tier's;
     "auto": for each random system as few as agree, by check G3 on its first images, at most the tier's. expect_clean: declared clean accuracy
-    in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out. block: images stored together. large_eps: an linf eps
+    in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out. block: images stored together (of photos fewer). large_eps: an linf eps
     above 0.5 is meant. survivors: an attack looks only at images that its threat's closed pool still counts as right, white-box attacks first;
     None: so with a tier's attacks, while named ones, which are to be compared, attack all images. baseline: the defense that each number is
     compared with, "": none. claims: what somebody says a number is, such as "adaptive,linf 8/255 = 0.45"; both are asked of the rows and

@@ -58,8 +58,8 @@ def make_images(
     if progress:
         progress(0, 1, "loading the model and the images")
     subject = Subject.of(model, data, [defense], limit=limit, skip_bad=skip_bad)
-    method = with_budgets([make_attack(attack)], (), subject.images.x.shape[1:])[0]
-    for *_, text in tiny([method], subject.images.x.shape[1:]):
+    method = with_budgets([make_attack(attack)], (), subject.images.shape)[0]
+    for *_, text in tiny([method], subject.images.shape):
         warnings.warn(text, stacklevel=2)
     seat = threat("adaptive").seat(subject.systems[defense], options=Options(DRAWS["quick"]))
     view, x, y = seat.views[0], subject.images.x, subject.images.y

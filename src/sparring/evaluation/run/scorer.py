@@ -86,7 +86,7 @@ class Scorer:
     def batch(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Images (n,C,H,W), labels (n,) and noise keys (n,) of some rows, on the device."""
         return (
-            self.subject.images.x[rows].to(self.device),
+            self.subject.images.pixels(rows).to(self.device),
             self.subject.images.y[rows].to(self.device),
             self.subject.keys[rows].to(self.device),
         )

@@ -150,7 +150,7 @@ def trial_of(
         _exact(views, subject.systems[result.defense]),
         cell.seat.judge,
         _short(cell.attack),
-        subject.images.x[index].to(device),
+        subject.images.pixels(index).to(device),
         subject.images.y[index].to(device),
         chosen,
         torch.tensor([i in alive for i in chosen], device=device),
@@ -170,7 +170,11 @@ def trial_before(subject: Subject, defense: str, chosen: Attack, judge: Judge, d
     views = {v.name: v.victim for v in seat.views if v.reparam is None and len(v.victim.systems) == 1}
     device = next((p.device for p in subject.prepared.model.parameters()), torch.device("cpu"))
     first = slice(0, SAMPLE)
-    x, y, keys = subject.images.x[first].to(device), subject.images.y[first].to(device), subject.keys[first].to(device)
+    x, y, keys = (
+        subject.images.pixels(first).to(device),
+        subject.images.y[first].to(device),
+        subject.keys[first].to(device),
+    )
     right = judge.score(seat.judge, x, y, keys).first
     if not views or not right.any():
         return None
@@ -224,7 +228,7 @@ def _missed(
     runs = dict(zip(worst.images, rows.at("run", worst.rows).tolist(), strict=True))
     index = [number for number, image in enumerate(subject.images.ids) if image in runs]
     names = [subject.images.ids[number] for number in index]
-    x, y = subject.images.x[index].to(device), subject.images.y[index].to(device)
+    x, y = subject.images.pixels(index).to(device), subject.images.y[index].to(device)
     return Missed(x, y, names, _points(store, subject, blocks, names, runs).to(device))
 
 
@@ -233,7 +237,7 @@ def _points(
 ) -> Tensor:
     """(n,C,H,W) of the images ``chosen`` the stored point of a run; the image itself where there is none."""
     number = {image: i for i, image in enumerate(subject.images.ids)}
-    points = subject.images.x[[number[i] for i in chosen]].clone()
+    points = subject.images.pixels([number[i] for i in chosen]).clone()
     for row, image in enumerate(chosen):
         block = blocks.around(number[image])
         stored = store.points(run_of[image], blocks.id(block)) if image in run_of else None
