@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import warnings
 from typing import Any
 
 import numpy as np
@@ -284,3 +285,14 @@ def test_progress_of_a_long_reading_is_told(monkeypatch):
     said: list[str] = []
     load_data(Pairs(), say=said.append)
     assert said == ["reading image 5 of 12", "reading image 10 of 12"]
+
+
+def test_the_first_images_of_a_set_sorted_by_class_speak_for_few_classes(tmp_path):
+    folder = sources(tmp_path)["folder"]
+    with pytest.warns(UserWarning, match="the first 4 are of 1 of 3 classes; write seed=0"):
+        load_data(folder, limit=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_data(folder, limit=4, seed=0)
+        load_data(folder)
+        load_data((PICTURES.transpose(0, 3, 1, 2), LABELS), limit=2)

@@ -141,7 +141,8 @@ def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | N
     if shares.processes < 2:
         return None, shares
     each = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if running.device == "cuda" else [running.device]
-    arguments = planned.spec, folder, running.slots, running.keep, shares.processes
+    seen = replace(planned.spec, data=planned.subject.images)  # which need not be read again to be known
+    arguments = seen, folder, running.slots, running.keep, shares.processes
     return Workers(shares, _help, arguments, each), shares
 
 

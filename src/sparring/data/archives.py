@@ -7,6 +7,7 @@ import itertools
 import math
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -57,7 +58,7 @@ def npz(
         rest = sorted(wanted - {"x"} if mapped is not None else wanted)
         content = {name: _array(archive, members[name], f"{place}: {name}", max_bytes) for name in rest}
     if mapped is not None:
-        return Unread(Mapped(mapped, as_labels(content["y"], len(mapped), shown(path)).tolist()), shown(path))
+        return Unread(Mapped(mapped, as_labels(content["y"], mapped.shape[0], shown(path)).tolist()), shown(path))
     if "x" in content:
         return ImageSet.of(_channels_first(content["x"]), content["y"], name=shown(path))
     edges = _edges(content["jpeg"], content["offset"], place)
@@ -65,16 +66,31 @@ def npz(
     return Unread(Packed(content["jpeg"], edges, labels, channels, max_pixels), shown(path))
 
 
-class Mapped:
-    """Pixels of an .npy array (N,C,H,W) that stays in its file, with labels."""
+@dataclass(frozen=True)
+class Region:
+    """Where an array (N,C,H,W) or (N,H,W,C) lies unpacked in a file."""
 
-    def __init__(self, x: np.ndarray, labels: Sequence[int]) -> None:
-        self.x, self.labels = x, labels
-        self.ids = [str(i) for i in range(len(x))]
+    file: Path
+    dtype: np.dtype
+    start: int
+    shape: tuple[int, ...]
+
+    def at(self, number: int) -> np.ndarray:
+        """One of its images (H,W,C), read from the file."""
+        image = np.memmap(self.file, self.dtype, "r", self.start, self.shape)[number]
+        return np.array(image if _channels_last(self.shape) else image.transpose(1, 2, 0))
+
+
+class Mapped:
+    """Pixels that stay in their file, with labels."""
+
+    def __init__(self, region: Region, labels: Sequence[int]) -> None:
+        self.region, self.labels = region, labels
+        self.ids = [str(i) for i in range(len(labels))]
 
     def read(self, number: int) -> tuple[np.ndarray, int]:
         """See ``Source``."""
-        return self.x[number].transpose(1, 2, 0), self.labels[number]
+        return self.region.at(number), self.labels[number]
 
 
 class Packed:
@@ -93,22 +109,23 @@ class Packed:
         return read_picture(piece, f"image {number}", self.channels, self.max_pixels), self.labels[number]
 
 
-def _mapped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path, thing: str) -> np.ndarray | None:
-    """An array (N,C,H,W) of pixels that lies unpacked in its file and is too large to be held; None where it is another or small."""
+def _mapped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path, thing: str) -> Region | None:
+    """Where pixels lie that are unpacked in their file and too many to be held; None where they are others."""
     if info.compress_type != zipfile.ZIP_STORED or info.file_size <= HELD:
         return None
     with archive.open(info) as member:
         shape, fortran, dtype = _header(member, thing)
         at, values = member.tell(), math.prod(shape)
-        if fortran or dtype not in (np.uint8, np.float32) or at + values * dtype.itemsize != info.file_size:
+        pixels = len(shape) == 4 and (shape[1] in (1, 3) or _channels_last(shape))
+        whole = at + values * dtype.itemsize == info.file_size
+        if fortran or dtype not in (np.uint8, np.float32) or not pixels or not whole:
             return None
         while member.read(FREE):  # to its end, where the checksum is looked at
             pass
-    with file.open("rb") as whole:
-        whole.seek(info.header_offset + NAMED)
-        name, extra = np.frombuffer(whole.read(4), "<u2")
-    x = np.memmap(file, dtype, "r", info.header_offset + NAMED + 4 + int(name) + int(extra) + at, shape)
-    return x.transpose(0, 3, 1, 2) if _channels_last(x) else x if x.ndim == 4 and x.shape[1] in (1, 3) else None
+    with file.open("rb") as content:
+        content.seek(info.header_offset + NAMED)
+        name, extra = np.frombuffer(content.read(4), "<u2")
+    return Region(file, dtype, info.header_offset + NAMED + 4 + int(name) + int(extra) + at, shape)
 
 
 def _header(member: IO[bytes], thing: str) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -154,9 +171,9 @@ def _edges(jpeg: np.ndarray, offset: np.ndarray, place: str) -> list[int]:
     return edges
 
 
-def _channels_last(x: np.ndarray) -> bool:
-    return x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[-1] in (1, 3)
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and shape[1] not in (1, 3) and shape[-1] in (1, 3)
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if _channels_last(x) else x)
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if _channels_last(x.shape) else x)

@@ -160,12 +160,22 @@ def drawn(
             raise SparringError(f"{name}: no images of classes={'+'.join(map(str, missing))}; leave them out")
         index = index[np.isin(np.asarray(labels), list(keep))]
     if limit is not None and limit < len(index):
-        index = (
-            np.sort(np.random.default_rng(seed).choice(index, limit, replace=False))
-            if seed is not None
-            else index[:limit]
-        )
+        if seed is not None:
+            return np.sort(np.random.default_rng(seed).choice(index, limit, replace=False)).tolist()
+        if labels is not None:
+            _warn_of_one_sided(np.asarray(labels)[index], limit, name)
+        index = index[:limit]
     return index.tolist()
+
+
+def _warn_of_one_sided(labels: np.ndarray, limit: int, name: str) -> None:
+    """Of a set that is sorted by class, as folders are, the first images speak for its first classes alone."""
+    of, classes = len(np.unique(labels[:limit])), len(np.unique(labels))
+    if of < classes and bool((np.diff(labels) >= 0).all()):
+        warnings.warn(
+            f"{name}: its images are sorted by class, so the first {limit} are of {of} of {classes} classes; write seed=0 to draw them from all",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)
