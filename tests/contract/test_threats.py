@@ -8,6 +8,7 @@ import torch
 from sparring.attacks.attack import attack
 from sparring.checks.controls import CoinNet
 from sparring.core.errors import SparringError
+from sparring.core.noise import Noise
 from sparring.core.registry import THREATS
 from sparring.core.victim import Access
 from sparring.defenses.base import Defended, defense
@@ -161,3 +162,45 @@ def _masked(mine: int, theirs: int) -> tuple[Defended, list[Defended]]:
         net.register_buffer("mask", torch.tensor([float(bit)]))
         nets.append(net)
     return Defended(nets[0], id="a"), [Defended(nets[1], id="b")]
+
+
+def test_a_gradient_at_the_image_is_the_bare_networks_there(tmp_path):
+    """The logits are those behind the defense (the channels paper's code); a closed form on a network that is no line."""
+    net = torch.nn.Sequential(linear_net(), torch.nn.Tanh())
+    system = defense("cd:bits=1").install(Defended(net, id="a"))
+    x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    noise = Noise.of(0, "test", torch.arange(5))
+    there, here = (threat(t).seat(system).views[0].victim for t in ("white-identity", "white-identity:at=x"))
+    assert torch.equal(there.logits(x, noise), here.logits(x, noise))
+
+    def objective(z, rows):
+        return (z * z).sum(1)
+
+    leaf = x.clone().requires_grad_(True)
+    cotangent = 2 * here.logits(x, noise)
+    (want,) = torch.autograd.grad(net(leaf), leaf, cotangent)
+    assert torch.allclose(here.gradient(x, objective, noise).grad, want, atol=1e-6)
+    assert not torch.allclose(there.gradient(x, objective, noise).grad, want, atol=1e-3)
+    random = defense("cd:bits=1+gauss:std=0.1").install(Defended(net, id="a"))
+    seat = threat("white-identity:at=x").seat(random)
+    assert seat.stop == "never"
+    victim = seat.views[0].victim
+    assert victim.random
+    assert not torch.equal(victim.logits(x, noise), victim.logits(x, Noise.of(1, "test", torch.arange(5))))
+
+
+def test_an_oblivious_attacker_may_stop_at_his_first_success():
+    system = defense("gauss:std=0.1").install(Defended(linear_net(), id="a"))
+    assert threat("oblivious").seat(system).stop == "never"
+    assert threat("oblivious:stop=first").seat(system).stop == "success", "its source is not random"
+    noisy = Defended(linear_net(), id="a", noisy=True)
+    assert threat("oblivious:stop=first").seat(noisy).stop == "never"
+
+
+def test_an_ensemble_attacks_the_classifier_and_the_others():
+    system = defense("cd:bits=3").install(Defended(linear_net(), id="a"))
+    seat = threat("ensemble").seat(system, [Defended(linear_net(seed=1), id="b")])
+    assert seat.views[0].victim.systems[0].id == system.drop().system().id
+    assert len(seat.views[0].victim.systems) == 2
+    with pytest.raises(SparringError, match="leave it out"):
+        threat("ensemble").seat(system, [Defended(linear_net(), id="a")])

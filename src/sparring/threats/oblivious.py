@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from sparring.core.errors import SparringError
 from sparring.core.registry import suggest
@@ -16,9 +17,16 @@ from sparring.threats.white import through
 @threat_kind(
     "oblivious", grants=Access.GRADIENT, pictured=True, shows="what is left of attacks that ignore the defense"
 )
-def oblivious(defended: Defended, others: Sequence[Defended], options: Options, drop: str = "") -> Seat:
+def oblivious(
+    defended: Defended,
+    others: Sequence[Defended],
+    options: Options,
+    drop: str = "",
+    stop: Literal["never", "first"] = "never",
+) -> Seat:
     """T1: gradients of the classifier without its defense; run to the end; judged with the defense. ``drop``: the one
-    stage the attacker does not know of (``drop=shift``); default: all of them.
+    stage the attacker does not know of (``drop=shift``); default: all of them. ``stop=first``: it stops at the first point that fools the bare
+    classifier, as the early libraries did, which any small change of an image undoes.
     """
     unknown = {i for i, s in enumerate(defended.stages) if s.name == drop}
     if drop and defended.stages and not unknown:
@@ -31,7 +39,7 @@ def oblivious(defended: Defended, others: Sequence[Defended], options: Options, 
         "",
         (View("default", victim),),
         Access.GRADIENT,
-        "never",
+        "success" if stop == "first" and not bare.random else "never",
         defended.system(),
         f"{defended.name} without {drop}" if drop else "classifier without its defense",
     )

@@ -52,6 +52,31 @@ def transfer(
 
 
 @threat_kind(
+    "ensemble",
+    grants=Access.GRADIENT,
+    needs="models to attack beside the target (none may share weights with it)",
+    shows="what points of the classifier and other models together do, made in ignorance of the defense",
+)
+def ensemble(
+    defended: Defended,
+    others: Sequence[Defended],
+    options: Options,
+    mode: Literal["logits", "probs", "loss"] = "logits",
+) -> Seat:
+    """T1 and T3 together: gradients of the classifier without its defense and of the models of --sources, combined by ``mode``: the white test
+    set of HGD (arXiv:1712.02976, sec. 4.1).
+    """
+    if any(o.id == defended.id for o in others):
+        raise SparringError(
+            "ensemble: a source has the same weights as the target, which is attacked anyway; leave it out"
+        )
+    systems = (defended.drop().system(), *(o.system() for o in others))
+    victim = Victim(systems, Access.GRADIENT, 1, mode, options.amp)
+    name = f"classifier without its defense and {len(others)} other model(s), {mode}"
+    return Seat("", (View("default", victim),), Access.GRADIENT, "never", defended.system(), name)
+
+
+@threat_kind(
     "twin",
     grants=Access.GRADIENT,
     needs="models of the same architecture, trained anew",

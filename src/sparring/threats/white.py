@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Literal
 
+import torch
+from torch import Tensor
+
+from sparring.core.errors import SparringError
+from sparring.core.noise import Noise
 from sparring.core.ranges import Draws
-from sparring.core.system import Combine, System
+from sparring.core.system import Combine, System, vjp, with_pullback
 from sparring.core.victim import Access, Victim
 from sparring.defenses.base import Defended
 from sparring.threats.base import Options, Seat, View, threat_kind
@@ -29,15 +37,42 @@ def white_exact(defended: Defended, others: Sequence[Defended], options: Options
 
 
 @threat_kind("white-identity", grants=Access.GRADIENT, deployed=True, shows="what the defense passed by hides")
-def white_identity(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
-    """T7: every stage's backward is the identity, evaluated at the stage's true output (BPDA-identity)."""
-    return through(defended, dict.fromkeys(range(len(defended.stages)), "identity"), options)
+def white_identity(
+    defended: Defended, others: Sequence[Defended], options: Options, at: Literal["output", "x"] = "output"
+) -> Seat:
+    """T7: every stage's backward is the identity, evaluated at the stage's true output (BPDA-identity). ``at=x``: the logits are those of
+    the defended image, the network's gradient is taken at the image itself, as the code of the channels paper does.
+    """
+    seat = through(defended, dict.fromkeys(range(len(defended.stages)), "identity"), options)
+    if at == "output" or not defended.stages:
+        return seat
+    if defended.noisy:
+        raise SparringError("white-identity:at=x: a network that draws noise itself has no gradient at the image alone")
+    (view,) = seat.views
+    victim = replace(view.victim, systems=tuple(_at_the_image(s) for s in view.victim.systems))
+    return replace(seat, views=(replace(view, victim=victim),), source=f"{seat.source}, gradients at the image")
+
+
+def _at_the_image(system: System) -> System:
+    """The same logits; their gradient is the bare network's, at the image before the defense."""
+
+    def logits(x: Tensor, noise: Noise | None = None) -> Tensor:
+        noise = noise or Noise.of(0, "unused", torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        with torch.no_grad():
+            u = x.detach()
+            for i, part in enumerate(system.parts):
+                u = part.forward(u, noise.child(f"stage{i}"))
+            z = system.network(u)
+        return with_pullback(x, z, partial(vjp, system.network)) if x.requires_grad else z
+
+    identity = hashlib.sha256(f"{system.id}|at the image".encode()).hexdigest()
+    return replace(system, network=logits, parts=(), id=identity, noisy=system.has_noise)
 
 
 @threat_kind(
     "adaptive",
     grants=Access.GRADIENT,
-    over=("score", "twin", "oblivious", "transfer", "white-exact", "white-identity"),
+    over=("score", "twin", "oblivious", "transfer", "ensemble", "white-exact", "white-identity"),
     merges=True,
     pictured=True,
     deployed=True,
