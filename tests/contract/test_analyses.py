@@ -20,7 +20,21 @@ VALUES: dict[str, Any] = {"attack": "bim:eps=8/255,steps=2", "count": 12, "point
 
 
 def test_all_analyses_of_this_release_are_there():
-    expected = {"overlap", "layers", "noise", "similarity", "pixels", "labels", "heatmap", "patches", "cues"}
+    expected = {
+        "overlap",
+        "layers",
+        "noise",
+        "similarity",
+        "pixels",
+        "labels",
+        "heatmap",
+        "patches",
+        "cues",
+        "norms",
+        "curvature",
+        "window",
+        "changes",
+    }
     assert set(ANALYSES) >= expected
 
 

@@ -1,0 +1,73 @@
+"""What a defense changes of an image: the values of the change, its length and its spectrum (the channels paper, C.5 and C.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from sparring.analysis.base import Analysis, analysis
+from sparring.analysis.panel import Grid, Map, Panel
+from sparring.core.noise import Noise
+from sparring.core.ranges import Count
+from sparring.core.spec import option
+from sparring.subject import Subject
+
+LAWS = {"uniform": stats.uniform, "normal": stats.norm, "laplace": stats.laplace}
+
+
+@analysis("changes")
+@dataclass(frozen=True, kw_only=True)
+class Changes(Analysis):
+    """The change C(x) - x of each defense: its L2 length, the histogram of its values with the law (uniform, normal, Laplace) whose likelihood is
+    highest, and its mean log spectrum (channels paper, arXiv:1905.10907, Fig. 10 and 12).
+    """
+
+    needs_defense: ClassVar[bool] = True
+    limit: ClassVar[int | None] = 20
+    example: ClassVar[str] = (
+        "changes MODEL --data test.npz --defense cd:bits=4 --defense laplace:eps=0.01 --png changes.png"
+    )
+
+    defense: tuple[str, ...] = option(help="defenses that are compared")
+    bins: Count = option(81, help="of the histogram, between the largest values")
+
+    @property
+    def defenses(self) -> Sequence[str]:
+        return self.defense
+
+    def run(self, subject: Subject) -> Panel:
+        x, noise = subject.images.x, Noise.of(self.seed, "changes", subject.keys)
+        data: dict[str, object] = {}
+        rows: list[list[object]] = []
+        maps: list[Map] = []
+        for name in self.defense:
+            out = x
+            for i, stage in enumerate(subject.systems[name].stages):
+                out = stage(out, noise.child(f"stage{i}"))
+            change = (out - x).double()
+            length, law = float(change.flatten(1).norm(dim=1).mean()), likeliest(change.flatten())
+            reach = float(change.abs().max())
+            histogram = torch.histc(change, self.bins, -reach, reach) if reach else torch.zeros(self.bins)
+            data[name] = {"l2": length, "law": law, "reach": reach, "std": float(change.std()), "histogram": histogram}
+            rows.append([name, length, float(change.std()), reach, law])
+            maps.append(Map(f"{name}: mean log spectrum of the change", spectrum(change), "frequency", "frequency"))
+        title = f"what defenses change of n={len(x)} images of {subject.images.name}"
+        return Panel(title, data, [Grid(title, ["defense", "mean L2", "std", "largest", "likeliest law"], rows)], maps)
+
+
+def likeliest(values: Tensor) -> str:
+    """Which of the uniform, the normal and the Laplace law, fitted, makes the values (n,) likeliest; "none" where all are the same."""
+    sample = values[:: max(1, len(values) // 20_000)].numpy()
+    if sample.std() == 0:
+        return "none"
+    return max(LAWS, key=lambda law: float(LAWS[law].logpdf(sample, *LAWS[law].fit(sample)).sum()))
+
+
+def spectrum(change: Tensor) -> Tensor:
+    """(H,W) log of 1 + the mean magnitude over images and channels of a change's Fourier coefficients, the lowest in the middle."""
+    return torch.fft.fftshift(torch.fft.fft2(change).abs().mean((0, 1))).log1p().float()

@@ -1,0 +1,72 @@
+"""The analyses of the channels paper's stability section, against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+import sparring
+from sparring.analysis.changes import likeliest, spectrum
+from sparring.analysis.curvature import top_eigenvalues
+from sparring.analysis.norms import gradient_norms
+from sparring.testing.networks import conv_classifier, pictures
+
+
+def test_the_top_eigenvalues_are_those_of_a_quadratic():
+    spectrum_of = torch.linspace(-3, 5, 48)
+    basis = torch.linalg.qr(torch.randn(48, 48, generator=torch.Generator().manual_seed(0)))[0]
+    hessian = basis @ spectrum_of.diag() @ basis.T
+    x = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1))
+    top = top_eigenvalues(lambda u: 0.5 * u.flatten() @ hessian @ u.flatten(), x, 3)
+    assert np.allclose(top, sorted(spectrum_of.tolist())[::-1][:3], atol=1e-3)
+    assert np.allclose(top_eigenvalues(lambda u: u.sum(), x, 2), 0), "a plane is not curved"
+
+
+def test_the_hessian_of_softmax_is_the_covariance():
+    """Cross-entropy of a linear net W x: its Hessian is W^T (diag p - p p^T) W."""
+    torch.manual_seed(0)
+    weight = torch.randn(4, 12)
+    x = torch.rand(3, 2, 2)
+    p = (weight @ x.flatten()).softmax(0)
+    want = torch.linalg.eigvalsh(weight.T @ (p.diag() - p[:, None] * p) @ weight).max()
+    label = torch.tensor([1])
+    top = top_eigenvalues(lambda u: nn.functional.cross_entropy((weight @ u.flatten())[None], label), x, 1)
+    assert np.isclose(top[0], float(want), rtol=1e-3)
+
+
+def test_gradient_norms_are_those_of_a_linear_net():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    x, y = torch.rand(70, 3, 2, 2), torch.arange(70) % 4
+    p = net(x).softmax(1)
+    want = ((p - nn.functional.one_hot(y, 4)) @ net[1].weight).norm(dim=1)
+    assert torch.allclose(gradient_norms(net, x, y), want, atol=1e-5)
+
+
+def test_the_law_of_a_change_is_found():
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(20000, generator=generator, dtype=torch.float64) - 0.5
+    normal = torch.randn(20000, generator=generator, dtype=torch.float64)
+    signs = torch.randint(0, 2, (20000,), generator=generator) * 2 - 1
+    laplace = -torch.log1p(-torch.rand(20000, generator=generator, dtype=torch.float64)) * signs
+    assert [likeliest(v) for v in (uniform, normal, laplace)] == ["uniform", "normal", "laplace"]
+    assert likeliest(torch.zeros(9)) == "none"
+
+
+def test_the_spectrum_of_a_wave_stands_at_its_frequency():
+    wave = torch.cos(2 * torch.pi * 3 * torch.arange(16) / 16)
+    values = spectrum(wave.expand(1, 1, 16, 16))
+    assert values.argsort(descending=True).shape
+    peaks = (values > values.max() / 2).nonzero().tolist()
+    assert peaks == [[8, 5], [8, 11]]
+
+
+def test_what_noise_gives_back_and_what_not():
+    """Shares add up to one; far points have their label back under no small noise."""
+    panel = sparring.analyze("window", conv_classifier(), pictures(16), attack="fgsm:eps=8/255", draws=3)
+    for stretch in ("1", "2", "4", "8"):
+        about = panel.data[stretch]
+        assert isinstance(about, dict)
+        for share in about["shares"] if about["n"] else ():
+            assert abs(sum(share) - 1) < 1e-6
