@@ -68,7 +68,7 @@ class GradientNorms(Analysis):
         grids = [
             Grid(f"from the {start} image", ["sigma", *levels[start]], self._rows(levels[start])) for start in starts
         ]
-        if self.defense != "none":
+        if subject.systems[self.defense] is not subject.systems["none"]:
             counts = ", ".join(f"{which} n={int(mask.sum())}" for which, mask in fate.items())
             rows = [[name, *values.values()] for name, values in apart.items()]
             grids.append(Grid(f"behind {self.defense}: {counts}", ["norm", *fate], rows))
