@@ -25,7 +25,7 @@ C = TypeVar("C", bound="type[Analysis]")
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """A question, its options as fields. Subclasses write ``run`` and declare what they need.
+    """A question, its options as fields. Subclasses write ``panel`` and declare what they need.
 
     ``needs_data``: the user gives the images; else ``images`` brings them. ``pictures``: the panel holds something to draw. ``limit``: how
     many of the user's images are looked at unless another number is given. ``extra``: the optional packages it needs, or "".
@@ -56,7 +56,7 @@ class Analysis:
         """The images of an analysis that does not need the user's."""
         raise NotImplementedError
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         """The answer about one model. Provenance is added by ``analyze``."""
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class Analysis:
         """The answer about the subjects: one, unless the analysis compares ``many``."""
         if len(subjects) != 1:
             raise SparringError(f"{self.spec_name} is about one model, got {len(subjects)}")
-        return self.run(subjects[0])
+        return self.panel(subjects[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class Comparison(Analysis):
     def compare(self, subjects: Sequence[Subject]) -> Panel:
         raise NotImplementedError
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         return self.compare([subject])
 
     def answer(self, subjects: Sequence[Subject]) -> Panel:

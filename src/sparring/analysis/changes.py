@@ -40,7 +40,7 @@ class Changes(Analysis):
     def defenses(self) -> Sequence[str]:
         return self.defense
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         x, noise = subject.images.x, Noise.of(self.seed, "changes", subject.keys)
         data: dict[str, object] = {}
         rows: list[list[object]] = []

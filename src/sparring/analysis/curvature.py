@@ -37,7 +37,7 @@ class Curvature(Analysis):
     )
     count: Count = option(5, help="eigenvalues an image")
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         images, network = subject.images, subject.model
         clean, y = images.x, images.y
         adversarial = attacked(subject, self.attack, self.seed)

@@ -27,7 +27,7 @@ class Heatmap(Analysis):
     attack: str = option("", help="draw mean |x_adv - x| of this attack instead of gradients")
     layer: str = option("", help="gradients at the output of this module instead of the image")
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         x, y = subject.images.x, subject.images.y
         if self.attack:
             heat, what = (

@@ -30,7 +30,7 @@ class Labels(Analysis):
     reach: Positive = option(10.0, help="how far to go along each axis, l2")
     points: Annotated[int, Ge(1), Le(10**4)] = option(41, help="points along each axis")
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         images, network = subject.images, subject.prepared.model
         if self.image >= len(images):
             raise SparringError(f"labels: image={self.image}, but the set has {len(images)} images")

@@ -37,7 +37,7 @@ class Layers(Analysis):
     def defenses(self) -> Sequence[str]:
         return (self.defense,)
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         clean, adversarial = subject.images.x, attacked(subject, self.attack, self.seed)
         noise = Noise.of(self.seed, "layers", subject.keys)
         sign = attack(self.attack).budget * noise.sign("sign", clean.shape[1:])

@@ -33,7 +33,7 @@ class PredictedNoise(Analysis):
     def defenses(self) -> Sequence[str]:
         return (self.defense,)
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         noisy = attacked(subject, self.attack, self.seed)
         out = noisy
         for stage in subject.systems[self.defense].stages:

@@ -41,7 +41,7 @@ class GradientNorms(Analysis):
     def defenses(self) -> Sequence[str]:
         return (self.defense,)
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         images, network = subject.images, subject.prepared.model
         clean, y, noise = images.x, images.y, Noise.of(self.seed, "norms", subject.keys)
         adversarial = attacked(subject, self.attack, self.seed)

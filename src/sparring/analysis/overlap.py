@@ -38,7 +38,7 @@ class Overlap(Analysis):
     def images(self) -> ImageSet:
         return ImageSet.of(torch.ones(1, self.channels, self.size, self.size), [0], name="ones")
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         overlap = gradient_overlap(subject.model, self.channels, self.size, self.gain)
         value, name = bait_share(overlap, self.share), subject.model.name
         bait = int(bait_pixels(self.size, self.size).sum())

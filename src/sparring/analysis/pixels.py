@@ -23,7 +23,7 @@ class Pixels(Analysis):
     limit: ClassVar[int | None] = 50
     example: ClassVar[str] = "pixels MODEL --data test.npz --limit 50 --png pixels.png"
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         x, y, network = subject.images.x, subject.images.y, subject.prepared.model
         flips = white_pixel_map(network, x, y)
         if bool(flips.isnan().any()):

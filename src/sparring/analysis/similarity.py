@@ -42,7 +42,7 @@ class Similarity(Analysis):
     def defenses(self) -> Sequence[str]:
         return self.defense
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         x, y, network = subject.images.x, subject.images.y, subject.prepared.model
         other = (y + 1 + (subject.keys % (subject.classes - 1))) % subject.classes
         maps = {"classifier": gradient_maps(class_loss(network, y), x)}

@@ -40,7 +40,7 @@ class RecoveryWindow(Analysis):
     )
     draws: Count = option(20, help="predictions an image and strength")
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         images, network = subject.images, subject.prepared.model
         clean, y = images.x, images.y
         adversarial = attacked(subject, self.attack, self.seed)

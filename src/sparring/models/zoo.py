@@ -1,8 +1,7 @@
-"""The other CIFAR architectures of the defective paper: DenseNet-121, SENet-18, VGG-19, with 3x3 stems for 32x32 images."""
+"""Two other CIFAR architectures of the defective paper: DenseNet-121 and SENet-18, with 3x3 stems for 32x32 images."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import ClassVar
 
 import torch
@@ -124,37 +123,6 @@ class SENet(nn.Module):
         return self.linear(out.mean((2, 3)))
 
 
-class VGG(nn.Module):
-    """VGG-19 with BatchNorm (Simonyan and Zisserman, arXiv:1409.1556, column E) and a single linear layer."""
-
-    widths: ClassVar = (64, 64, 0, 128, 128, 0, *[256] * 4, 0, *[512] * 4, 0, *[512] * 4, 0)  # 0: max-pooling by 2
-    places: ClassVar = {
-        "bottom": ["features.bn[1-4]"],
-        "top": ["features.bn[5-9]", "features.bn1[0-6]"],
-        "bottom/activation": ["features.relu[1-4]"],
-        "top/activation": ["features.relu[5-9]", "features.relu1[0-6]"],
-    }
-
-    def __init__(self, classes: int = 10) -> None:
-        super().__init__()
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        inputs, number = 3, 0
-        for width in self.widths:
-            if not width:
-                layers[f"pool{len(layers)}"] = nn.MaxPool2d(2)
-                continue
-            number += 1
-            layers[f"conv{number}"] = nn.Conv2d(inputs, width, 3, 1, 1)
-            layers[f"bn{number}"] = nn.BatchNorm2d(width)
-            layers[f"relu{number}"] = nn.ReLU()
-            inputs = width
-        self.features = nn.Sequential(layers)
-        self.linear = nn.Linear(512, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.features(x).flatten(1))
-
-
 @MODELS("densenet121")
 def densenet121(weights: str | None = None, classes: Classes = 10) -> Classifier:
     """CIFAR DenseNet-121 (arXiv:1608.06993): 6,956,298 parameters."""
@@ -165,9 +133,3 @@ def densenet121(weights: str | None = None, classes: Classes = 10) -> Classifier
 def senet18(weights: str | None = None, classes: Classes = 10) -> Classifier:
     """CIFAR SENet-18 (arXiv:1709.01507), pre-activation: 11,260,354 parameters."""
     return cifar_classifier(lambda: SENet(classes), "senet18", weights)
-
-
-@MODELS("vgg19")
-def vgg19(weights: str | None = None, classes: Classes = 10) -> Classifier:
-    """CIFAR VGG-19 with BatchNorm (arXiv:1409.1556): 20,040,522 parameters."""
-    return cifar_classifier(lambda: VGG(classes), "vgg19", weights)

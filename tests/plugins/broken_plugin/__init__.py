@@ -198,7 +198,7 @@ class Rambling(Analysis):
 
     points: int = option(3, help="")
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         return Panel("rambling", {}, maps=[Map("noise", torch.rand(2, 2) + next(calls))])
 
 

@@ -102,7 +102,7 @@ class ToyLight(Analysis):
 
     scale: float = option(1.0, help="what one white pixel counts")
 
-    def run(self, subject: Subject) -> Panel:
+    def panel(self, subject: Subject) -> Panel:
         x = subject.images.x
         with torch.no_grad():
             label = subject.prepared.model(x).argmax(1)
