@@ -81,7 +81,9 @@ def evaluate(
     ] = None,
     gpus_per_worker: Annotated[
         str | None,
-        typer.Option("--gpus-per-worker", metavar="NUMBER", help="on Ray, a part is allowed; default: 1 with --device cuda"),
+        typer.Option(
+            "--gpus-per-worker", metavar="NUMBER", help="on Ray, a part is allowed; default: 1 with --device cuda"
+        ),
     ] = None,
     runtime_env: Annotated[
         Path | None,

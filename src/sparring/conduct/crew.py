@@ -22,6 +22,7 @@ from sparring.evaluation.run.ring import Ring
 
 LOOK = 1.0  # seconds between two looks at what the helpers have spent
 CROWD = 100  # helpers that are looked at in that time; of more each is looked at less often
+PATIENCE = 60.0  # seconds that a helper looks for run.json: a network's file system may be late
 UNBORN = 3  # helpers that die one after the other before any began to work: none will
 
 
@@ -70,9 +71,11 @@ class Crew:
         self._devices: Counter[str] = Counter()
         self._unborn = 0
 
-    def drive(self, finished: Callable[[str, Json], None], failed: Callable[[], None], tell: Callable[[float], None]) -> None:
+    def drive(
+        self, finished: Callable[[str, Json], None], failed: Callable[[], None], tell: Callable[[], None]
+    ) -> None:
         """Until each block is done or given up. ``finished`` (block, its network calls) and ``failed`` are told as it happens, ``tell`` again and
-        again how many network calls were made in blocks that are at work. Raises SparringError for a helper whose model, data, code or arithmetic is
+        again. Raises SparringError for a helper whose model, data, code or arithmetic is
         another, or that does not see the run folder, before it does anything.
         """
         self._finished, self._failed = finished, failed
@@ -84,7 +87,7 @@ class Crew:
                 for reference in ready:
                     self._hear(reference)
                 self._look()
-                tell(sum(hand.calls for hand in self._hands))
+                tell()
         finally:
             for hand in self._hands:
                 self._ray.kill(hand.actor)
@@ -95,14 +98,20 @@ class Crew:
         return {**about, "retries": self.queue.retries}
 
     @property
+    def calls(self) -> float:
+        """Network calls in blocks that are at work."""
+        return sum(hand.calls for hand in self._hands)
+
+    @property
     def text(self) -> str:
-        """How many are at work, in words."""
-        working = [hand for hand in self._hands if hand.block]
-        nodes = len({hand.host for hand in working})
-        waiting = f", {len(self._hands) - len(working)} begin" if len(working) < len(self._hands) else ""
-        retried = f", {self.queue.retries} tried again" if self.queue.retries else ""
-        lost = f", {len(self.queue.failed)} failed" if self.queue.failed else ""
-        return f"{len(self.queue.done)} blocks done{retried}{lost}: {len(working)} workers on {nodes} machines{waiting}"
+        """How far it is and who is at work, in words."""
+        hosts = [hand.host for hand in self._hands if hand.block]
+        total = len(self.queue.done) + len(self.queue.failed) + len(self.queue.waiting) + len(hosts)
+        said = [f"{len(self.queue.done)} of {total} blocks", f"{len(hosts)} at work on {len(set(hosts))} machine(s)"]
+        said += [f"{n} starting"] if (n := len(self._hands) - len(hosts) - len(self._idle)) else []
+        said += [f"{self.queue.retries} tried again"] if self.queue.retries else []
+        said += [f"{len(self.queue.failed)} failed"] if self.queue.failed else []
+        return ", ".join(said)
 
     def _enlist(self) -> bool:
         """Give work to who has none, and see that there are enough; is there something to wait for?"""
@@ -234,22 +243,30 @@ def attack_on(cluster: Cluster, planned: Planned, ring: Ring, facts: Json, runni
         slots=running.slots,
         keep=running.keep,
         processes=cluster.workers,
+        patience=PATIENCE,
     )
     own = {"identity": store.identity, "precision": precision(), "device": device_name(running.device)}
     crew = Crew(cluster, order, gpus, queue, own)
 
     def finished(block: str, answer: Json) -> None:
+        ring.pace.elsewhere = crew.calls
         ring.pace.beside(slices[block], answer["calls"], answer["runs"], crew.text)
 
     def record() -> None:
         facts["running"] |= crew.facts()
         store.write_run(**facts, passed=spec.passed(), complete=False, failed=queue.failed)
 
-    def tell(calls: float) -> None:
-        ring.pace.say(crew.text, calls)
+    def tell() -> None:
+        ring.pace.elsewhere = crew.calls
+        ring.pace.say(crew.text)
 
     crew.drive(finished, record, tell)
+    ring.pace.elsewhere = 0.0
     record()
+    if queue.failed and not store.kept:
+        raise SparringError(
+            f"engine=ray: each block failed: {next(iter(queue.failed.values()))}; the same command tries them again"
+        )
     return queue.done
 
 

@@ -70,7 +70,9 @@ class Engine:
 
     @contextmanager
     def connected(self, workers: int | Literal["auto"] | None) -> Iterator[Cluster]:
-        """The cluster, with as many workers as are asked for, or as it has room for. One that was begun here ends with the block. Raises SparringError where none answers or none of its machines has what a worker needs.
+        """The cluster, with as many workers as are asked for, or as it has room for. One that was begun here ends with the block.
+
+        Raises SparringError where none answers, and where one of our own has not what a worker needs.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray = need("ray", "scale")

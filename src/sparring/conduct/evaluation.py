@@ -72,9 +72,9 @@ def evaluate(
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
     block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
-    if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest, None: one. engine="ray": workers on a Ray cluster, None: as many as it has room
-    for; address ("auto", HOST:PORT) joins one, without it one of our own is begun here; gpus_per_worker: of each, a part is allowed; runtime_env: a JSON
-    file of what is brought to them (``Engine``). shard: this process is
+    if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest, None: one.
+    engine="ray": workers on a Ray cluster, None: as many as it has room for; address ("auto", HOST:PORT) joins one, without it one of our own is
+    begun here; gpus_per_worker: of each, a part is allowed; runtime_env: a JSON file of what is brought to them (``Engine``). shard: this process is
     one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives the verdict. max_time (seconds),
     max_forwards (network calls): stop there, with what is there. keep: of the points of images that fell 8-bit images stay (survivors and nearest errors
     stay as floats); "float": all as floats; "none": no points, once the run is complete.

@@ -30,7 +30,7 @@ LOOK = 0.5  # seconds between two looks for the first process's record
 class Order:
     """What a helper is told before it is told a block. spec: as ``EvaluationSpec.of`` takes it. session: what the first process has written into
     run.json. place: the folder that relative names count from, "": where Ray has put it. patience: seconds until a record that is not seen counts
-    as not there: a network's file system may be late.
+    as not there.
     """
 
     spec: Json
@@ -42,7 +42,7 @@ class Order:
     slots: int
     keep: Keep
     processes: int
-    patience: float = 60.0
+    patience: float
 
     @classmethod
     def read(cls, text: str) -> Order:

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 TRIES = 3  # of a block, each by a worker that is new to it or was made anew
-IN_VAIN = 5  # blocks that fail one after the other, none done in between: what they have in common is to be put right first
+IN_VAIN = (
+    5  # blocks that fail one after the other, none done in between: what they have in common is to be put right first
+)
 
 
 class Queue:

@@ -55,7 +55,8 @@ class Pace:
         self.seen = {run: [0.0, 0] for run in worst}  # calls and images of a run's finished blocks
         self.survived = [0, 0]  # images that survived a run which ends early, and all that went through one
         self.spent = 0.0
-        self.block: dict[str, tuple[float, int]] = {}  # calls and survivors of runs, as they finish, for who clears it before each block
+        self.block: dict[str, tuple[float, int]] = {}  # calls and survivors of runs, for who clears it before a block
+        self.elsewhere = 0.0  # calls of others at blocks that they have not ended
         self.done: set[Hashable] = set()  # (run, block) that is attacked, (cell, run, block) that is judged
         self.going = 0.0  # of spent: what the run that is at work is taken to have cost until now
 
@@ -120,8 +121,8 @@ class Pace:
         self.spent += max(0.0, calls - sum(attacked for attacked, _ in runs.values()))
         self.judged = max(0.0, self.judged - self.judge_share * (rows.stop - rows.start))
 
-    def say(self, text: str, elsewhere: float = 0.0) -> None:
-        """Tell who listens. ``elsewhere``: calls of others at blocks that they have not ended."""
+    def say(self, text: str) -> None:
+        """Tell who listens."""
         if self.progress:
             total = max(1, round(self.total()))
-            self.progress(min(round(self.spent + elsewhere), total), total, text)
+            self.progress(min(round(self.spent + self.elsewhere), total), total, text)
