@@ -88,6 +88,8 @@ class Crew:
                     self._hear(reference)
                 self._look()
                 tell()
+        except SystemError as error:  # what a signal's handler raises inside Ray's C code comes out as its cause
+            raise error.__cause__ or error from None
         finally:
             for hand in self._hands:
                 self._ray.kill(hand.actor)

@@ -98,7 +98,7 @@ class Engine:
         own = {"num_cpus": max(workers or 1, os.cpu_count() or 1), "object_store_memory": STORE}
         about = {"include_dashboard": False, **own} if self.address is None else {}
         main = threading.current_thread() is threading.main_thread()
-        before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place, which exits without a word
+        before, ended = signal.getsignal(signal.SIGTERM), False  # Ray puts its own in its place, which exits without a word
         try:
             ray.init(
                 address=self.address or "local",
@@ -107,6 +107,8 @@ class Engine:
                 logging_level="ERROR",
                 **about,
             )
+        except SystemExit:  # that of Ray's own handler
+            ended = True
         except Exception as error:  # whatever Ray says of an address, a version or a file to bring
             where = f"no cluster of this Ray answers at {self.address}" if self.address else "Ray does not start here"
             raise SparringError(
@@ -115,6 +117,8 @@ class Engine:
         finally:
             if main:
                 signal.signal(signal.SIGTERM, before)
+        if ended:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _ships(file: str | Path) -> Json:
