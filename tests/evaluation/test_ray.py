@@ -102,6 +102,7 @@ def test_the_order_of_blocks_changes_no_row(local, alone, tmp_path, monkeypatch)
     assert digest(tmp_path / "run") == digest(alone)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc as Linux has it")
 def test_a_worker_killed_after_its_first_block_is_made_anew(local, alone, tmp_path, monkeypatch):
     killed: list[int] = []
@@ -130,6 +131,7 @@ sparring.evaluate(**ARGUMENTS, out={out!r}, engine="ray", workers=2)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc as Linux has it")
 def test_workers_die_with_the_driver_and_the_same_command_goes_on(alone, tmp_path):
     ray.shutdown()
@@ -151,6 +153,28 @@ def test_workers_die_with_the_driver_and_the_same_command_goes_on(alone, tmp_pat
     assert record(out)["complete"]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc as Linux has it")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_says_how_to_resume_and_leaves_nothing_running(tmp_path, number, code):
+    """It comes while the first process waits inside Ray's C code, which had made a SystemError of it."""
+    out = tmp_path / "run"
+    words = ["evaluate", "mnist_cnn", "--data", "mnist5k:split=test,limit=128", "--defense", "gauss:std=0.2"]
+    words += ["--draws", "64", "--threat", "adaptive", "--attack", "pgd:eps=0.1,steps=1000"]
+    words += ["--out", str(out), "--engine", "ray", "--workers", "2"]
+    command = [sys.executable, "-m", "sparring.cli", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 60
+    while not list(out.glob("claims/*/*.claim")) and time.monotonic() < end:
+        time.sleep(0.1)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert "this resumes" in said
+    assert "unexpected" not in said
+
+
+@pytest.mark.slow
 def test_a_machine_that_goes_away_costs_nothing_but_time(alone, tmp_path):
     from ray.cluster_utils import Cluster
 
@@ -219,6 +243,7 @@ def own_module(tmp_path, monkeypatch):
     return name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["raise", "kill"])
 def test_a_poison_block_fails_alone_and_is_tried_again_by_the_same_command(local, tmp_path, own_module, how):
     arguments = {**ARGUMENTS, "model": f"python:{own_module}:make", "defenses": ["cd:bits=4"], "out": tmp_path / "run"}
@@ -243,6 +268,7 @@ def test_a_poison_block_fails_alone_and_is_tried_again_by_the_same_command(local
     assert "failed" not in record(tmp_path / "run") or not record(tmp_path / "run")["failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("block", "code", "said"), [(4, 3, "1 of 5 blocks failed"), (20, 2, "each block failed")])
 def test_a_failed_block_is_exit_code_3(local, tmp_path, own_module, monkeypatch, capsys, block, code, said):
     from sparring.cli import main
@@ -289,6 +315,7 @@ def test_an_old_copy_of_the_run_on_another_disk_is_not_this_run(local, alone, tm
         sparring.evaluate(**ARGUMENTS, out=tmp_path / "run", engine="ray", workers=1)
 
 
+@pytest.mark.slow
 def test_a_runtime_environment_brings_a_users_own_module(tmp_path, monkeypatch):
     """The module is found by this process alone; without the environment each worker says that it lacks it."""
     ray.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -98,13 +99,16 @@ class Engine:
         own = {"num_cpus": max(workers or 1, os.cpu_count() or 1), "object_store_memory": STORE}
         about = {"include_dashboard": False, **own} if self.address is None else {}
         main = threading.current_thread() is threading.main_thread()
-        before, ended = signal.getsignal(signal.SIGTERM), False  # Ray puts its own in its place, which exits without a word
+        before, ended = (
+            signal.getsignal(signal.SIGTERM),
+            False,
+        )  # Ray puts its own in its place, which exits without a word
         try:
             ray.init(
                 address=self.address or "local",
                 runtime_env=self.ships or None,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 **about,
             )
         except SystemExit:  # that of Ray's own handler
