@@ -57,17 +57,20 @@ def record(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "run.json").read_text())
 
 
-def helpers() -> list[int]:
-    """Processes of all helpers on this machine that this process, or one that it began, has begun."""
-    pids = [int(file.name) for file in Path("/proc").iterdir() if file.name.isdigit()]
-    return [pid for pid in pids if _name(pid).startswith("ray::Helper")]
+def helpers(pid: int) -> list[int]:
+    """Processes of the helpers that a process has begun on this machine, through Ray's own."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    processes = [
+        (int(own), int(parent), name) for own, parent, name in (line.split(None, 2) for line in listed.splitlines())
+    ]
+    family = {pid}
+    for _ in range(3):  # raylet, helper
+        family |= {own for own, parent, _ in processes if parent in family}
+    return [own for own, _, name in processes if own in family and name.startswith("ray::Helper")]
 
 
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 def test_two_workers_write_the_rows_of_one_process(local, alone, tmp_path):
@@ -103,7 +106,7 @@ def test_the_order_of_blocks_changes_no_row(local, alone, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc as Linux has it")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes as Linux shows them")
 def test_a_worker_killed_after_its_first_block_is_made_anew(local, alone, tmp_path, monkeypatch):
     killed: list[int] = []
     worked = crew.Crew._worked
@@ -111,9 +114,9 @@ def test_a_worker_killed_after_its_first_block_is_made_anew(local, alone, tmp_pa
     def then_kill(self, hand, answer):
         worked(self, hand, answer)
         if not killed:
-            killed.append(ray.get(ray.remote(lambda: 0).remote()))
             self._enlist()  # it is at its second block
-            for pid in helpers():
+            for pid in helpers(os.getpid()):
+                killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 
     monkeypatch.setattr(crew.Crew, "_worked", then_kill)
@@ -132,7 +135,7 @@ sparring.evaluate(**ARGUMENTS, out={out!r}, engine="ray", workers=2)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc as Linux has it")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes as Linux shows them")
 def test_workers_die_with_the_driver_and_the_same_command_goes_on(alone, tmp_path):
     ray.shutdown()
     out = tmp_path / "run"
@@ -141,20 +144,22 @@ def test_workers_die_with_the_driver_and_the_same_command_goes_on(alone, tmp_pat
     end = time.monotonic() + 60
     while not list(out.glob("rows/*/*.parquet")) and time.monotonic() < end:
         time.sleep(0.05)
+    begun = helpers(first.pid)
     first.kill()
     first.wait()
+    assert begun
     assert list(out.glob("rows/*/*.parquet"))
     assert not record(out)["complete"]
-    while helpers() and time.monotonic() < end:
+    while alive(begun) and time.monotonic() < end:
         time.sleep(0.2)
-    assert not helpers()
+    assert not alive(begun)
     subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL, timeout=120)
     assert digest(out) == digest(alone)
     assert record(out)["complete"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc as Linux has it")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes as Linux shows them")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_says_how_to_resume_and_leaves_nothing_running(tmp_path, number, code):
     """It comes while the first process waits inside Ray's C code, which had made a SystemError of it."""
