@@ -141,7 +141,7 @@ def test_workers_die_with_the_driver_and_the_same_command_goes_on(alone, tmp_pat
     out = tmp_path / "run"
     code = DRIVER.format(root=ROOT, out=str(out))
     first = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not list(out.glob("rows/*/*.parquet")) and time.monotonic() < end:
         time.sleep(0.05)
     begun = helpers(first.pid)
@@ -169,7 +169,7 @@ def test_a_signal_says_how_to_resume_and_leaves_nothing_running(tmp_path, number
     words += ["--out", str(out), "--engine", "ray", "--workers", "2"]
     command = [sys.executable, "-m", "sparring.cli", *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not list(out.glob("claims/*/*.claim")) and time.monotonic() < end:
         time.sleep(0.1)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
