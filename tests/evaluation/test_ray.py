@@ -305,6 +305,13 @@ def test_another_arithmetic_is_refused(local, tmp_path):
         torch.set_float32_matmul_precision(before)
 
 
+def test_a_mixture_of_devices_is_a_warning(local, tmp_path, monkeypatch):
+    """No GPU is needed: this process only says that it has one."""
+    monkeypatch.setattr(crew, "device_name", lambda _: "a GPU of another maker")
+    with pytest.warns(UserWarning, match="works on cpu, others or this process on a GPU of another maker"):
+        sparring.evaluate(**ARGUMENTS, out=tmp_path / "run", engine="ray", workers=1)
+
+
 def test_a_worker_that_does_not_see_the_folder_writes_nothing(local, tmp_path, monkeypatch):
     monkeypatch.setattr(crew, "PATIENCE", 0.1)
     monkeypatch.setattr(crew, "Order", lambda **told: Order(**{**told, "folder": str(tmp_path / "elsewhere")}))
