@@ -1,4 +1,5 @@
-"""What several processes on one run folder bring: wall time of one process with one thread, one with all threads, and of N with one thread each.
+"""What several processes on one run folder bring: wall time of one process with one thread, one with all threads, of N with one thread each, and of
+1 and N workers on a Ray cluster of this machine (extra ``scale``).
 
 ``python benchmarks/scale.py [--workers 2] [--limit 256] [--out scale.json]`` (quiet; CIFAR: ``SPARRING_DATA``)
 The same evaluation each time in a fresh process, so that loading is counted; the rows of all must be equal but for rounding (rates, labels and costs
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ DATA = os.environ.get("SPARRING_DATA", "../shared/data")
 SAME = ("defense", "threat", "attack", "view", "run", "image", "label", "k", "k_8bit", "forwards", "backwards")
 
 
-def evaluate(folder: Path, limit: int, workers: int, threads: int, die: bool) -> float:
+def evaluate(folder: Path, limit: int, workers: int, threads: int, die: bool, engine: str) -> float:
     """Wall seconds of one evaluation in a process of its own."""
     model = f"cifar_resnet20:weights={DATA}/cifar10_resnet20.safetensors"
     command = [sys.executable, "-c", "from sparring.cli import main; main()", "evaluate", model]
@@ -40,7 +42,7 @@ def evaluate(folder: Path, limit: int, workers: int, threads: int, die: bool) ->
         "--threat",
         "oblivious,adaptive",
     ]
-    command += ["--out", str(folder), "--workers", str(workers), "--json"]
+    command += ["--out", str(folder), "--workers", str(workers), "--engine", engine, "--json"]
     own = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     start = time.perf_counter()
     process = subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -76,19 +78,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     cores = os.cpu_count() or 1
-    cases = [("one process, one thread", 1, 1, False), (f"one process, {cores} threads", 1, cores, False)]
-    cases.append((f"{args.workers} workers of one thread", args.workers, 1, False))
+    own = "processes"
+    cases = [("one process, one thread", 1, 1, False, own), (f"one process, {cores} threads", 1, cores, False, own)]
+    cases.append((f"{args.workers} workers of one thread", args.workers, 1, False, own))
     if args.die:
-        cases.append((f"{args.workers} workers, one killed", args.workers, 1, True))
+        cases.append((f"{args.workers} workers, one killed", args.workers, 1, True, own))
+    if find_spec("ray"):
+        cases += [(f"Ray, {n} worker(s)", n, 1, False, "ray") for n in (1, args.workers)]
     table = Table(title=f"cifar_resnet20, cd:bits=4, two threats, two attacks, n={args.limit}")
     for name in ("case", "wall s", "ratio to one thread", "rows that differ", "MB", "files"):
         table.add_column(name, justify="left" if name == "case" else "right")
     said: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         first: list[Any] = []
-        for number, (name, workers, threads, die) in enumerate(cases):
+        for number, (name, workers, threads, die, engine) in enumerate(cases):
             folder = Path(place) / str(number)
-            seconds = evaluate(folder, args.limit, workers, threads, die)
+            seconds = evaluate(folder, args.limit, workers, threads, die, engine)
             rows = rows_of(folder)
             first = first or rows
             differ = sum(a != b for a, b in zip(first, rows, strict=True))

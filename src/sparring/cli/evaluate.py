@@ -67,11 +67,28 @@ def evaluate(
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 gradients; the judge stays in float32")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: cpu")] = None,
     workers: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="INTEGER|auto", help="processes of this machine that share the work; auto: what is faster, measured"
+            metavar="INTEGER|auto",
+            help="processes that share the work; default: one, with --engine ray what the cluster has; auto: what is faster, measured",
         ),
-    ] = "1",
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="processes|ray", help="where the workers are: on this machine, or on a Ray cluster")
+    ] = "processes",
+    address: Annotated[
+        str | None, typer.Option(metavar="auto|HOST:PORT", help="of a Ray cluster; default: one of its own here")
+    ] = None,
+    gpus_per_worker: Annotated[
+        str | None,
+        typer.Option(
+            "--gpus-per-worker", metavar="NUMBER", help="on Ray, a part is allowed; default: 1 with --device cuda"
+        ),
+    ] = None,
+    runtime_env: Annotated[
+        Path | None,
+        place_option("Ray's runtime environment: working_dir, py_modules, env_vars", "--runtime-env", suffix=".json"),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -163,7 +180,9 @@ def evaluate(
             spec.save(save_config)
         with invalid_as_json(lambda: Command(spec.passed()).doctor(), json_out):
             typed = numbers("evaluate", slots=slots, workers=workers, max_time=max_time, max_forwards=max_forwards)
-            result = run(spec, out=out, **typed, device=device, shard=shard, keep=keep, dry_run=dry_run, progress=bar)
+            typed |= numbers("evaluate", gpus_per_worker=gpus_per_worker)
+            where = {"device": device, "shard": shard, "engine": engine, "address": address, "runtime_env": runtime_env}
+            result = run(spec, out=out, **typed, **where, keep=keep, dry_run=dry_run, progress=bar)
     if html and out and not dry_run:
         from sparring.report.page import write_report
 

@@ -32,7 +32,8 @@ class Shared:
     seed: Seed = 0
     slots: Count = 64
     expect_clean: Share | None = None
-    workers: Workers = 1
+    workers: Workers | None = None
+    gpus_per_worker: Positive | None = None
     max_time: Positive | None = None
     max_forwards: Count | None = None
 

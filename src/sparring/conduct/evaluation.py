@@ -7,9 +7,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import torch
 from torch import nn
@@ -18,6 +20,9 @@ from sparring.attacks.attack import Attack
 from sparring.checks.base import Context, run_checks
 from sparring.checks.rows import run_row_checks
 from sparring.conduct.asked import asked_at_most, asked_of
+from sparring.conduct.crew import attack_on
+from sparring.conduct.engine import Cluster, Engine
+from sparring.conduct.helper import as_texts, precision
 from sparring.conduct.planned import KEEPS, Keep, Planned, Running, facts_of, keep_of, planned_of
 from sparring.conduct.shards import Shard
 from sparring.conduct.workers import Split, Workers, split
@@ -50,7 +55,11 @@ def evaluate(
     out: str | Path | None = None,
     slots: int = 64,
     device: str | None = None,
-    workers: int | Literal["auto"] = 1,
+    workers: int | Literal["auto"] | None = None,
+    engine: str = "processes",
+    address: str | None = None,
+    gpus_per_worker: float | None = None,
+    runtime_env: str | Path | None = None,
     shard: str | None = None,
     max_time: float | None = None,
     max_forwards: int | None = None,
@@ -63,7 +72,9 @@ def evaluate(
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
     block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
-    if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest. shard: this process is
+    if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest, None: one.
+    engine="ray": workers on a Ray cluster, None: as many as it has room for; address ("auto", HOST:PORT) joins one, without it one of our own is
+    begun here; gpus_per_worker: of each, a part is allowed; runtime_env: a JSON file of what is brought to them (``Engine``). shard: this process is
     one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives the verdict. max_time (seconds),
     max_forwards (network calls): stop there, with what is there. keep: of the points of images that fell 8-bit images stay (survivors and nearest errors
     stay as floats); "float": all as floats; "none": no points, once the run is complete.
@@ -79,22 +90,26 @@ def evaluate(
     else:
         spec = EvaluationSpec.of(model=model, data=data, defenses=defenses, threats=threats, attacks=attacks, **fields)
     slots = convert("evaluate", "slots", Count, slots)
-    workers = convert("evaluate", "workers", WorkerCount, workers)
+    workers = convert("evaluate", "workers", WorkerCount | None, workers)
+    there = Engine.of(engine, address, gpus_per_worker, runtime_env, device)
     mine = None if shard is None else Shard.of(shard)
     max_time = convert("evaluate", "max_time", Positive | None, max_time)
     max_forwards = convert("evaluate", "max_forwards", Count | None, max_forwards)
-    if mine and (out is None or workers != 1):
+    if mine and (out is None or workers not in (None, 1) or there):
         raise SparringError("evaluate: shard needs an out folder that all shards share, and no workers of its own")
+    if there and as_texts(spec) and there.address and out is None:
+        raise SparringError("evaluate: a cluster needs an out folder that all its machines have at the same path")
     if not dry_run and (max_time is not None or max_forwards is not None):
         progress = limited(progress, max_time, max_forwards)
-    running = Running(slots, device, workers, mine, progress, keep_of(keep))
+    running = Running(slots, device, workers, mine, progress, keep_of(keep), there)
     if out == "" or not isinstance(out, str | Path | None):
         raise SparringError(f"evaluate: out is {out!r}; name a folder, or leave it out")
     if dry_run:
         return _dry_run(spec, running)
     with tempfile.TemporaryDirectory() if out is None else claimed(Path(out), shared=bool(mine)) as folder:
         try:
-            result = _evaluate(spec, Path(folder), running)
+            with there.connected(workers) if there else nullcontext() as cluster:
+                result = _evaluate(spec, Path(folder), running, cluster)
         except Spent as reason:  # what a folder holds was not compared with what is asked: it says nothing of that
             raise SparringError(f"{reason}, before anything was attacked; give more") from None
     return result if out else replace(result, folder=None)
@@ -137,7 +152,7 @@ def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | N
     network, n = planned.subject.prepared.model, len(planned.subject.images)
     x = planned.subject.images.pixels(slice(TIMED))
     seconds = planned.plan.estimate(time_per_call(network, x), n).seconds if running.workers == "auto" else 0.0
-    shares = split(running.workers, network, x, n, seconds)
+    shares = split(running.workers or 1, network, x, n, seconds)
     if shares.processes < 2:
         return None, shares
     each = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if running.device == "cuda" else [running.device]
@@ -146,12 +161,12 @@ def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | N
     return Workers(shares, _help, arguments, each), shares
 
 
-def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluation:
+def _evaluate(spec: EvaluationSpec, folder: Path, running: Running, cluster: Cluster | None) -> Evaluation:
     """The evaluation in a folder that is this process's own, or that of all shards."""
     say, shard = running.say, running.shard
     planned = planned_of(spec, folder, running.device, say)
     subject, plan = planned.subject, planned.plan
-    team, shares = _team(planned, folder, running)
+    team, shares = (None, Split(cluster.workers, 1)) if cluster else _team(planned, folder, running)
     threads, begun = torch.get_num_threads(), False
     try:
         findings = run_checks(
@@ -162,7 +177,7 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
         )
         if any(f.stops for f in findings):
             raise InvalidSetup(findings)
-        if shard or team:
+        if shard or team or cluster:
             planned = planned.cut(folder, shard.count if shard else shares.processes)
         store = planned.store(folder)
         if store.kept:
@@ -178,6 +193,7 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
             torch.set_num_threads(shares.threads)
         ring = planned.ring(store, running)
         how = {"workers": shares.processes, "threads": shares.threads, "shards": shard.count if shard else 0}
+        how |= {"precision": precision()} | ({"engine": "ray", "session": uuid4().hex} if cluster else {})
         facts = facts_of(subject, plan, findings, notes) | {"cells": ring.cells, "running": how}
         if not (shard and store.begun):  # another shard has written it
             store.write_run(**facts, passed=spec.passed(), complete=False)
@@ -194,7 +210,10 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
                     return load_evaluation(folder)
                 ring.go()  # what others have made is looked at before it counts
                 return _finished(planned, store, ring, facts, findings, running, start)
-        ring.go(claims)
+        done = attack_on(cluster, planned, ring, facts, running) if cluster else set[str]()
+        if cluster and len(done) < len(planned.blocks):
+            return load_evaluation(folder)  # what failed is in its record; the same command tries it again
+        ring.go(claims, done)
         torch.set_num_threads(threads)
         return _finished(planned, store, ring, facts, findings, running, start)
     except Spent as reason:

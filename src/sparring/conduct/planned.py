@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.active.g03_eot import draws_that_agree
+from sparring.conduct.engine import Engine
 from sparring.conduct.shards import Shard
 from sparring.conduct.workers import cut
 from sparring.core.code import code_of
@@ -67,10 +68,11 @@ class Running:
 
     slots: int
     device: str | None
-    workers: int | Literal["auto"]
+    workers: int | Literal["auto"] | None
     shard: Shard | None
     progress: Progress | None
     keep: Keep = "8bit"
+    engine: Engine | None = None
 
     def say(self, text: str) -> None:
         """Tell who listens what is being done."""

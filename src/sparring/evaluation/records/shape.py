@@ -88,6 +88,20 @@ class Passed(TypedDict):
     claims: NotRequired[list[str]]
 
 
+class Execution(TypedDict):
+    """Who did the work. nodes, devices: how many workers of each; session: of the process that gave the work."""
+
+    workers: NotRequired[int]
+    threads: NotRequired[int]
+    shards: NotRequired[int]
+    engine: NotRequired[str]
+    retries: NotRequired[int]
+    nodes: NotRequired[dict[str, int]]
+    devices: NotRequired[dict[str, int]]
+    precision: NotRequired[dict[str, str | bool]]
+    session: NotRequired[str]
+
+
 class Record(TypedDict):
     """The whole; fields that only some editions write need not be there."""
 
@@ -108,7 +122,8 @@ class Record(TypedDict):
     blocks: NotRequired[list[list[str]]]
     cells: NotRequired[list[str]]
     runs: NotRequired[list[str]]
-    running: NotRequired[dict[str, int]]
+    running: NotRequired[Execution]
+    failed: NotRequired[dict[str, str]]
     answers: NotRequired[dict[str, list[Annotated[list[float], Len(2, 2)]]]]
 
 

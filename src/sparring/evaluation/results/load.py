@@ -127,6 +127,9 @@ def whole_rows(folder: str | Path, record: Json) -> tuple[RowTable, str, list[st
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         missing = f"{damaged[0]}{more}; {missing or 'the same command with the same --out makes it anew; what is no file of the run, remove'}"
+    if failed := record.get("failed"):
+        block, why = next(iter(failed.items()))
+        missing = f"{len(failed)} of {len(record['blocks'])} blocks failed (the first, {block}: {why}); {missing}"
     order = [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]]
     return RowTable(table, order, threat_facts(record)), missing, damaged
 

@@ -20,7 +20,7 @@ PAUSE = 10.0  # times the usual: a longer silence between two files is a pause, 
 class Status:
     """``images``, ``blocks``, ``files`` (blocks of rows of one cell): how many, and how many of them are ``done``. ``working``: who is at which
     block. ``calls``: network forwards and backwards of attacks until now. ``seconds``: how long the rest may take at the pace until now,
-    None: nothing says. ``idle``: seconds since the last file was written. ``complete``: the verdict is there.
+    None: nothing says. ``idle``: seconds since the last file was written. ``failed``: why a block was given up. ``complete``: the verdict is there.
     """
 
     images: int
@@ -33,6 +33,7 @@ class Status:
     calls: int
     seconds: float | None
     idle: float | None
+    failed: dict[str, str]
     damaged: tuple[str, ...]
     complete: bool
 
@@ -46,6 +47,7 @@ class Status:
             f"network calls of attacks until now: {self.calls:,}",
         ]
         lines += [f"at work on block {block}: process {pid} on {host}" for block, (pid, host) in self._who().items()]
+        lines += [f"block {block} failed: {why}; the same command tries it again" for block, why in self.failed.items()]
         if self.idle is not None and not self.complete:
             lines.append(f"last file written {_span(self.idle)} ago")
         if self.seconds is not None and not self.complete:
@@ -84,6 +86,7 @@ def status_of(folder: str | Path) -> Status:
         calls=0 if table is None else _calls(table),
         seconds=float(usual.mean()) * left if len(usual) and left else None,
         idle=max(0.0, time.time() - float(times[-1])) if len(times) else None,
+        failed=record.get("failed", {}),
         damaged=tuple(damaged),
         complete=record["complete"],
     )

@@ -51,9 +51,12 @@ class Pace:
         self.worst, self.ends_early, self.progress = worst, ends_early, progress
         self.left = dict.fromkeys(worst, images)  # images that a run has still to attack
         self.judged = judged  # the judge's calls that are left
+        self.judge_share = judged / max(1, images)  # of them, an image
         self.seen = {run: [0.0, 0] for run in worst}  # calls and images of a run's finished blocks
         self.survived = [0, 0]  # images that survived a run which ends early, and all that went through one
         self.spent = 0.0
+        self.block: dict[str, tuple[float, int]] = {}  # calls and survivors of runs, for who clears it before a block
+        self.elsewhere = 0.0  # calls of others at blocks that they have not ended
         self.done: set[Hashable] = set()  # (run, block) that is attacked, (cell, run, block) that is judged
         self.going = 0.0  # of spent: what the run that is at work is taken to have cost until now
 
@@ -92,6 +95,7 @@ class Pace:
         self.done.add((run, rows.start))
         self.left[run] = max(0, self.left[run] - rest)
         self.spent, self.going = self.spent - self.going + calls, 0.0
+        self.block[run] = calls, survivors
         self.seen[run] = [self.seen[run][0] + calls, self.seen[run][1] + images]
         share = self.shares.setdefault(self.alike[run], [0.0, 0.0])
         share[0], share[1] = share[0] + calls, share[1] + images * self.worst[run]
@@ -107,8 +111,18 @@ class Pace:
             self.spent += calls if made else 0
         self.say(text)
 
+    def beside(self, rows: slice, calls: float, runs: Mapping[str, tuple[float, int]], text: str) -> None:
+        """Another process is done with a block: its calls in all, and the calls and survivors of each run that it attacked."""
+        for run in self.worst:
+            if run in runs:
+                self.finished(run, rows, rows.stop - rows.start, *runs[run], text)
+            else:
+                self.on_disk(run, rows)
+        self.spent += max(0.0, calls - sum(attacked for attacked, _ in runs.values()))
+        self.judged = max(0.0, self.judged - self.judge_share * (rows.stop - rows.start))
+
     def say(self, text: str) -> None:
         """Tell who listens."""
         if self.progress:
             total = max(1, round(self.total()))
-            self.progress(min(round(self.spent), total), total, text)
+            self.progress(min(round(self.spent + self.elsewhere), total), total, text)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -64,13 +65,13 @@ class Ring:
         self.judged: dict[int, list[pa.Table]] = {}  # rows of a block by the number of their cell
         self.device = self.scorer.device
 
-    def go(self, claims: Claims | None = None) -> None:
+    def go(self, claims: Claims | None = None, done: Collection[str] = ()) -> None:
         """Attack and judge what is not on disk. With ``claims``: beside others, and then, once nobody is at it, all that they made or left when they
-        died.
+        died. ``done``: blocks that others of this command were seen to end.
         """
         if claims is not None:
             self.help(claims)
-        left = list(self.blocks.slices)
+        left = [rows for rows in self.blocks.slices if self.blocks.id(rows) not in done]
         while left:
             for rows in list(left):
                 with claims.taken(self.blocks.id(rows)) if claims else nullcontext(True) as mine:
@@ -94,6 +95,11 @@ class Ring:
                 if mine:
                     self._block(rows)
                     claims.finish(name)
+
+    def attend(self, rows: slice, claims: Claims) -> None:
+        """Attack and judge a block that was given to this process alone: whoever is said to be at it has died."""
+        with claims.taken(self.blocks.id(rows)):
+            self._block(rows)
 
     def claims(self) -> Claims:
         """Who is at which block of this plan."""

@@ -18,6 +18,11 @@ def provenance(run: Evaluated) -> Section:
     how = run.record.get("running", {})
     if how.get("shards"):
         hashes += f" Made by {how['shards']} shards."
+    elif how.get("engine"):
+        said = [
+            ", ".join(f"{count} on {name}" for name, count in how.get(key, {}).items()) for key in ("nodes", "devices")
+        ]
+        hashes += f" Made on {how['engine']} by {how['workers']} workers ({'; '.join(filter(None, said))}), {how.get('retries', 0)} blocks tried again."
     elif how.get("workers", 1) > 1:
         hashes += f" Made by {how['workers']} workers of {how['threads']} thread(s)."
     content = json.dumps({k: run.record.get(k) for k in DECIDES}, indent=2)
