@@ -7,6 +7,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,9 +30,11 @@ from sparring.core.spec import convert
 from sparring.evaluation.plan.cost import time_per_call
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.claims import FOLDER as CLAIMS
+from sparring.evaluation.records.claims import turn
 from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.finding import Finding, InvalidSetup
 from sparring.evaluation.records.folder import claimed
+from sparring.evaluation.records.place import Place, Remote, place_of
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.load import Evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
@@ -47,7 +50,7 @@ def evaluate(
     threats: Sequence[str] = ("oblivious", "adaptive"),
     attacks: Sequence[str | Attack] = (),
     *,
-    out: str | Path | None = None,
+    out: str | Place | None = None,
     slots: int = 64,
     device: str | None = None,
     workers: int | Literal["auto"] = 1,
@@ -62,8 +65,8 @@ def evaluate(
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
-    block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
-    if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest. shard: this process is
+    block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, on disk or
+    in a store (s3://BUCKET/RUN), resumed if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest. shard: this process is
     one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives the verdict. max_time (seconds),
     max_forwards (network calls): stop there, with what is there. keep: of the points of images that fell 8-bit images stay (survivors and nearest errors
     stay as floats); "float": all as floats; "none": no points, once the run is complete.
@@ -88,13 +91,14 @@ def evaluate(
     if not dry_run and (max_time is not None or max_forwards is not None):
         progress = limited(progress, max_time, max_forwards)
     running = Running(slots, device, workers, mine, progress, keep_of(keep))
-    if out == "" or not isinstance(out, str | Path | None):
+    if out == "" or not isinstance(out, str | Path | Remote | None):
         raise SparringError(f"evaluate: out is {out!r}; name a folder, or leave it out")
+    place = None if out is None else place_of(out)
     if dry_run:
         return _dry_run(spec, running)
-    with tempfile.TemporaryDirectory() if out is None else claimed(Path(out), shared=bool(mine)) as folder:
+    with tempfile.TemporaryDirectory() if place is None else claimed(place, bool(mine), workers != 1) as folder:
         try:
-            result = _evaluate(spec, Path(folder), running)
+            result = _evaluate(spec, place_of(folder), running)
         except Spent as reason:  # what a folder holds was not compared with what is asked: it says nothing of that
             raise SparringError(f"{reason}, before anything was attacked; give more") from None
     return result if out else replace(result, folder=None)
@@ -113,7 +117,7 @@ def _dry_run(spec: EvaluationSpec, running: Running) -> Evaluation:
 
 def _help(
     spec: EvaluationSpec,
-    folder: Path,
+    folder: Place,
     slots: int,
     keep: Keep,
     shares: int,
@@ -132,7 +136,7 @@ def _help(
     return work
 
 
-def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | None, Split]:
+def _team(planned: Planned, folder: Place, running: Running) -> tuple[Workers | None, Split]:
     """The other processes that help, if any, and how the machine is split among all."""
     network, x, n = planned.subject.prepared.model, planned.subject.images.x, len(planned.subject.images)
     seconds = planned.plan.estimate(time_per_call(network, x), n).seconds if running.workers == "auto" else 0.0
@@ -144,13 +148,13 @@ def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | N
     return Workers(shares, _help, arguments, each), shares
 
 
-def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluation:
+def _evaluate(spec: EvaluationSpec, folder: Place, running: Running) -> Evaluation:
     """The evaluation in a folder that is this process's own, or that of all shards."""
     say, shard = running.say, running.shard
     planned = planned_of(spec, folder, running.device, say)
     subject, plan = planned.subject, planned.plan
     team, shares = _team(planned, folder, running)
-    threads, begun = torch.get_num_threads(), False
+    threads, begun, comparing = torch.get_num_threads(), False, ExitStack()
     try:
         findings = run_checks(
             Context.of(
@@ -160,6 +164,8 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
         )
         if any(f.stops for f in findings):
             raise InvalidSetup(findings)
+        if shard:  # who comes next sees the blocks that this one has written
+            comparing.enter_context(turn(folder))
         if shard or team:
             planned = planned.cut(folder, shard.count if shard else shares.processes)
         store = planned.store(folder)
@@ -180,6 +186,7 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
         if not (shard and store.begun):  # another shard has written it
             store.write_run(**facts, passed=spec.passed(), complete=False)
         begun = True
+        comparing.close()
         claims = ring.claims() if team or shard else None
         if team:
             team.go()
@@ -190,7 +197,8 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
             with claims.taken("verdict") as mine:
                 if not mine:
                     return load_evaluation(folder)
-                ring.go()  # what others have made is looked at before it counts
+                store.look_again()  # what others have made, or spoiled since, is looked at before it counts
+                ring.go()
                 return _finished(planned, store, ring, facts, findings, running, start)
         ring.go(claims)
         torch.set_num_threads(threads)
@@ -201,6 +209,7 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running) -> Evaluatio
         result = load_evaluation(folder)
         return replace(result, missing="; ".join(filter(None, (str(reason), result.missing))), verdicts=())
     finally:
+        comparing.close()
         torch.set_num_threads(threads)
         if team:
             team.stop()
@@ -233,10 +242,11 @@ def _finished(
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=seconds, slots=running.slots)
     if not KEEPS[running.keep].points:
         store.drop_points()
+    store.gather()
     if (folder / CLAIMS).exists():
         ring.claims().clear()
     return load_evaluation(folder)
 
 
-def _rows(folder: Path) -> RowTable:
+def _rows(folder: Place) -> RowTable:
     return whole_rows(folder, {**read_run(folder), "complete": True})[0]
