@@ -64,12 +64,12 @@ def evaluate(
 ) -> Evaluation:
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
-    model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
-    block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, on disk or
-    in a store (s3://BUCKET/RUN), resumed if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest. shard: this process is
-    one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives the verdict. max_time (seconds),
-    max_forwards (network calls): stop there, with what is there. keep: of the points of images that fell 8-bit images stay (survivors and nearest errors
-    stay as floats); "float": all as floats; "none": no points, once the run is complete.
+    model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad, block,
+    large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, on disk or
+    in a store (s3://BUCKET/RUN), resumed if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as
+    many as are fastest. shard: this process is one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives
+    the verdict. max_time (seconds), max_forwards (network calls): stop there, with what is there. keep: of the points of images that fell 8-bit
+    images stay (survivors and nearest errors stay as floats); "float": all as floats; "none": no points, once the run is complete.
     progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
     Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,12 @@ from sparring.evaluation.records.seal import Damaged, explained, read_sealed, se
 
 TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
+ENCODED = pa.schema(
+    [
+        (name, pa.dictionary(pa.int32(), kind) if pa.types.is_string(kind) else kind)
+        for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True)
+    ]
+)
 TEXTS = [c.stored for c in ROW if c.kind == "text"]
 JUDGED = [c.stored for c in ROW[: [c.name for c in ROW].index("l0") + 1]]  # in every edition; the others came later
 MADE_BY = "made_by"  # the key of a file's metadata under which it says which code and machine made it
@@ -96,8 +103,12 @@ class RowFile:
             raise Damaged(f"it is no table of rows ({first_line(error)})") from None
 
     def _open(self, encoded: Sequence[str] = ()) -> pq.ParquetFile:
-        """Anew each time: what it remembers of thousands of small files is more than their rows."""
         return pq.ParquetFile(pa.BufferReader(self._content), read_dictionary=list(encoded))
+
+    @cached_property
+    def _encoded(self) -> pq.ParquetFile:
+        """The file as its columns are read."""
+        return self._open(TEXTS)
 
     def _nulls(self, name: str, about: pq.FileMetaData) -> int:
         if self._fitted is not None:
@@ -108,7 +119,7 @@ class RowFile:
 
     def _pieces(self, made_by: str) -> Iterator[Piece]:
         facts = self.facts
-        if "pieces" not in facts:
+        if not self.large:
             images, number = tuple(facts.get("images", ())), facts.get("number", 0)
             points = facts.get("points", {})
             yield Piece(
@@ -129,12 +140,20 @@ class RowFile:
         ends = np.cumsum([0, *(piece.rows for piece in self.pieces)]).tolist()
         return {piece.key: start for piece, start in zip(self.pieces, ends, strict=False)}
 
+    @property
+    def large(self) -> bool:
+        """Does it hold the rows of many cells and blocks?"""
+        return "pieces" in self.facts
+
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of all rows, texts as numbers among few."""
-        if self._fitted is None:
-            return self._open(TEXTS).read(columns=[name]).column(0)
-        column = self._fitted[name]
-        return column.dictionary_encode() if name in TEXTS else column
+        return self._encoded.read(columns=[name], use_threads=False).column(0)
+
+    def encoded(self) -> pa.Table:
+        """All columns of all rows, likewise."""
+        if self._fitted is not None:
+            return self._fitted.replace_schema_metadata(None).cast(ENCODED)
+        return self._open(TEXTS).read(use_threads=False).replace_schema_metadata(None)
 
     def table(self, piece: Piece, names: Sequence[str] = SCHEMA.names) -> pa.Table:
         """The rows of a piece."""
@@ -158,20 +177,31 @@ class StoredRows:
     column_names = SCHEMA.names
 
     def __init__(self, parts: Sequence[tuple[RowFile, np.ndarray | None]]) -> None:
-        self.parts = parts
         self.num_rows = sum(file.size if mask is None else int(mask.sum()) for file, mask in parts)
+        self._large = [part for part in parts if part[0].large]
+        self._rest = [part for part in parts if not part[0].large]
+
+    @cached_property
+    def _small(self) -> pa.Table:
+        """The rows of small files: to open thousands of them for each column takes longer than to read them once."""
+        tables = [_chosen(file.encoded(), mask) for file, mask in self._rest]
+        self._rest = []
+        return pa.concat_tables([ENCODED.empty_table(), *tables]).unify_dictionaries()
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
-        columns = [
-            c if mask is None else c.filter(pa.array(mask)) for c, mask in ((f.column(name), m) for f, m in self.parts)
-        ]
-        chunks = [chunk for column in columns for chunk in column.chunks]
-        kind = TYPES["text"] if not chunks else chunks[0].type
-        return pa.chunked_array(chunks, type=kind if chunks else SCHEMA.field(name).type)
+        columns = [_chosen(file.column(name), mask) for file, mask in self._large] + [self._small[name]]
+        return pa.chunked_array([chunk for column in columns for chunk in column.chunks], type=ENCODED.field(name).type)
 
     def table(self) -> pa.Table:
         """All of it, decoded."""
         return pa.table({name: self[name].cast(SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA)
+
+
+Chosen = TypeVar("Chosen", pa.Table, pa.ChunkedArray)
+
+
+def _chosen(rows: Chosen, mask: np.ndarray | None) -> Chosen:
+    return rows if mask is None else rows.filter(pa.array(mask))
 
 
 def read_rows(folder: str | Place) -> pa.Table:
@@ -197,7 +227,7 @@ def scan_rows(folder: str | Place, record: Json) -> tuple[StoredRows, list[str]]
     newer = {(name.parent.name, name.stem) for name in folder.glob(SMALL)}
     parts: list[tuple[RowFile, np.ndarray | None]] = []
     for file in files:
-        counts = [piece for piece in file.pieces if not file.facts.get("pieces") or piece.key not in newer]
+        counts = [piece for piece in file.pieces if not file.large or piece.key not in newer]
         foreign = [p for p in counts if cells is not None and (p.cell not in cells or p.block not in blocks)]
         if foreign:
             damaged.append(damage(folder, file.file, Damaged("it belongs to another run")))
@@ -281,12 +311,11 @@ def gather(folder: Place, identity: str) -> None:
     if len(list(folder.glob(SMALL))) <= MANY:
         return
     files = row_files(folder, True, identity)[0]
-    newer = {piece.key for file in files if "pieces" not in file.facts for piece in file.pieces}
+    newer = {piece.key for file in files if not file.large for piece in file.pieces}
     sources: list[tuple[RowFile, list[Piece]]] = []
     for file in files:
-        large = "pieces" in file.facts
-        counts = [piece for piece in file.pieces if not large or piece.key not in newer]
-        if not large or len(counts) < len(file.pieces) or file.size < MOST // 2:
+        counts = [piece for piece in file.pieces if not file.large or piece.key not in newer]
+        if not file.large or len(counts) < len(file.pieces) or file.size < MOST // 2:
             sources.append((file, counts))
     for group in _groups(sources):
         _gathered(folder, identity, group)
@@ -316,7 +345,7 @@ def _gathered(folder: Place, identity: str, group: Sequence[tuple[RowFile, list[
     """Write one large file and remove what it holds."""
     pieces = [piece for _, counts in group for piece in counts]
     makers = list(dict.fromkeys(piece.made_by for piece in pieces))
-    replaces = [file.file.stem for file, _ in group if "pieces" in file.facts]
+    replaces = [file.file.stem for file, _ in group if file.large]
     listed = [[p.cell, p.block, p.rows, p.points, p.calls, makers.index(p.made_by)] for p in pieces]
     blocks = {piece.block: [piece.images, piece.number] for piece in pieces}
     name = hashlib.sha256(json.dumps([listed, replaces]).encode()).hexdigest()[:20]

@@ -281,7 +281,7 @@ class Store:
                     self._say(f"{file} is damaged ({why}); what it held is made anew")
                     with explained(file):
                         file.unlink()
-            files = [file for file in row_files(self.folder, True, self.hash)[0] if "pieces" in file.facts]
+            files = [file for file in row_files(self.folder, True, self.hash)[0] if file.large]
             self._large = {piece.key: (file, piece) for file in files for piece in file.pieces}
         return self._large
 

@@ -136,7 +136,7 @@ class RowTable:
         texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
         others = [name for name in table.column_names if name not in texts]
         self.texts: Lazy[Texts] = Lazy(texts, lambda name: Texts.of(table[name]))
-        self.columns: Lazy[np.ndarray] = Lazy(others, lambda name: table[name].to_numpy(zero_copy_only=False))
+        self.columns: Lazy[np.ndarray] = Lazy(others, lambda name: _numbers(table[name]))
         self.size = table.num_rows
         self._masks: dict[tuple[str, str], np.ndarray] = {}
 
@@ -261,6 +261,17 @@ class RowTable:
     def _stored(self, column: str, at: np.ndarray) -> np.ndarray:
         """The share of draws in which 8-bit images are right, nan for rows whose images are not on the lattice."""
         return np.where(self["lattice"][at], self[column][at] / self["draws"][at], np.nan)
+
+
+SMALL = 2**24  # below it four bytes hold a whole number, and what few of them add up to
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers, in four bytes each where these are whole and small."""
+    values = column.to_numpy(zero_copy_only=False)
+    if values.dtype == np.int64 and len(values) and values.min() > -SMALL and values.max() < SMALL:
+        return values.astype(np.int32)
+    return values
 
 
 def _codes(names: np.ndarray) -> np.dtype:
