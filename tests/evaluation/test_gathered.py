@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -137,7 +139,7 @@ def test_wherever_gathering_stops_every_row_counts_once(stop, small, run, many, 
     assert digest(run) == digest(small)
 
 
-def test_what_was_made_anew_beside_a_large_file_counts_instead_of_that(small, run, many):
+def test_what_was_made_anew_beside_a_large_file_counts_instead_of_that(small, run, many, monkeypatch):
     """Points were lost: their rows are made again in a small file, and the older ones in the large file count no more."""
     evaluate(problem(20), run)
     for file in sorted(run.glob("points/*/*"))[:2]:
@@ -147,14 +149,27 @@ def test_what_was_made_anew_beside_a_large_file_counts_instead_of_that(small, ru
         with pytest.warns(UserWarning, match="made anew"):
             evaluate(problem(20), run)
     assert digest(run) == digest(small)
+
+    unlink = Path.unlink
+
+    def stops(self, missing_ok=False):
+        if self.suffix == ".parquet":
+            raise KeyboardInterrupt
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(stored, "MANY", 0)
+    before = len(files(run)[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stops)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(problem(20), run)
+    assert len(files(run)[0]) > before, "a large file that replaces others stands beside them"
+    assert digest(run) == digest(small)
     evaluate(problem(20), run)
     assert digest(run) == digest(small)
 
 
 def test_a_full_disk_while_rows_are_gathered_is_one_line(small, run, many, monkeypatch):
-    import errno
-    import os
-
     write = Path.write_bytes
 
     def full(self, content):
@@ -189,8 +204,12 @@ def test_status_decodes_no_row(run, monkeypatch):
 @pytest.mark.parametrize("how", ["lost", "damaged"])
 @pytest.mark.parametrize("gathered", [False, True])
 def test_a_record_that_is_lost_of_a_run_that_grew_is_written_anew_from_its_rows(
-    how, gathered, run, attacked, monkeypatch
-):  # noqa: F811
+    how,
+    gathered,
+    run,
+    attacked,
+    monkeypatch,  # noqa: F811
+):
     """Its blocks are not those that the same command would cut: they are what the rows say."""
     monkeypatch.setattr(stored, "MANY", 3 if gathered else 10_000)
     evaluate(problem(28), run)

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from sparring.core.errors import SparringError, one_line
@@ -86,9 +86,6 @@ class Remote:
     def with_name(self, name: str) -> Remote:
         return self._at(self.path.with_name(name))
 
-    def relative_to(self, folder: Remote) -> PurePosixPath:
-        return self.path.relative_to(folder.path)
-
     @property
     def exclusive(self) -> bool:
         """Can only one of many processes make a file here?"""
@@ -107,7 +104,12 @@ class Remote:
             store.pipe_file(str(self), content)
 
     def create(self, content: bytes) -> bool:
-        """Make the file, unless it is there; was it made?"""
+        """Make the file, unless it is there; was it made? Where the store is not ``exclusive``, two at once may both think so."""
+        if not self.exclusive:
+            if self.exists():
+                return False
+            self.write_bytes(content)
+            return True
         try:
             with self._asked() as store:
                 store.pipe_file(str(self), content, mode="create")
@@ -167,7 +169,7 @@ class Remote:
         """The files whose path below this one has the pattern's form, part by part."""
         literal = PurePosixPath(*_literal(pattern))
         depth = len(PurePosixPath(pattern).parts)
-        below = [(file, file.relative_to(self)) for file in self._at(self.path / literal).rglob("*")]
+        below = [(file, file.path.relative_to(self.path)) for file in self._at(self.path / literal).rglob("*")]
         return sorted(file for file, path in below if len(path.parts) == depth and path.match(pattern))
 
     def rglob(self, pattern: str) -> list[Remote]:
@@ -235,9 +237,9 @@ def remove(folder: Place) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def inside(file: Place, folder: Place) -> PurePosixPath | Path:
+def inside(file: Place, folder: Place) -> PurePath:
     """The path of a file below a folder."""
-    return file.relative_to(folder)  # type: ignore[arg-type]
+    return PurePath(str(file)).relative_to(PurePath(str(folder)))
 
 
 def _literal(pattern: str) -> list[str]:

@@ -32,7 +32,7 @@ from sparring.evaluation.records.files import (
 )
 from sparring.evaluation.records.place import Place, place_of, remove
 from sparring.evaluation.records.provenance import environment
-from sparring.evaluation.records.rows import LARGE, SMALL, Piece, RowFile, calls_of, gather, row_files, written
+from sparring.evaluation.records.rows import LARGE, SMALL, Piece, RowFile, calls_of, gather, written
 from sparring.evaluation.records.seal import (
     BLANK,
     MARK,
@@ -270,9 +270,10 @@ class Store:
     def _held(self) -> dict[tuple[str, str], tuple[RowFile, Piece]]:
         """What large files hold, by cell and block. One that is damaged is removed: what it held is made anew."""
         if self._large is None:
+            files: list[RowFile] = []
             for file in self.folder.glob(LARGE):
                 try:
-                    RowFile(self.folder, file, True, self.hash)
+                    files.append(RowFile(self.folder, file, True, self.hash))
                 except FileNotFoundError:
                     continue
                 except Unreadable as why:
@@ -281,8 +282,9 @@ class Store:
                     self._say(f"{file} is damaged ({why}); what it held is made anew")
                     with explained(file):
                         file.unlink()
-            files = [file for file in row_files(self.folder, True, self.hash)[0] if file.large]
-            self._large = {piece.key: (file, piece) for file in files for piece in file.pieces}
+            replaced = {name for file in files for name in file.replaces}
+            counts = [file for file in files if file.file.stem not in replaced]
+            self._large = {piece.key: (file, piece) for file in counts for piece in file.pieces}
         return self._large
 
     def _tensors(self, file: Place) -> tuple[dict[str, Tensor], dict[str, str]] | None:

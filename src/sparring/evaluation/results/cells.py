@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 
 import numpy as np
-import pyarrow as pa
 
 from sparring.core.columns import Json
 from sparring.evaluation.results.stats import rate_interval
@@ -49,7 +48,7 @@ class CellResult:
 def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
     """(defense, threat, attack, norm, eps) of all attacked cells, in the order the user gave them; not of attacks on survivors alone."""
     at = np.flatnonzero(rows.where(check="") & ~rows.where(threat=CLEAN))
-    names, balls = ("defense", "threat", "attack", "norm"), _distinct(rows["eps"])
+    names, balls = ("defense", "threat", "attack", "norm"), rows.balls()
     numbers = [rows.texts[name].numbers[at] for name in names] + [np.searchsorted(balls, rows["eps"][at])]
     sizes = [len(rows.texts[name].names) for name in names] + [len(balls)]
     cell, first = np.ravel_multi_index(numbers, sizes), np.full(math.prod(sizes), -1)
@@ -58,11 +57,6 @@ def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
     texts = [rows.at(name, first).tolist() for name in names]
     attacked: list[tuple[str, str, str, str, float]] = list(zip(*texts, rows["eps"][first].tolist(), strict=True))
     return sorted(attacked, key=lambda k: [rows.rank.get(text, len(rows.rank)) for text in k[:3]])
-
-
-def _distinct(values: np.ndarray) -> np.ndarray:
-    """The few different ones of many values, in order, without sorting all."""
-    return np.sort(pa.array(values).unique().to_numpy(zero_copy_only=False))
 
 
 @dataclass(frozen=True)

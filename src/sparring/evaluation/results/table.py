@@ -156,6 +156,10 @@ class RowTable:
         column = self.texts[name]
         return column.names[_there(column.numbers[mask], len(column.names))]
 
+    def balls(self) -> np.ndarray:
+        """The few different radii, in order; all of them need not be sorted for that."""
+        return np.sort(pa.array(self["eps"]).unique().to_numpy(zero_copy_only=False))
+
     def only(self, mask: np.ndarray) -> RowTable:
         """The rows in a mask."""
         part, at = copy(self), np.flatnonzero(mask)
