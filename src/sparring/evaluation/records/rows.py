@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from sys import intern
 from typing import TypeVar
 
 import numpy as np
@@ -46,6 +47,7 @@ SMALL, LARGE = "rows/*/*.parquet", "rows/*.parquet"
 MANY = 200  # small files: fewer may stay
 MOST = 1_000_000  # rows of a large file, some 50 MB
 GROUP = 65_536  # rows that a large file holds, and a reader decodes, at once
+TOGETHER = 128  # small files that are joined at once: a chunk of each column costs more than its few rows
 LOOKS = 3  # at a folder whose files are gathered while they are read
 
 
@@ -120,7 +122,7 @@ class RowFile:
     def _pieces(self, made_by: str) -> Iterator[Piece]:
         facts = self.facts
         if not self.large:
-            images, number = tuple(facts.get("images", ())), facts.get("number", 0)
+            images, number = tuple(map(intern, facts.pop("images", ()))), facts.get("number", 0)
             points = facts.get("points", {})
             yield Piece(
                 self.file.parent.name, self.file.stem, self.size, points, facts.get("calls"), images, number, made_by
@@ -184,9 +186,13 @@ class StoredRows:
     @cached_property
     def _small(self) -> pa.Table:
         """The rows of small files: to open thousands of them for each column takes longer than to read them once."""
-        tables = [_chosen(file.encoded(), mask) for file, mask in self._rest]
+        together = ENCODED.empty_table()
+        for at in range(0, len(self._rest), TOGETHER):
+            tables = [_chosen(file.encoded(), mask) for file, mask in self._rest[at : at + TOGETHER]]
+            joined = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+            together = pa.concat_tables([together, joined])
         self._rest = []
-        return pa.concat_tables([ENCODED.empty_table(), *tables]).unify_dictionaries()
+        return together
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
         columns = [_chosen(file.column(name), mask) for file, mask in self._large] + [self._small[name]]
