@@ -207,8 +207,8 @@ def test_a_record_that_is_lost_of_a_run_that_grew_is_written_anew_from_its_rows(
     how,
     gathered,
     run,
-    attacked,
-    monkeypatch,  # noqa: F811
+    attacked,  # noqa: F811
+    monkeypatch,
 ):
     """Its blocks are not those that the same command would cut: they are what the rows say."""
     monkeypatch.setattr(stored, "MANY", 3 if gathered else 10_000)

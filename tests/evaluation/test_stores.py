@@ -182,8 +182,9 @@ def test_a_store_that_refuses_is_one_line_and_the_same_command_resumes(number, c
     pipe = kind.pipe_file
 
     def refused(self, path, value, **how):
-        count[0] += 1
-        if count[0] == number:
+        beats = ".lock" in path and count[0] > 0  # what a heart says at any time, and nobody waits for
+        count[0] += not beats
+        if count[0] == number and not beats:
             raise OSError(code, os.strerror(code))
         return pipe(self, path, value, **how)
 
