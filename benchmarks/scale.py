@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.rows import read_rows
 
 DATA = os.environ.get("SPARRING_DATA", "../shared/data")
 SAME = ("defense", "threat", "attack", "view", "run", "image", "label", "k", "k_8bit", "forwards", "backwards")

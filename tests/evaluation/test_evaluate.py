@@ -26,8 +26,9 @@ from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.followup import SEARCHES
 from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.plan.tiers import TIERS, default_attacks
-from sparring.evaluation.records.files import read_rows, read_run
+from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.provenance import made_by
+from sparring.evaluation.records.rows import read_rows
 from sparring.evaluation.results.table import RowTable
 from tests.fresh import fresh
 

@@ -14,9 +14,9 @@ import sparring
 from sparring.core.errors import SparringError
 from sparring.data.images import ImageSet
 from sparring.evaluation.plan.partition import Partition
-from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.rows import read_rows
 from sparring.evaluation.results.load import whole_images
-from sparring.evaluation.results.table import CLEAN
+from sparring.evaluation.results.table import CLEAN, RowTable
 from sparring.evaluation.run.ring import Ring
 from sparring.testing.networks import linear_net
 from tests.evaluation.test_identity import images
@@ -114,8 +114,8 @@ def test_rows_of_what_is_no_longer_asked_make_no_image_whole():
         {"image": ["a", "a", "a", "b", "b", "b"], "run": [CLEAN, "r1", "r2", CLEAN, "r1", "follow-up before"]}
     )
     record = {"rows_per_image": 3, "runs": ["r1", "r2"], "images": 2, "complete": True}
-    whole, missing = whole_images(table, record)
-    assert set(whole["image"].to_pylist()) == {"a"}
+    whole, missing = whole_images(RowTable(table), record)
+    assert set(whole["image"]) == {"a"}
     assert "1 of 2 images" in missing
 
 

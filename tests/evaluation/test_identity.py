@@ -19,7 +19,7 @@ from sparring.defenses.base import Defended, defense
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.grid import make_plan
 from sparring.evaluation.plan.partition import Partition
-from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.rows import read_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.threats import Options, View, threat
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sparring.evaluation.records.files import SCHEMA
+from sparring.evaluation.records.rows import SCHEMA
 from sparring.evaluation.results.cells import all_cells, own
 from sparring.evaluation.results.closed import all_closed, closed, headline, strongest
 from sparring.evaluation.results.stats import upper_bound

@@ -19,7 +19,7 @@ from sparring.conduct.shards import Shard
 from sparring.conduct.workers import Split, Workers, cut, split
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.claims import Claims, me
-from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.rows import read_rows
 from sparring.evaluation.results.status import status_of
 from sparring.evaluation.run import ring
 from sparring.testing.networks import linear_net
@@ -171,7 +171,7 @@ def test_a_claim_is_one_processs_and_lives_as_long_as_it(tmp_path):
         assert second
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (mine.folder / "block.claim").write_text(me().replace(str(os.getpid()), str(dead.pid)))
+    (mine.folder / "block.claim").write_bytes(me().replace(str(os.getpid()), str(dead.pid)).encode())
     assert not mine.held()
     with mine.taken("block") as again:
         assert again
@@ -184,7 +184,7 @@ def test_a_heartbeat_keeps_a_claim_alive(tmp_path, monkeypatch):
     monkeypatch.setattr("sparring.evaluation.records.claims.BEAT", 0.05)
     claims = Claims(tmp_path, "plan")
     with claims.taken("block"):
-        file = claims.folder / "block.claim"
+        file = tmp_path / "claims" / "plan" / "block.claim"
         os.utime(file, (0, 0))
         time.sleep(0.5)
         assert file.stat().st_mtime > 0

@@ -21,7 +21,7 @@ from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.budgets import with_budgets
 from sparring.evaluation.plan.grid import make_plan
 from sparring.evaluation.plan.stages import ORDER
-from sparring.evaluation.records.files import SCHEMA, read_rows
+from sparring.evaluation.records.rows import SCHEMA, read_rows
 from sparring.evaluation.results.load import load_rows
 from sparring.evaluation.results.metrics.base import measure
 from sparring.evaluation.results.table import CLEAN

@@ -21,7 +21,7 @@ from sparring.attacks.attack import Attack
 from sparring.attacks.engine import Outcome
 from sparring.checks.controls import CLASSES, images
 from sparring.core.errors import SparringError
-from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.rows import read_rows
 from sparring.evaluation.records.seal import BLANK, seal
 from sparring.report.page import write_report
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparring.evaluation.records.files import SCHEMA
 from sparring.evaluation.records.finding import Finding, Severity
+from sparring.evaluation.records.rows import SCHEMA
 from sparring.evaluation.results.closed import closed
 from sparring.evaluation.results.stats import gain_bounds, mean_gain_bounds
 from sparring.evaluation.results.table import CLEAN, RowTable

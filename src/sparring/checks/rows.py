@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from sparring.checks.base import Answer, Enrolled, in_order
 from sparring.core.registry import CHECKS
-from sparring.evaluation.records.files import SCHEMA
 from sparring.evaluation.records.finding import Finding, Scope, Severity
+from sparring.evaluation.records.rows import SCHEMA
 from sparring.evaluation.results.cells import cell_keys
 from sparring.evaluation.results.table import CLEAN, RowTable
 

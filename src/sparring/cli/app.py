@@ -152,10 +152,14 @@ def attack(
 )
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders", parser=place)],
-    html: Annotated[Path | None, place_option("write one self-contained page here", suffix=".html")] = None,
+    html: Annotated[
+        Path | None, place_option("write one self-contained page here", suffix=".html", stored=True)
+    ] = None,
     images: Annotated[
         Path | None,
-        place_option("write a line per image here: its worst point, and the checks that doubt it", suffix=".csv"),
+        place_option(
+            "write a line per image here: its worst point, and the checks that doubt it", suffix=".csv", stored=True
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="print these metrics instead (sparring list metrics), comma-separated")
@@ -199,7 +203,10 @@ def report(
 @app.command(cls=Once, epilog="Example: sparring status runs/first")
 def status(
     run: Annotated[
-        Path, typer.Argument(help="run folder, also while other processes or machines work in it", show_default=False)
+        Path,
+        typer.Argument(
+            help="run folder, also while other processes or machines work in it", parser=place, metavar="RUN"
+        ),
     ],
     json_out: Json = False,
 ) -> None:

@@ -50,9 +50,9 @@ def evaluate(
     ] = None,
     tier: Annotated[str, typer.Option(help="quick, standard or thorough")] = "quick",
     out: Annotated[
-        Path | None, place_option("run folder; an existing one of the same configuration is resumed")
+        Path | None, place_option("run folder; an existing one of the same configuration is resumed", stored=True)
     ] = None,
-    html: Annotated[Path | None, place_option("also write the report page here", suffix=".html")] = None,
+    html: Annotated[Path | None, place_option("also write the report page here", suffix=".html", stored=True)] = None,
     limit: Limit = None,
     seed: Seed = "0",
     slots: Slots = "64",
@@ -188,7 +188,7 @@ def evaluate(
 
         write_report([out], html)
     print_evaluation(result, json_out, html)
-    if result.missing and shard and max_time is None and max_forwards is None:
+    if result.missing and shard and not result.damaged and max_time is None and max_forwards is None:
         print(
             "this shard has done its part; the last of them gives the verdict (sparring status shows who is at work)",
             file=sys.stderr,

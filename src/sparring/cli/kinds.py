@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_origin
 
 import typer
@@ -18,6 +17,7 @@ from sparring.core.errors import SparringError
 from sparring.core.ranges import Count, Positive, Seed, Share, Workers, leaves, range_of
 from sparring.core.registry import REGISTRIES
 from sparring.core.spec import Fields, check_fields, describe, show, signature
+from sparring.evaluation.records.place import Place, Remote, place_of
 
 Values = dict[str, Any]  # what Typer read, by parameter
 Command = Any  # click's, or the one that newer versions of Typer bring along
@@ -38,24 +38,34 @@ class Shared:
     max_forwards: Count | None = None
 
 
-def place(text: str | Path) -> Path:
-    """A path as typed. Raises typer.BadParameter for an empty one, as an unset shell variable leaves it: it would be the current folder."""
+def place(text: str | Place) -> Place:
+    """A path as typed, or a place in a store (s3://...). Raises typer.BadParameter for an empty one, as an unset shell variable leaves it: it would be
+    the current folder.
+    """
     if not str(text).strip():
         raise typer.BadParameter("an empty path; write one, or leave the option out (is a shell variable unset?)")
-    return Path(text)
+    return place_of(text)
 
 
-def place_option(help: str, *flags: str, shown: bool = True, suffix: str = "") -> OptionInfo:
-    """An option that takes a path; with ``suffix`` one of a file of that kind, so that no data set or record is replaced by it."""
+def place_option(help: str, *flags: str, shown: bool = True, suffix: str = "", stored: bool = False) -> OptionInfo:
+    """An option that takes a path; with ``suffix`` one of a file of that kind, so that no data set or record is replaced by it; with ``stored`` also
+    a place in a store.
+    """
 
-    def of_kind(text: str | Path) -> Path:
+    def of_kind(text: str | Place) -> Place:
         path = place(text)
+        if isinstance(path, Remote) and not stored:
+            raise typer.BadParameter(f"{path} is in a store; write a path on this machine's disk")
         if suffix and path.suffix.lower() != suffix:
             raise typer.BadParameter(f"{path} is no {suffix} file; write FILE{suffix}")
         return path
 
     return typer.Option(
-        *flags, parser=of_kind, metavar=f"FILE{suffix}" if suffix else "PATH", help=help, show_default=shown
+        *flags,
+        parser=of_kind,
+        metavar=f"FILE{suffix}" if suffix else "PATH|s3://..." if stored else "PATH",
+        help=help,
+        show_default=shown,
     )
 
 

@@ -26,7 +26,7 @@ PATIENCE = 60.0  # seconds that a helper looks for run.json: a network's file sy
 UNBORN = 3  # helpers that die one after the other before any began to work: none will
 
 
-class Remote(Protocol):
+class Question(Protocol):
     """A method of an actor."""
 
     def remote(self, *texts: str) -> object: ...
@@ -35,10 +35,10 @@ class Remote(Protocol):
 class Actor(Protocol):
     """A ``Helper`` elsewhere."""
 
-    prepare: Remote
-    join: Remote
-    work: Remote
-    calls: Remote
+    prepare: Question
+    join: Question
+    work: Question
+    calls: Question
 
 
 @dataclass(eq=False)
@@ -237,7 +237,7 @@ def attack_on(cluster: Cluster, planned: Planned, ring: Ring, facts: Json, runni
     gpus, ships = (running.engine.gpus, running.engine.ships) if running.engine else (0.0, {})
     order = Order(
         spec=as_texts(spec),
-        folder=str(store.folder.absolute()),
+        folder=str(store.folder.absolute() if isinstance(store.folder, Path) else store.folder),
         session=facts["running"]["session"],
         place="" if "working_dir" in ships else str(Path.cwd()),
         plugins=list(PLUGINS),

@@ -7,7 +7,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,9 +34,11 @@ from sparring.core.spec import convert
 from sparring.evaluation.plan.cost import TIMED, time_per_call
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.claims import FOLDER as CLAIMS
+from sparring.evaluation.records.claims import turn
 from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.finding import Finding, InvalidSetup
 from sparring.evaluation.records.folder import claimed
+from sparring.evaluation.records.place import Place, Remote, place_of
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.load import Evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
@@ -52,7 +54,7 @@ def evaluate(
     threats: Sequence[str] = ("oblivious", "adaptive"),
     attacks: Sequence[str | Attack] = (),
     *,
-    out: str | Path | None = None,
+    out: str | Place | None = None,
     slots: int = 64,
     device: str | None = None,
     workers: int | Literal["auto"] | None = None,
@@ -71,8 +73,9 @@ def evaluate(
     """Robust accuracy of ``model`` behind each of ``defenses`` (the undefended model is always added), per threat.
 
     model, data, defenses, threats, attacks and the other ``fields`` (eps, sources, tier, seed, limit, draws, expect_clean, amp, skip_bad,
-    block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, resumed
-    if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as many as are fastest, None: one.
+    block, large_eps, survivors, baseline, claims): see ``EvaluationSpec``, which may also be given whole, as the only argument. out: run folder, on disk
+    or in a store (s3://BUCKET/RUN), resumed if it exists, or grown by what it lacks. slots: live rows. workers: processes of this machine, "auto": as
+    many as are fastest, None: one.
     engine="ray": workers on a Ray cluster, None: as many as it has room for; address ("auto", HOST:PORT) joins one, without it one of our own is
     begun here; gpus_per_worker: of each, a part is allowed; runtime_env: a JSON file of what is brought to them (``Engine``). shard: this process is
     one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives the verdict. max_time (seconds),
@@ -102,14 +105,15 @@ def evaluate(
     if not dry_run and (max_time is not None or max_forwards is not None):
         progress = limited(progress, max_time, max_forwards)
     running = Running(slots, device, workers, mine, progress, keep_of(keep), there)
-    if out == "" or not isinstance(out, str | Path | None):
+    if out == "" or not isinstance(out, str | Path | Remote | None):
         raise SparringError(f"evaluate: out is {out!r}; name a folder, or leave it out")
+    place = None if out is None else place_of(out)
     if dry_run:
         return _dry_run(spec, running)
-    with tempfile.TemporaryDirectory() if out is None else claimed(Path(out), shared=bool(mine)) as folder:
+    with tempfile.TemporaryDirectory() if place is None else claimed(place, bool(mine), bool(there) or workers not in (None, 1)) as folder:
         try:
             with there.connected(workers) if there else nullcontext() as cluster:
-                result = _evaluate(spec, Path(folder), running, cluster)
+                result = _evaluate(spec, place_of(folder), running, cluster)
         except Spent as reason:  # what a folder holds was not compared with what is asked: it says nothing of that
             raise SparringError(f"{reason}, before anything was attacked; give more") from None
     return result if out else replace(result, folder=None)
@@ -128,7 +132,7 @@ def _dry_run(spec: EvaluationSpec, running: Running) -> Evaluation:
 
 def _help(
     spec: EvaluationSpec,
-    folder: Path,
+    folder: Place,
     slots: int,
     keep: Keep,
     shares: int,
@@ -147,7 +151,7 @@ def _help(
     return work
 
 
-def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | None, Split]:
+def _team(planned: Planned, folder: Place, running: Running) -> tuple[Workers | None, Split]:
     """The other processes that help, if any, and how the machine is split among all."""
     network, n = planned.subject.prepared.model, len(planned.subject.images)
     x = planned.subject.images.pixels(slice(TIMED))
@@ -161,13 +165,13 @@ def _team(planned: Planned, folder: Path, running: Running) -> tuple[Workers | N
     return Workers(shares, _help, arguments, each), shares
 
 
-def _evaluate(spec: EvaluationSpec, folder: Path, running: Running, cluster: Cluster | None) -> Evaluation:
+def _evaluate(spec: EvaluationSpec, folder: Place, running: Running, cluster: Cluster | None) -> Evaluation:
     """The evaluation in a folder that is this process's own, or that of all shards."""
     say, shard = running.say, running.shard
     planned = planned_of(spec, folder, running.device, say)
     subject, plan = planned.subject, planned.plan
     team, shares = (None, Split(cluster.workers, 1)) if cluster else _team(planned, folder, running)
-    threads, begun = torch.get_num_threads(), False
+    threads, begun, comparing = torch.get_num_threads(), False, ExitStack()
     try:
         findings = run_checks(
             Context.of(
@@ -177,6 +181,8 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running, cluster: Clu
         )
         if any(f.stops for f in findings):
             raise InvalidSetup(findings)
+        if shard:  # who comes next sees the blocks that this one has written
+            comparing.enter_context(turn(folder))
         if shard or team or cluster:
             planned = planned.cut(folder, shard.count if shard else shares.processes)
         store = planned.store(folder)
@@ -198,6 +204,7 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running, cluster: Clu
         if not (shard and store.begun):  # another shard has written it
             store.write_run(**facts, passed=spec.passed(), complete=False)
         begun = True
+        comparing.close()
         claims = ring.claims() if team or shard else None
         if team:
             team.go()
@@ -208,7 +215,8 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running, cluster: Clu
             with claims.taken("verdict") as mine:
                 if not mine:
                     return load_evaluation(folder)
-                ring.go()  # what others have made is looked at before it counts
+                store.look_again()  # what others have made, or spoiled since, is looked at before it counts
+                ring.go()
                 return _finished(planned, store, ring, facts, findings, running, start)
         done = attack_on(cluster, planned, ring, facts, running) if cluster else set[str]()
         if cluster and len(done) < len(planned.blocks):
@@ -222,6 +230,7 @@ def _evaluate(spec: EvaluationSpec, folder: Path, running: Running, cluster: Clu
         result = load_evaluation(folder)
         return replace(result, missing="; ".join(filter(None, (str(reason), result.missing))), verdicts=())
     finally:
+        comparing.close()
         torch.set_num_threads(threads)
         if team:
             team.stop()
@@ -254,10 +263,11 @@ def _finished(
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=seconds, slots=running.slots)
     if not KEEPS[running.keep].points:
         store.drop_points()
+    store.gather()
     if (folder / CLAIMS).exists():
         ring.claims().clear()
     return load_evaluation(folder)
 
 
-def _rows(folder: Path) -> RowTable:
+def _rows(folder: Place) -> RowTable:
     return whole_rows(folder, {**read_run(folder), "complete": True})[0]

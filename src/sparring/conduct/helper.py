@@ -20,6 +20,7 @@ from sparring.core.errors import SparringError, one_line
 from sparring.core.registry import load_plugin
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.files import parse_run, to_json
+from sparring.evaluation.records.place import place_of
 from sparring.evaluation.records.seal import Damaged
 from sparring.evaluation.run.ring import Ring
 
@@ -104,12 +105,12 @@ class Helper:
     def planned(self) -> Planned:
         for file in self.order.plugins:
             load_plugin(file)
-        spec, folder = EvaluationSpec.of(**self.order.spec), Path(self.order.folder)
+        spec, folder = EvaluationSpec.of(**self.order.spec), place_of(self.order.folder)
         return planned_of(spec, folder, self.order.device, lambda _: None).cut(folder, self.order.processes)
 
     @cached_property
     def ring(self) -> Ring:
-        folder = Path(self.order.folder)
+        folder = place_of(self.order.folder)
         store = self.planned.store(folder)
         if not store.begun:
             raise SparringError(f"the run.json that it sees in {folder} is of other blocks; start the command again")
@@ -127,7 +128,7 @@ class Helper:
 
     def _sees(self) -> bool:
         """Is the first process's own record in the folder? Another one at the same path on another disk has not its session."""
-        file, end = Path(self.order.folder) / "run.json", time.monotonic() + self.order.patience
+        file, end = place_of(self.order.folder) / "run.json", time.monotonic() + self.order.patience
         while True:
             try:
                 record = parse_run(file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sparring.attacks.attack import Attack, attack
@@ -26,9 +25,10 @@ from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES, default_attacks
 from sparring.evaluation.records.claim import Claim
-from sparring.evaluation.records.files import blocks_before
 from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.place import Place
 from sparring.evaluation.records.provenance import code_hash
+from sparring.evaluation.records.rows import blocks_before
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.ring import Ring
@@ -116,7 +116,7 @@ class Planned:
             "survivors": spec.on_survivors,
         }
 
-    def cut(self, folder: Path, processes: int) -> Planned:
+    def cut(self, folder: Place, processes: int) -> Planned:
         """The same with new images in blocks so small that so many processes share them; asked just before the folder is, so that all of them see
         the blocks that one has written."""
         images = self.subject.images
@@ -124,7 +124,7 @@ class Planned:
             self, blocks=Partition.of(images, cut(len(images), self.spec.block, processes), blocks_before(folder))
         )
 
-    def store(self, folder: Path) -> Store:
+    def store(self, folder: Place) -> Store:
         """The run folder, which is of this configuration or of a part of it. Raises SparringError."""
         store = Store(folder, self.identity, self.blocks.names)
         store.require_same(self.subject.answers())
@@ -136,7 +136,7 @@ class Planned:
         return Ring(self.subject, self.plan, store, running.slots, self.blocks, running.progress, floats)
 
 
-def planned_of(spec: EvaluationSpec, folder: Path | None, device: str | None, say: Say) -> Planned:
+def planned_of(spec: EvaluationSpec, folder: Place | None, device: str | None, say: Say) -> Planned:
     """Load, check against each other, plan. The images of the run that ``folder`` holds come first, in its order."""
     tier, seed = spec.tier, spec.seed
     threats = list(dict.fromkeys(str(threat(t)) for t in spec.threats))

@@ -10,27 +10,29 @@ from jinja2 import Environment, StrictUndefined
 
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import read_run
+from sparring.evaluation.records.place import Place, Remote, place_of
 from sparring.evaluation.records.seal import write_text
 from sparring.report.content import Evaluated, sections_of
 from sparring.verdict.read import load_evaluation
 
 
 def write_report(
-    folders: str | Path | Sequence[str | Path],
-    file: str | Path,
+    folders: str | Place | Sequence[str | Place],
+    file: str | Place,
     baseline: str | None = None,
     claims: Sequence[str] | None = None,
-) -> Path:
+) -> Place:
     """Write the page about one or several run folders, judged by ``baseline`` and ``claims`` (see ``load_evaluation``); returns its path. Raises
     SparringError if a folder is no run, or the file is not called FILE.html: nothing else is replaced by a page.
     """
-    if Path(file).suffix.lower() != ".html":
+    page = place_of(file)
+    if page.suffix.lower() != ".html":
         raise SparringError(f"page {file}: write FILE.html")
-    given = [folders] if isinstance(folders, str | Path) else folders
+    given = [folders] if isinstance(folders, str | Path | Remote) else folders
     if not given:
         raise SparringError("no run folder is given")
     runs = [sections_of(Evaluated(str(f), read_run(f), load_evaluation(f, baseline, claims))) for f in given]
     template = files("sparring.report").joinpath("page.html.jinja").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    write_text(Path(file), environment.from_string(template).render(runs=runs))
-    return Path(file)
+    write_text(page, environment.from_string(template).render(runs=runs))
+    return page

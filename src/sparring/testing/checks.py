@@ -13,7 +13,7 @@ from sparring.checks.base import Check
 from sparring.checks.rows import RowCheck
 from sparring.checks.trials import ActiveCheck
 from sparring.core.registry import CHECKS
-from sparring.evaluation.records.files import SCHEMA
+from sparring.evaluation.records.rows import SCHEMA
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.trial import Trial
 

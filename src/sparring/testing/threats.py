@@ -21,7 +21,7 @@ from sparring.defenses.base import Defended, defense
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.grid import make_plan
 from sparring.evaluation.plan.partition import Partition
-from sparring.evaluation.records.files import read_rows
+from sparring.evaluation.records.rows import read_rows
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.cells import all_cells
 from sparring.evaluation.results.closed import all_closed

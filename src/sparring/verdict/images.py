@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import csv
@@ -11,6 +10,7 @@ from pyarrow import csv
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import read_run
+from sparring.evaluation.records.place import Place
 from sparring.evaluation.records.seal import write_text
 from sparring.evaluation.results.closed import pool_mask
 from sparring.evaluation.results.load import whole_rows
@@ -18,7 +18,7 @@ from sparring.evaluation.results.table import CLEAN
 from sparring.verdict.read import load_evaluation
 
 
-def image_rows(folder: str | Path) -> list[Json]:
+def image_rows(folder: str | Place) -> list[Json]:
     """One line per verdict about a number and image, of its worst point: the share of judge draws in which the label is right, the label in the first,
     who made the point and how far away it lies. ``reasons``: ids of the checks that doubt it, "" where none does; ``suspect`` says the same in a word.
     """
@@ -49,7 +49,7 @@ def image_rows(folder: str | Path) -> list[Json]:
     return lines
 
 
-def write_images(folder: str | Path, file: Path) -> None:
+def write_images(folder: str | Place, file: Place) -> None:
     """``image_rows`` as a CSV file. Raises SparringError where the run has no verdict, as one that was interrupted: an empty file would say nothing."""
     lines = image_rows(folder)
     if not lines:

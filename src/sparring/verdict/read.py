@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
@@ -14,6 +13,7 @@ from sparring.core.registry import suggest
 from sparring.core.spec import ball
 from sparring.evaluation.records.claim import Claim
 from sparring.evaluation.records.files import read_run
+from sparring.evaluation.records.place import Place
 from sparring.evaluation.results.closed import UNDEFENDED, ClosedResult, strongest
 from sparring.evaluation.results.load import Evaluation, evaluation_of, whole_rows
 from sparring.evaluation.results.table import RowTable
@@ -23,7 +23,9 @@ from sparring.verdict.gather import evidence_of
 from sparring.verdict.rules import verdict_of
 
 
-def load_evaluation(folder: str | Path, baseline: str | None = None, claims: Sequence[str] | None = None) -> Evaluation:
+def load_evaluation(
+    folder: str | Place, baseline: str | None = None, claims: Sequence[str] | None = None
+) -> Evaluation:
     """An ``Evaluation`` from a run folder, with its verdicts. baseline: the defense that each number is compared with; claims: texts such as
     "adaptive,linf 8/255 = 0.45"; None: as the run was asked. An incomplete run has no verdict.
 

@@ -6,44 +6,34 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.torch import load
 from torch import Tensor
 
-from sparring.core.columns import ROW, Json
+from sparring.core.columns import Json
 from sparring.core.errors import SparringError
+from sparring.evaluation.records.place import Place, inside, place_of
 from sparring.evaluation.records.seal import BLANK, Damaged, Unreadable, read_sealed, seal_of
 from sparring.evaluation.records.shape import misfit
 
-TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-SCHEMA = pa.schema([(c.stored, TYPES[c.kind]) for c in ROW])
-JUDGED = [c.stored for c in ROW[: [c.name for c in ROW].index("l0") + 1]]  # in every edition; the others came later
 NOTE = "sparring"  # the key of a file's metadata under which it says what it is
 NEEDED = ("identity", "environment", "images", "complete", "checks")
 DECIDED = ("tier", "defenses", "threats", "attacks", "model", "seed", "weights", "data")
 PICTURED = ("defense", "threat", "attack", "run", "images")
 
 
-def table_of(columns: Json) -> pa.Table:
-    """Rows as a table of the schema."""
-    return pa.table(columns, schema=SCHEMA)
-
-
-def note(folder: Path, file: Path, **facts: Any) -> str:
+def note(folder: Place, file: Place, **facts: Any) -> str:
     """What a file says of itself: its place in the run folder, ``facts``, and (once it is sealed) its checksum."""
-    return json.dumps({"place": str(file.relative_to(folder).with_suffix("")), **facts, "checksum": BLANK})
+    return json.dumps({"place": str(inside(file, folder).with_suffix("")), **facts, "checksum": BLANK})
 
 
-def noted(metadata: Mapping[str, str], folder: Path, file: Path, identity: str = "") -> Json:
+def noted(metadata: Mapping[str, str], folder: Place, file: Place, identity: str = "") -> Json:
     """What a file says of itself, or {} of earlier editions' files. Raises Damaged if it was written as another file, or for a run
     other than ``identity``: a copy is not counted twice, and never in another run.
     """
     facts = json.loads(metadata.get(NOTE, "{}"))
-    if facts and facts["place"] != str(file.relative_to(folder).with_suffix("")):
+    if facts and facts["place"] != str(inside(file, folder).with_suffix("")):
         raise Damaged(f"it was written as {facts['place']}")
     if identity and facts.get("identity", identity) != identity:
         raise Damaged("it belongs to another run")
@@ -75,60 +65,8 @@ def block_id(images: Sequence[str]) -> str:
     return hashlib.sha256("".join(images).encode()).hexdigest()[:20]
 
 
-def read_rows(folder: str | Path) -> pa.Table:
-    """All rows of a run folder, in a fixed order; raises SparringError if there are none, or if a file of them is damaged."""
-    record = read_run(folder) if (Path(folder) / "run.json").exists() else {}
-    table, damaged = scan_rows(folder, record)
-    if damaged:
-        raise SparringError(f"{Path(folder) / damaged[0]}; the same command with the same --out makes it anew")
-    return table
-
-
-def scan_rows(folder: str | Path, record: Json) -> tuple[pa.Table, list[str]]:
-    """All whole rows of a run folder with record ``record`` (run.json), in a fixed order, and a line on each damaged file.
-
-    Raises SparringError if there are none at all.
-    """
-    folder = Path(folder)
-    files = sorted(folder.glob("rows/*/*.parquet"))
-    if not files:
-        raise SparringError(f"{folder} holds no rows; is it a sparring run folder?")
-    identity = identity_of(record) if record else ""
-    cells, blocks = record.get("cells"), {block_id(names) for names in record.get("blocks", ())}
-    tables, damaged = [SCHEMA.empty_table()], []
-    for file in files:
-        try:
-            if cells is not None and (file.parent.name not in cells or file.stem not in blocks):
-                raise Damaged("it belongs to another run")
-            table = read_block(folder, file, "checksum" in record, identity)[0]
-        except Damaged as why:
-            damaged.append(_line(folder, file, why))
-        else:
-            tables.append(table)
-    return pa.concat_tables(tables), damaged
-
-
-def read_block(folder: Path, file: Path, sealed: bool, identity: str = "") -> tuple[pa.Table, Json]:
-    """The rows of one file and what it says of itself; raises Damaged."""
-    content = read_sealed(file, sealed)
-    if content is None:
-        raise Damaged("it is gone")
-    try:
-        written = pq.ParquetFile(pa.BufferReader(content))
-        ours = written.schema_arrow.equals(SCHEMA)  # else of another edition, whose columns are fitted to this one's
-        table = written.read() if ours else pq.read_table(pa.BufferReader(content), schema=SCHEMA)
-        if lacks := [name for name in JUDGED if table[name].null_count]:  # a column that is not there is read as nulls
-            raise Damaged(f"it lacks {', '.join(lacks[:3])}")
-        metadata = {k.decode(): v.decode() for k, v in (written.schema_arrow.metadata or {}).items()}
-        return table.replace_schema_metadata(None), noted(metadata, folder, file, identity)
-    except Damaged:
-        raise
-    except Exception as error:  # whatever a reader says of bytes that are none of its format
-        raise Damaged(f"it is no table of rows ({_first(error)})") from None
-
-
 def read_tensors(
-    folder: Path, file: Path, sealed: bool, identity: str = ""
+    folder: Place, file: Place, sealed: bool, identity: str = ""
 ) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     """The tensors of one safetensors file and its metadata, or None where there is none; raises Damaged."""
     content = read_sealed(file, sealed)
@@ -141,16 +79,16 @@ def read_tensors(
     except Damaged:
         raise
     except Exception as error:
-        raise Damaged(f"it holds no tensors ({_first(error)})") from None
+        raise Damaged(f"it holds no tensors ({first_line(error)})") from None
 
 
 Pictures = list[tuple[dict[str, str], dict[str, Tensor]]]
 
 
-def scan_pictures(folder: str | Path, record: Json) -> tuple[Pictures, list[str]]:
+def scan_pictures(folder: str | Place, record: Json) -> tuple[Pictures, list[str]]:
     """(what it is, tensors clean / adversarial / defended) of every whole stored example, and a line on each damaged file."""
     pictures: Pictures = []
-    folder, damaged = Path(folder), []
+    folder, damaged = place_of(folder), []
     for file in sorted(folder.glob("pictures/*.safetensors")):
         try:
             content = read_tensors(folder, file, "checksum" in record, identity_of(record))
@@ -162,15 +100,15 @@ def scan_pictures(folder: str | Path, record: Json) -> tuple[Pictures, list[str]
             if not all(t.dim() == 4 and len(t) == len(json.loads(about["images"])) for t in tensors.values()):
                 raise Damaged("its pictures are not those that it names")
         except (Damaged, ValueError, TypeError, RecursionError) as why:
-            damaged.append(_line(folder, file, why if isinstance(why, Damaged) else Damaged(_first(why))))
+            damaged.append(damage(folder, file, why if isinstance(why, Damaged) else Damaged(first_line(why))))
         else:
             pictures.append((about, tensors))
     return pictures, damaged
 
 
-def read_run(folder: str | Path) -> Json:
+def read_run(folder: str | Place) -> Json:
     """run.json of a run folder; raises SparringError if there is none or it is damaged."""
-    file = Path(folder) / "run.json"
+    file = place_of(folder) / "run.json"
     try:
         record = parse_run(file)
     except Unreadable as why:
@@ -182,16 +120,7 @@ def read_run(folder: str | Path) -> Json:
     return record
 
 
-def blocks_before(folder: Path) -> list[list[str]]:
-    """The images of each block of the run that a folder holds; none where there is no run whose record can be read."""
-    try:
-        record = parse_run(folder / "run.json")
-    except Damaged:
-        return []
-    return record.get("blocks", []) if record else []
-
-
-def parse_run(file: Path) -> Json | None:
+def parse_run(file: Place) -> Json | None:
     """The content of a run.json, or None where there is none; raises Damaged."""
     content = read_sealed(file, sealed=False)
     if content is None:
@@ -199,7 +128,7 @@ def parse_run(file: Path) -> Json | None:
     try:
         record = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Damaged(_first(error)) from None
+        raise Damaged(first_line(error)) from None
     if not isinstance(record, dict):
         raise Damaged("it holds no record")
     whole = isinstance(record.get("identity"), dict) and isinstance(record.get("environment"), dict)
@@ -213,11 +142,13 @@ def parse_run(file: Path) -> Json | None:
     return record
 
 
-def _line(folder: Path, file: Path, why: Damaged) -> str:
-    return f"{file.relative_to(folder)} is {'unreadable' if isinstance(why, Unreadable) else 'damaged'}: {why}"
+def damage(folder: Place, file: Place, why: Damaged) -> str:
+    """One line on a damaged file."""
+    return f"{inside(file, folder)} is {'unreadable' if isinstance(why, Unreadable) else 'damaged'}: {why}"
 
 
-def _first(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception says, in a line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 

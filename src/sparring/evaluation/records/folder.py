@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.claims import FOLDER as CLAIMS
-from sparring.evaluation.records.claims import me, owner_died, owner_of, take
+from sparring.evaluation.records.claims import beating, dead, me, owner_died, owner_of, take
+from sparring.evaluation.records.place import Place, Remote
 from sparring.evaluation.records.seal import explained, is_partial
 
 fcntl: ModuleType | None
@@ -25,14 +27,59 @@ OURS = {"run.json", "run.json.damaged", "rows", "points", "pictures", CLAIMS, LO
 UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}  # what a file system without locks answers
 
 
+def is_ours(file: Place) -> bool:
+    """Does a run put such a file or folder there?"""
+    return file.name in OURS or file.name.startswith(f"{LOCK}.") or is_partial(file)
+
+
 @contextmanager
-def claimed(folder: Path, shared: bool = False) -> Iterator[Path]:
+def claimed(folder: Place, shared: bool = False, helped: bool = False) -> Iterator[Place]:
     """The folder, created if need be, with this process alone at work in it until the end, and without what killed ones left half-written;
-    ``shared``: together with others that share it, too.
+    ``shared``: together with others that share it, too; ``helped``: with workers of its own.
 
     A folder that was created here and stays empty is removed again. Raises SparringError if it cannot be created or written, holds other things
-    than a run, or another process works in it.
+    than a run, another process works in it, or several are to work in a store that cannot tell them apart.
     """
+    if isinstance(folder, Remote):
+        with _leased(folder, shared, shared or helped):
+            yield folder
+    else:
+        with _claimed_on_disk(folder, shared):
+            yield folder
+
+
+@contextmanager
+def _leased(folder: Remote, shared: bool, several: bool) -> Iterator[None]:
+    """Hold the lock of a folder in a store, by files that heartbeats keep alive: one, or one of each process that shares the folder. Each makes its own
+    before it looks at those of others, so that never both go on.
+    """
+    if several and not folder.exclusive:
+        raise _not_exclusive(folder)
+    with ExitStack() as held:
+        with explained(folder):
+            _admit(folder)
+            lock = folder / (f"{LOCK}.{socket.gethostname()}.{os.getpid()}" if shared else LOCK)
+            if not take(lock, lambda: dead(lock)):
+                raise _taken(lock, "")
+            held.enter_context(beating(lock))
+            if several and lock.create(b""):  # a store that overlooks the condition
+                raise _not_exclusive(folder)
+            others = [folder / LOCK] if shared else [f for f in folder.iterdir() if f.name.startswith(f"{LOCK}.")]
+            for other in others:
+                if not dead(other):
+                    raise _taken(other, "")
+        yield
+
+
+def _not_exclusive(folder: Remote) -> SparringError:
+    return SparringError(
+        f"{folder}: this store cannot say which of several processes came first; leave shard and workers out, or choose s3://, gs:// or a disk"
+    )
+
+
+@contextmanager
+def _claimed_on_disk(folder: Path, shared: bool) -> Iterator[None]:
+    """``claimed`` where the system locks and renames."""
     created = [p for p in (folder, *folder.parents) if not os.path.lexists(p)]
     with explained(folder):
         if folder.is_dir():
@@ -49,16 +96,16 @@ def claimed(folder: Path, shared: bool = False) -> Iterator[Path]:
             for file in [f for f in folder.rglob(".*.partial") if is_partial(f) and f.is_file() and not shared]:
                 with suppress(OSError):
                     file.unlink()
-            yield folder
+            yield
     finally:
         for place in created:
             with suppress(OSError):
                 place.rmdir()
 
 
-def _admit(folder: Path) -> None:
+def _admit(folder: Place) -> None:
     """Raises SparringError if the folder holds what no run puts there, and no record of a run."""
-    foreign = [f.name for f in folder.iterdir() if f.name not in OURS and not is_partial(f)]
+    foreign = [f.name for f in folder.iterdir() if not is_ours(f)]
     if foreign and not (folder / "run.json").exists():
         raise SparringError(f"output folder {folder} is not empty and is no sparring run; choose another --out")
 
@@ -121,7 +168,7 @@ def _by_name(file: Path) -> None:
         raise _taken(file, f" (if no such process runs, delete {file})")
 
 
-def _taken(file: Path, hint: str) -> SparringError:
+def _taken(file: Place, hint: str) -> SparringError:
     pid, host = owner_of(file)
     who = f"process {pid} on {host}" if host else "another process"
     return SparringError(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sparring.core.errors import SparringError
+from sparring.evaluation.records.place import Place, Remote
 
 MARK = "sparring-sha256:"
 BLANK = MARK + 64 * "0"
@@ -62,12 +63,13 @@ def seal_of(content: bytes) -> str:
     return digest.hexdigest()
 
 
-def read_sealed(file: Path, sealed: bool) -> bytes | None:
+def read_sealed(file: Place, sealed: bool) -> bytes | None:
     """The bytes of a stored file whose checksum was found to be right, or None where there is no such file.
 
     sealed: a file without a checksum is damaged too; folders of earlier editions have none. Raises Damaged, or Unreadable.
     """
-    if os.path.exists(file) and not (file.is_file() or file.is_dir()):  # a pipe or a device may never end
+    if isinstance(file, Path) and os.path.exists(file) and not (file.is_file() or file.is_dir()):
+        # a pipe or a device may never end
         raise Unreadable("it is no regular file")
     try:
         content = file.read_bytes()
@@ -84,9 +86,12 @@ def read_sealed(file: Path, sealed: bool) -> bytes | None:
     return content
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file by one rename; what fails leaves the file as it was, nothing beside it, and one line that says so."""
+def write_whole(file: Place, content: bytes) -> None:
+    """Write a file by one rename, in a store by one PUT; what fails leaves the file as it was, nothing beside it, and one line that says so."""
     try:
+        if isinstance(file, Remote):
+            file.write_bytes(content)
+            return
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             partial(file).write_bytes(content)
@@ -98,13 +103,13 @@ def write_whole(file: Path, content: bytes) -> None:
         raise cannot_write(file, error) from None
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text file by one rename."""
+def write_text(file: Place, text: str) -> None:
+    """Write a text file whole."""
     write_whole(file, text.encode())
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Place) -> Iterator[None]:
     """What the system refuses inside, while something at ``path`` is being written, becomes one line."""
     try:
         yield
@@ -112,13 +117,15 @@ def explained(path: Path) -> Iterator[None]:
         raise cannot_write(path, error) from None
 
 
-def cannot_write(path: Path, error: OSError) -> SparringError:
+def cannot_write(path: Place, error: OSError) -> SparringError:
     """One line: what could not be written, why, and what puts it right."""
     fix = FIXES.get(error.errno or 0, f"put that right; {RESUMES}")
+    if isinstance(path, Remote) and error.errno == errno.ENOENT:
+        fix = f"make it, or choose another place; {RESUMES}"
     return SparringError(f"cannot write {path}: {error.strerror or error}; {fix}")
 
 
-def is_partial(file: Path) -> bool:
+def is_partial(file: Place) -> bool:
     """Is it what a process left that was killed while it wrote?"""
     return file.name.startswith(".") and file.suffix == ".partial"
 

@@ -1,5 +1,5 @@
 """A run folder: ``run.json`` (provenance, and the images of each block), ``points/`` (adversarial images), ``rows/`` (typed Parquet), each file
-written by one rename.
+written whole: on disk by one rename, in a store by one PUT.
 
 A file whose checksum is right is complete; resume means skipping it. One that is damaged is made anew. Points and rows are named by what decides
 them, so a folder may grow: by images, defenses, threats, attacks. One that belongs to another configuration is refused.
@@ -8,33 +8,31 @@ them, so a folder may grow: by images, defenses, threats, attacks. One that belo
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
 
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
+from sparring.evaluation.records.compare import adopted, grown_by, refuse_larger
 from sparring.evaluation.records.files import (
-    GROWS,
     NOTE,
     block_id,
     note,
     parse_run,
-    read_block,
     read_tensors,
     row_identity,
     to_json,
 )
-from sparring.evaluation.records.folder import OURS
-from sparring.evaluation.records.provenance import environment, made_by
+from sparring.evaluation.records.place import Place, place_of, remove
+from sparring.evaluation.records.provenance import environment
+from sparring.evaluation.records.rows import LARGE, SMALL, Piece, RowFile, calls_of, gather, written
 from sparring.evaluation.records.seal import (
     BLANK,
     MARK,
@@ -42,7 +40,6 @@ from sparring.evaluation.records.seal import (
     Damaged,
     Unreadable,
     explained,
-    is_partial,
     seal,
     seal_of,
     write_whole,
@@ -61,16 +58,22 @@ class Store:
     record of just this run is there.
     """
 
-    def __init__(self, folder: str | Path, identity: Json, blocks: Sequence[Sequence[str]] = ()) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Place, identity: Json, blocks: Sequence[Sequence[str]] = ()) -> None:
+        self.folder = place_of(folder)
         self.identity = json.loads(to_json(identity))
         self.blocks = [list(names) for names in blocks]
         self.hash = row_identity(self.identity)
         self.grown, self.begun = "", False
         self._cells: set[str] = set()  # what rows were filed under here before
-        self._seals: dict[Path, str] = {}  # of points that were read or written
-        self._compact: set[Path] = set()  # those of them that are kept as 8-bit images
-        self._made_of: dict[Path, dict[str, str]] = {}  # of rows that were read or written: the seals of their points
+        self._seals: dict[Place, str] = {}  # of points that were read or written
+        self._compact: set[Place] = set()  # those of them that are kept as 8-bit images
+        self._made_of: dict[
+            tuple[str, str], Mapping[str, str]
+        ] = {}  # by cell and block of rows that were read or written: the seals of their points
+        self._large: dict[tuple[str, str], tuple[RowFile, Piece]] | None = (
+            None  # what large files hold, once it was looked at
+        )
+        self._numbers = {block_id(names): number for number, names in enumerate(self.blocks)}
         self._answers: Answers = {}
         file = self.folder / "run.json"
         try:
@@ -78,68 +81,35 @@ class Store:
         except Unreadable as why:
             raise self._unreadable(file, why) from None
         except Damaged as why:
-            self._adopt(f"{file} is damaged ({why})")
+            self._cells = adopted(self.folder, f"{file} is damaged ({why})", self.identity, self.blocks)
             with explained(file):
-                file.replace(file.with_name("run.json.damaged"))
+                aside = file.with_name("run.json.damaged")
+                if isinstance(file, Path) and isinstance(aside, Path):
+                    file.replace(aside)
+                else:
+                    write_whole(aside, file.read_bytes())
+                    file.unlink()
             self._say(f"{file} is damaged ({why}) and is written anew; what was there is kept in run.json.damaged")
             record = None
         else:
             if record is None and self.folder.exists():
-                self._adopt(f"output folder {folder} has no run.json")
+                self._cells = adopted(
+                    self.folder, f"output folder {folder} has no run.json", self.identity, self.blocks
+                )
         if record:
-            self._same(record)
+            self.grown = grown_by(self.folder, record, self.identity, self.blocks)
             self._answers = record.get("answers", {})
             self._cells = set(record.get("cells", ()))
             self.begun = self.identity == record["identity"] and self.blocks == record.get("blocks")
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def _same(self, record: Json) -> None:
-        """Raises SparringError if the folder's record is that of another configuration."""
-        before = record.get("identity", {})
-        changed = [k for k in {**before, **self.identity} if before.get(k) != self.identity.get(k)]
-        if "blocks" in record:
-            lost, more = self._growth(record)
-            self.grown = ", ".join(more)
-            changed = [k for k in changed if k not in GROWS or k in lost]
-        if changed == ["code"]:
-            raise SparringError(
-                f"output folder {self.folder} was {made_by(record)}: it can be reported, not resumed; choose another --out"
-            )
-        if changed == ["own_code"]:
-            raise SparringError(
-                f"output folder {self.folder} was made before your own code (plug-in, class, function) changed: it can be reported, not resumed; choose another --out"
-            )
-        if changed:
-            passed, was = record.get("passed", {}), ""
-            if "data" in changed and "limit" in passed:
-                was = f"; its data was {passed.get('data')} with limit {passed['limit'] or 'none'}"
-            raise SparringError(
-                f"output folder {self.folder} holds another configuration (differs in {', '.join(sorted(changed))}{was}); choose another --out"
-            )
-
-    def _growth(self, record: Json) -> tuple[list[str], list[str]]:
-        """Fields of which the folder holds more than this configuration asks for, and what this one adds, in words."""
-        before, now = record["identity"], self.identity
-        lost, more = [], []
-        for name in ("defenses", "threats", "attacks"):
-            if set(before[name]) - set(now[name]):
-                lost.append(name)
-            if new := [text for text in now[name] if text not in before[name]]:
-                more.append(f"{name} {', '.join(new)}")
-        if any(now["draws"].get(name, count) != count for name, count in before["draws"].items()):
-            lost.append("draws")
-        old, images = ({name for block in blocks for name in block} for blocks in (record["blocks"], self.blocks))
-        if old - images:
-            lost.append("data")
-        if images - old:
-            more.append(f"{len(images - old)} images beside {len(old & images)}")
-        return lost, more
-
     @property
     def kept(self) -> int:
         """Blocks of rows that are there."""
-        return sum(not is_partial(file) for file in self.folder.glob("rows/*/*.parquet"))
+        return len(
+            {(f.parent.name, f.stem) for f in self.folder.glob(SMALL) if f.stem in self._numbers} | set(self._held())
+        )
 
     def require_same(self, answers: Answers) -> None:
         """Keep what each system answers on a few images, in run.json. Raises SparringError where the folder's rows were made while one of them
@@ -159,30 +129,9 @@ class Store:
                 )
         self._answers = answers
 
-    def _adopt(self, fault: str) -> None:
-        """Raises SparringError unless all that a folder without a readable record holds is of this configuration, as its rows say."""
-        foreign = [f.name for f in self.folder.iterdir() if f.name not in OURS and not is_partial(f)]
-        if foreign:
-            raise SparringError(
-                f"{fault}, and {foreign[0]} is none of a sparring run's files; move it away, or choose another --out"
-            )
-        blocks = {block_id(names) for names in self.blocks}
-        for file in sorted(self.folder.glob("rows/*/*.parquet")):
-            try:
-                rows, facts = read_block(self.folder, file, False)
-            except Damaged:
-                continue
-            if facts.get("identity") != self.hash or file.stem not in blocks or not self._asks(rows):
-                raise SparringError(f"{fault}, and its rows are of another configuration; choose another --out")
-
-    def _asks(self, rows: pa.Table) -> bool:
-        """Are rows of what this configuration asks, or of what followed it?"""
-        own = rows.filter((pc.field("check") == "") & (pc.field("kind") != ""))  # clean images are of every run
-        said = {"defenses": rows["defense"], "threats": own["threat"], "attacks": own["attack"]}
-        return all(set(texts.unique().to_pylist()) <= set(self.identity[name]) for name, texts in said.items())
-
     def write_run(self, **content: Any) -> None:
-        """Write run.json: identity, environment and ``content``."""
+        """Write run.json: identity, environment and ``content``. Raises SparringError where the folder holds more than this run by now."""
+        refuse_larger(self.folder, self.identity, self.blocks)
         self._cells |= set(content.get("cells", ()))
         record = {"identity": self.identity, "environment": environment(), "answers": self._answers, **content}
         record |= {"blocks": self.blocks, "cells": sorted(self._cells)}
@@ -217,8 +166,7 @@ class Store:
 
     def drop_points(self) -> None:
         """Remove all points: the rows are enough for every number."""
-        with explained(self.folder / "points"):
-            shutil.rmtree(self.folder / "points", ignore_errors=True)
+        remove(self.folder / "points")
 
     def put_points(self, run: str, block: str, tensors: dict[str, Tensor]) -> None:
         """Store the points of a block."""
@@ -251,35 +199,95 @@ class Store:
         """Are there whole rows of a block, judged on the points that are stored now? Points that are gone are not needed, damaged ones
         are made anew with all that was made of them.
         """
-        file = self._rows(cell, block)
-        if file not in self._made_of:
-            try:
-                self._made_of[file] = read_block(self.folder, file, True, self.hash)[1]["points"]
-            except Unreadable as why:
-                raise self._unreadable(file, why) from None
-            except Damaged as why:
-                if file.exists():
-                    self._say(f"{file} is damaged ({why}) and is made anew")
+        key = cell, block
+        if key not in self._made_of:
+            piece = self._stored(cell, block)
+            if piece is None:
                 return False
-        stored = {run: self._seal(self._points(run, block)) for run in self._made_of[file]}
-        return all(stored[run] in ("", seal) for run, seal in self._made_of[file].items())
+            self._made_of[key] = piece[1].points
+        stored = {run: self._seal(self._points(run, block)) for run in self._made_of[key]}
+        return all(stored[run] in ("", seal) for run, seal in self._made_of[key].items())
 
     def rows(self, cell: str, block: str) -> pa.Table:
         """The stored rows of a block."""
-        return read_block(self.folder, self._rows(cell, block), True, self.hash)[0]
+        stored = self._stored(cell, block)
+        if stored is None:
+            raise SparringError(f"{self._rows(cell, block)} is gone; {RESUMES}")
+        return stored[0].table(stored[1])
 
     def put_rows(self, cell: str, block: str, rows: pa.Table, runs: tuple[str, ...] = ()) -> None:
         """Store the rows of a block, judged on the stored points of ``runs``."""
         file = self._rows(cell, block)
         made_by = {**environment(), "code": self.identity.get("code")}  # stays with the block, whoever resumes the run
-        points = {run: self._seal(self._points(run, block)) for run in runs}
-        facts = note(self.folder, file, identity=self.hash, points=points)
-        buffer = pa.BufferOutputStream()
-        pq.write_table(rows.replace_schema_metadata({"made_by": json.dumps(made_by), NOTE: facts}), buffer)
-        self._write(file, seal(buffer.getvalue().to_pybytes()), sealed=True)
-        self._made_of[file] = points
+        number = self._numbers[block]
+        facts = {
+            "identity": self.hash,
+            "points": {run: self._seal(self._points(run, block)) for run in runs},
+            "calls": calls_of(rows),
+            "images": self.blocks[number],
+            "number": number,
+        }
+        self._write(file, written(self.folder, file, rows, json.dumps(made_by), **facts), sealed=True)
+        self._made_of[cell, block] = facts["points"]
 
-    def _tensors(self, file: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    def look_again(self) -> None:
+        """Forget which rows and points were whole: others have been here."""
+        self._made_of.clear()
+        self._seals.clear()
+        self._compact.clear()
+        self._large = None
+
+    def gather(self) -> None:
+        """Once the run is complete: remove rows of the same images in blocks that were cut otherwise, and bring many small files of rows into few."""
+        images = {name for names in self.blocks for name in names}
+        for file in self.folder.glob(SMALL):
+            if file.stem not in self._numbers:
+                with suppress(Damaged, FileNotFoundError), explained(file):
+                    stray = RowFile(self.folder, file, True, self.hash)
+                    if (
+                        stray.facts.get("identity") == self.hash
+                        and len(set(stray.pieces[0].images)) > 0
+                        and set(stray.pieces[0].images) <= images
+                    ):
+                        self._say(f"{file} holds rows of images that this run has in other blocks; it is removed")
+                        file.unlink()
+        gather(self.folder, self.hash)
+
+    def _stored(self, cell: str, block: str) -> tuple[RowFile, Piece] | None:
+        """The rows of a cell and block: a small file counts before a large one, which is older."""
+        file = self._rows(cell, block)
+        try:
+            rows = RowFile(self.folder, file, True, self.hash)
+        except FileNotFoundError:
+            return self._held().get((cell, block))
+        except Unreadable as why:
+            raise self._unreadable(file, why) from None
+        except Damaged as why:
+            self._say(f"{file} is damaged ({why}) and is made anew")
+            return None
+        return rows, rows.pieces[0]
+
+    def _held(self) -> dict[tuple[str, str], tuple[RowFile, Piece]]:
+        """What large files hold, by cell and block. One that is damaged is removed: what it held is made anew."""
+        if self._large is None:
+            files: list[RowFile] = []
+            for file in self.folder.glob(LARGE):
+                try:
+                    files.append(RowFile(self.folder, file, True, self.hash))
+                except FileNotFoundError:
+                    continue
+                except Unreadable as why:
+                    raise self._unreadable(file, why) from None
+                except Damaged as why:
+                    self._say(f"{file} is damaged ({why}); what it held is made anew")
+                    with explained(file):
+                        file.unlink()
+            replaced = {name for file in files for name in file.replaces}
+            counts = [file for file in files if file.file.stem not in replaced]
+            self._large = {piece.key: (file, piece) for file in counts for piece in file.pieces}
+        return self._large
+
+    def _tensors(self, file: Place) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         try:
             return read_tensors(self.folder, file, True, self.hash)
         except Unreadable as why:
@@ -291,19 +299,19 @@ class Store:
             self._seals[file] = LOST
             return None
 
-    def _save(self, file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    def _save(self, file: Place, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
         content = seal(save({k: v.contiguous() for k, v in tensors.items()}, metadata=metadata))
         self._write(file, content, sealed=True)
         return seal_of(content)
 
-    def _write(self, file: Path, content: bytes, sealed: bool = False) -> None:
-        if not self.folder.is_dir():
+    def _write(self, file: Place, content: bytes, sealed: bool = False) -> None:
+        if isinstance(self.folder, Path) and not self.folder.is_dir():
             raise SparringError(
                 f"cannot write {file}: {self.folder} vanished while it was being written; bring it back, {RESUMES}"
             )
         write_whole(file, content if sealed else seal(content))
 
-    def _seal(self, file: Path) -> str:
+    def _seal(self, file: Place) -> str:
         """The checksum of stored points, "" where there are none, or LOST where they are damaged."""
         if file not in self._seals:
             content = self._tensors(file)
@@ -314,18 +322,18 @@ class Store:
                     self._compact.add(file)
         return self._seals.setdefault(file, "")
 
-    def _unreadable(self, file: Path, why: Unreadable) -> SparringError:
+    def _unreadable(self, file: Place, why: Unreadable) -> SparringError:
         return SparringError(f"{file} cannot be read: {why}; make it readable or move it away, {RESUMES}")
 
     @staticmethod
     def _say(text: str) -> None:
         warnings.warn(text, stacklevel=4)
 
-    def _points(self, run: str, block: str) -> Path:
+    def _points(self, run: str, block: str) -> Place:
         return self.folder / "points" / run / f"{block}.safetensors"
 
-    def _pictures(self, cell: str) -> Path:
+    def _pictures(self, cell: str) -> Place:
         return self.folder / "pictures" / f"{cell}.safetensors"
 
-    def _rows(self, cell: str, block: str) -> Path:
+    def _rows(self, cell: str, block: str) -> Place:
         return self.folder / "rows" / cell / f"{block}.parquet"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class CellResult:
 def cell_keys(rows: RowTable) -> list[tuple[str, str, str, str, float]]:
     """(defense, threat, attack, norm, eps) of all attacked cells, in the order the user gave them; not of attacks on survivors alone."""
     at = np.flatnonzero(rows.where(check="") & ~rows.where(threat=CLEAN))
-    names, balls = ("defense", "threat", "attack", "norm"), np.unique(rows["eps"])
+    names, balls = ("defense", "threat", "attack", "norm"), rows.balls()
     numbers = [rows.texts[name].numbers[at] for name in names] + [np.searchsorted(balls, rows["eps"][at])]
     sizes = [len(rows.texts[name].names) for name in names] + [len(balls)]
     cell, first = np.ravel_multi_index(numbers, sizes), np.full(math.prod(sizes), -1)
@@ -136,9 +137,11 @@ def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
 
 def all_cells(rows: RowTable) -> list[CellResult]:
     """Every cell's number."""
-    keys = cell_keys(rows)
-    parts = {defense: rows.only(rows.where(defense=defense)) for defense in dict.fromkeys(key[0] for key in keys)}
-    return [own(_of(parts[key[0]], *key[1:3]), *key[:3]) for key in keys]
+    results: list[CellResult] = []
+    for defense, keys in groupby(cell_keys(rows), key=lambda key: key[0]):
+        part = rows.only(rows.where(defense=defense))
+        results += [own(_of(part, *key[1:3]), *key[:3]) for key in keys]
+    return results
 
 
 def _of(rows: RowTable, threat: str, attack: str) -> RowTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import cast
 
 import numpy as np
@@ -120,9 +121,12 @@ def all_closed(rows: RowTable) -> list[ClosedResult]:
         if rows["pooled"][at] and not rows["averaged"][at]:
             keys[(defense, threat, str(norm), float(eps))] = None
     bounded = {key[0] for key in keys if math.isfinite(key[3])}
-    keys = {key: None for key in keys if math.isfinite(key[3]) or key[0] not in bounded}
-    parts = {d: rows.only(rows.among("defense", (d, UNDEFENDED))) for d in dict.fromkeys(key[0] for key in keys)}
-    return [closed(parts[key[0]], *key) for key in keys]
+    asked = [key for key in keys if math.isfinite(key[3]) or key[0] not in bounded]
+    results: list[ClosedResult] = []
+    for defense, mine in groupby(asked, key=lambda key: key[0]):
+        part = rows.only(rows.among("defense", (defense, UNDEFENDED)))
+        results += [closed(part, *key) for key in mine]
+    return results
 
 
 def headline(result: ClosedResult, tier: str) -> str:

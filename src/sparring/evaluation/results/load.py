@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.estimate import Estimate
-from sparring.evaluation.records.files import read_run, scan_pictures, scan_rows
+from sparring.evaluation.records.files import read_run, scan_pictures
 from sparring.evaluation.records.finding import Finding
+from sparring.evaluation.records.place import Place, place_of
 from sparring.evaluation.records.provenance import made_by, threat_facts
+from sparring.evaluation.records.rows import scan_rows
 from sparring.evaluation.results.cells import CellResult, all_cells
 from sparring.evaluation.results.closed import UNDEFENDED, ClosedResult, all_closed, headline, strongest
 from sparring.evaluation.results.table import CLEAN, RowTable
@@ -33,7 +33,7 @@ class Evaluation:
     cells: list[CellResult]
     closed: list[ClosedResult]
     findings: list[Finding]
-    folder: Path | None
+    folder: Place | None
     tier: str
     prepared: dict[str, str]
     missing: str = ""
@@ -86,7 +86,7 @@ class Evaluation:
         }
 
 
-def evaluation_of(folder: str | Path, record: Json, rows: RowTable, missing: str, damaged: list[str]) -> Evaluation:
+def evaluation_of(folder: str | Place, record: Json, rows: RowTable, missing: str, damaged: list[str]) -> Evaluation:
     """An ``Evaluation`` of a run folder, without verdicts, from what ``read_run`` and ``whole_rows`` give: all numbers are computed anew from its
     rows, over the images that every cell has. Files that are damaged are named and not counted. Raises SparringError if run.json is damaged.
     """
@@ -104,13 +104,13 @@ def evaluation_of(folder: str | Path, record: Json, rows: RowTable, missing: str
         ]
         notes, tier = _notes(record), record["identity"]["tier"]
     except (KeyError, TypeError, ValueError) as error:
-        raise SparringError(f"{Path(folder) / 'run.json'} is damaged: {type(error).__name__} {error}") from None
+        raise SparringError(f"{place_of(folder) / 'run.json'} is damaged: {type(error).__name__} {error}") from None
     cells, closed = (all_cells(rows), all_closed(rows)) if rows.size else ([], [])
     unread, other = (*damaged, *scan_pictures(folder, record)[1]), made_by(record)
-    return Evaluation(cells, closed, findings, Path(folder), tier, notes, missing, made_by=other, damaged=unread)
+    return Evaluation(cells, closed, findings, place_of(folder), tier, notes, missing, made_by=other, damaged=unread)
 
 
-def load_rows(folder: str | Path) -> RowTable:
+def load_rows(folder: str | Place) -> RowTable:
     """The judged rows of a run folder, over the images that every cell has: what metrics are asked of. Warns if that is not all."""
     rows, missing, _ = whole_rows(folder, read_run(folder))
     if missing:
@@ -118,20 +118,20 @@ def load_rows(folder: str | Path) -> RowTable:
     return rows
 
 
-def whole_rows(folder: str | Path, record: Json) -> tuple[RowTable, str, list[str]]:
+def whole_rows(folder: str | Place, record: Json) -> tuple[RowTable, str, list[str]]:
     """The rows of a run folder with record ``record`` (run.json), over the images that every cell has; what is missing, or ""; and a
     line on each damaged file of rows.
     """
-    table, damaged = scan_rows(folder, record)
-    table, missing = whole_images(table, record)
+    stored, damaged = scan_rows(folder, record)
+    order = [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]]
+    rows, missing = whole_images(RowTable(stored, order, threat_facts(record)), record)
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         missing = f"{damaged[0]}{more}; {missing or 'the same command with the same --out makes it anew; what is no file of the run, remove'}"
     if failed := record.get("failed"):
         block, why = next(iter(failed.items()))
         missing = f"{len(failed)} of {len(record['blocks'])} blocks failed (the first, {block}: {why}); {missing}"
-    order = [text for field in ("defenses", "threats", "attacks") for text in record["identity"][field]]
-    return RowTable(table, order, threat_facts(record)), missing, damaged
+    return rows, missing, damaged
 
 
 def _notes(record: Json) -> dict[str, str]:
@@ -139,30 +139,34 @@ def _notes(record: Json) -> dict[str, str]:
     return record["prepared"] if "prepared" in record else {"none": record["model_note"]}
 
 
-def whole_images(table: pa.Table, record: Json) -> tuple[pa.Table, str]:
+def whole_images(rows: RowTable, record: Json) -> tuple[RowTable, str]:
     """The rows of those images that every cell has, and what is missing, in words, or "". An image without rows of some attack is
     neither robust nor broken: it does not count.
     """
-    planned = table
+    image = rows.texts["image"]
+    planned = np.ones(rows.size, bool)
     if "runs" in record:  # a folder that grew may hold rows of runs that are not asked for now
-        planned = table.filter(pc.field("run").isin([*record["runs"], CLEAN]))
-    counts = planned.group_by("image").aggregate([("run", "count")])
+        planned = rows.among("run", [*record["runs"], CLEAN])
+    counts = np.bincount(image.numbers[planned], minlength=len(image.names))
     # older folders do not say how many rows an image has: as many as there are different ones
-    keys = ["defense", "threat", "attack", "view", "draw", "run"]
-    expected = record.get("rows_per_image") or table.group_by(keys).aggregate([]).num_rows + _cells_without_rows(
-        table, record
-    )
-    whole = counts.filter(pc.field("run_count") >= expected)["image"]
-    if len(whole) == record["images"] and record["complete"]:
-        return table, ""
-    missing = f"interrupted: {len(whole)} of {record['images']} images have been through every attack; the same command with the same --out resumes"
-    return table.filter(pc.field("image").isin(pa.array(whole.to_pylist(), pa.string()))), missing
+    expected = record.get("rows_per_image") or _different(rows) + _cells_without_rows(rows, record)
+    whole = counts >= expected
+    if whole.sum() == record["images"] and record["complete"]:
+        return rows, ""
+    missing = f"interrupted: {whole.sum()} of {record['images']} images have been through every attack; the same command with the same --out resumes"
+    return rows.only(whole[image.numbers]), missing
 
 
-def _cells_without_rows(table: pa.Table, record: Json) -> int:
+def _different(rows: RowTable) -> int:
+    """Rows that an image has in an older folder."""
+    keys = ("defense", "threat", "attack", "view", "draw", "run")
+    return len(set(zip(*(map(str, rows[name].tolist()) for name in keys), strict=True)))
+
+
+def _cells_without_rows(rows: RowTable, record: Json) -> int:
     """Cells of an older folder's record of which there is no row at all."""
     identity, names = record["identity"], ("defense", "threat", "attack")
     cells = set(itertools.product(*(identity[f"{name}s"] for name in names)))
     skipped = {tuple(s[name] for name in names) for s in record["skipped"]} if "skipped" in record else cells
-    there = set(zip(*(table[name].to_pylist() for name in names), strict=True))
+    there = set(zip(*(rows[name].tolist() for name in names), strict=True))
     return len(cells - skipped - there)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from sparring.core.columns import Json
 from sparring.evaluation.records.claims import FOLDER, Claims
-from sparring.evaluation.records.files import block_id, read_run, scan_rows
+from sparring.evaluation.records.files import block_id, identity_of, read_run
+from sparring.evaluation.records.place import Place, modified, place_of
+from sparring.evaluation.records.rows import RowFile, calls_of, row_files
 
 PAUSE = 10.0  # times the usual: a longer silence between two files is a pause, not work
 
@@ -60,16 +62,17 @@ class Status:
         return {block: (who.partition(" ")[0], who.partition(" ")[2]) for block, who in self.working.items()}
 
 
-def status_of(folder: str | Path) -> Status:
+def status_of(folder: str | Place) -> Status:
     """The state of a run folder. Raises SparringError where it holds no run."""
-    folder = Path(folder)
+    folder = place_of(folder)
     record = read_run(folder)
     cells, blocks = record.get("cells", []), {block_id(names): len(names) for names in record.get("blocks", [])}
-    there = {(f.parent.name, f.stem): f.stat().st_mtime for f in folder.glob("rows/*/*.parquet")}
-    done = {(cell, block) for cell in cells for block in blocks} & set(there)
+    files, damaged = row_files(folder, "checksum" in record, identity_of(record))
+    there = {piece.key for file in files for piece in file.pieces}
+    done = {(cell, block) for cell in cells for block in blocks} & there
     whole = [block for block in blocks if all((cell, block) in done for cell in cells)]
-    table, damaged = scan_rows(folder, record) if there else (None, [])
-    left, times = len(cells) * len(blocks) - len(done), np.sort(list(there.values()))
+    left = len(cells) * len(blocks) - len(done)
+    times = np.sort([_written(file) for file in files])
     steps = np.diff(times)
     usual = steps[steps <= PAUSE * np.median(steps)] if len(steps) else steps
     working: dict[str, str] = {}
@@ -83,7 +86,7 @@ def status_of(folder: str | Path) -> Status:
         files=len(cells) * len(blocks),
         files_done=len(done),
         working=working,
-        calls=0 if table is None else _calls(table),
+        calls=_calls(files),
         seconds=float(usual.mean()) * left if len(usual) and left else None,
         idle=max(0.0, time.time() - float(times[-1])) if len(times) else None,
         failed=record.get("failed", {}),
@@ -92,10 +95,21 @@ def status_of(folder: str | Path) -> Status:
     )
 
 
-def _calls(rows: pa.Table) -> int:
-    """Of each run on each image once, whichever cells share it."""
-    cost = rows.group_by(["run", "image"]).aggregate([("forwards", "max"), ("backwards", "max")])
-    return sum(int(np.sum(cost[name].to_numpy())) for name in ("forwards_max", "backwards_max"))
+def _calls(files: Sequence[RowFile]) -> int:
+    """Of each run on each block once, whichever cells share it, as the files say of themselves."""
+    cost: dict[tuple[str, str], int] = {}
+    for file in files:
+        for piece in file.pieces:
+            for run, calls in (calls_of(file.table(piece)) if piece.calls is None else piece.calls).items():
+                cost[run, piece.block] = max(calls, cost.get((run, piece.block), 0))
+    return sum(cost.values())
+
+
+def _written(file: RowFile) -> float:
+    """When a file was written; 0: it is gone since."""
+    with suppress(FileNotFoundError):
+        return modified(file.file)
+    return 0.0
 
 
 def _span(seconds: float) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from sparring.core.columns import STOPS, Json
 from sparring.core.errors import SparringError
+from sparring.evaluation.records.rows import StoredRows
 
 CLEAN = "clean"
 Column = TypeVar("Column")
@@ -69,15 +70,17 @@ class Texts:
     @classmethod
     def of(cls, column: pa.ChunkedArray) -> Texts:
         """Of a column of a table; what is missing (in older editions) is an empty text."""
-        encoded = column.combine_chunks().fill_null("").dictionary_encode()
-        names = encoded.dictionary.to_numpy(zero_copy_only=False)
-        return cls(encoded.indices.to_numpy(), names)._sorted()
-
-    def _sorted(self) -> Texts:
-        order = np.argsort(self.names, kind="stable")
-        rank = np.empty(len(order), np.int32)
-        rank[order] = np.arange(len(order))
-        return Texts(rank[self.numbers], self.names[order])
+        chunks = (column if pa.types.is_dictionary(column.type) else column.dictionary_encode()).chunks
+        there = [[*chunk.dictionary.to_pylist(), *([""] if chunk.null_count else [])] for chunk in chunks]
+        names = np.array(sorted({name for texts in there for name in texts}), object)
+        rank = {name: number for number, name in enumerate(names)}
+        numbers, end = np.empty(len(column), _codes(names)), 0
+        for chunk, texts in zip(chunks, there, strict=True):
+            ranks = np.array([rank[name] for name in texts], numbers.dtype)
+            at = chunk.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)
+            numbers[end : end + len(chunk)] = ranks[at]
+            end += len(chunk)
+        return cls(numbers, names)
 
     @property
     def values(self) -> np.ndarray:
@@ -102,7 +105,7 @@ class Texts:
     def joined(self, other: Texts) -> Texts:
         """The texts of both, one after the other."""
         names, numbers = np.unique(np.concatenate([self.names, other.names]).astype(object), return_inverse=True)
-        mine, theirs = np.split(numbers.astype(np.int32), [len(self.names)])
+        mine, theirs = np.split(numbers.astype(_codes(names)), [len(self.names)])
         return Texts(np.concatenate([mine[self.numbers], theirs[other.numbers]]), names)
 
 
@@ -127,13 +130,13 @@ class RowTable:
     of a threat; one without facts dominates nothing.
     """
 
-    def __init__(self, table: pa.Table, order: Sequence[str] = (), threats: Json | None = None) -> None:
+    def __init__(self, table: pa.Table | StoredRows, order: Sequence[str] = (), threats: Json | None = None) -> None:
         self.threats = {text: ThreatFacts.of(facts) for text, facts in (threats or {}).items()}
         self.rank = {text: i for i, text in enumerate(order)}
         texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
         others = [name for name in table.column_names if name not in texts]
         self.texts: Lazy[Texts] = Lazy(texts, lambda name: Texts.of(table[name]))
-        self.columns: Lazy[np.ndarray] = Lazy(others, lambda name: table[name].to_numpy(zero_copy_only=False))
+        self.columns: Lazy[np.ndarray] = Lazy(others, lambda name: _numbers(table[name]))
         self.size = table.num_rows
         self._masks: dict[tuple[str, str], np.ndarray] = {}
 
@@ -152,6 +155,10 @@ class RowTable:
         """The texts of a column in a mask, sorted, each once."""
         column = self.texts[name]
         return column.names[_there(column.numbers[mask], len(column.names))]
+
+    def balls(self) -> np.ndarray:
+        """The few different radii, in order; all of them need not be sorted for that."""
+        return np.sort(pa.array(self["eps"]).unique().to_numpy(zero_copy_only=False))
 
     def only(self, mask: np.ndarray) -> RowTable:
         """The rows in a mask."""
@@ -258,6 +265,22 @@ class RowTable:
     def _stored(self, column: str, at: np.ndarray) -> np.ndarray:
         """The share of draws in which 8-bit images are right, nan for rows whose images are not on the lattice."""
         return np.where(self["lattice"][at], self[column][at] / self["draws"][at], np.nan)
+
+
+SMALL = 2**24  # below it four bytes hold a whole number, and what few of them add up to
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers, in four bytes each where these are whole and small."""
+    values = column.to_numpy(zero_copy_only=False)
+    if values.dtype == np.int64 and len(values) and values.min() > -SMALL and values.max() < SMALL:
+        return values.astype(np.int32)
+    return values
+
+
+def _codes(names: np.ndarray) -> np.dtype:
+    """The smallest type for numbers of so many names, and for -1."""
+    return np.min_scalar_type(-len(names) - 1)
 
 
 def _there(numbers: np.ndarray, count: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from sparring.evaluation.plan.cell import Cell, Run
 from sparring.evaluation.plan.grid import Plan
 from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.records.claims import Claims
-from sparring.evaluation.records.files import table_of
+from sparring.evaluation.records.rows import table_of
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.table import CLEAN
 from sparring.evaluation.run.lattice import lattice_points
