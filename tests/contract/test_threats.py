@@ -161,3 +161,15 @@ def _masked(mine: int, theirs: int) -> tuple[Defended, list[Defended]]:
         net.register_buffer("mask", torch.tensor([float(bit)]))
         nets.append(net)
     return Defended(nets[0], id="a"), [Defended(nets[1], id="b")]
+
+
+def test_a_bait_may_be_judged_behind_another_defense():
+    """The channels paper's Table 1: points made against one channel, judged behind another."""
+    system = defense("cd:bits=3").install(Defended(linear_net(), id="a"))
+    seat = threat("bait:behind=gauss:std=0.1,identity=true").seat(system)
+    assert [p.name for p in seat.judge.parts] == ["gauss"]
+    assert seat.judge.random
+    assert not seat.pooled
+    assert {p.backward for p in seat.views[0].victim.systems[0].parts} == {"identity"}
+    with pytest.raises(SparringError, match="unknown defense"):
+        threat("bait:behind=nothing").seat(system)

@@ -89,7 +89,8 @@ class Expanded:
         """All steps, in the order in which they are run, each once."""
         steps: dict[str, Step] = {}
         for seed in self.scale.seeds:
-            for step in (*self.recipe.train, *self.recipe.evaluate, *self.recipe.analyze):
+            trainings = [step for step in self.recipe.train if self.scale_name in step.scales]
+            for step in (*trainings, *self.recipe.evaluate, *self.recipe.analyze):
                 for bound in self._bindings(step.axes):
                     expanded = self._step(step, bound, seed)
                     steps.setdefault(expanded.place, expanded)
@@ -222,7 +223,10 @@ class _Names(dict[str, str]):
             if head not in self.bound:
                 raise Unbound(head)
             label = self.bound[head]
-            return label if part == "label" else self._inner(self.expanded.axes[head][label][part])
+            texts = {"label": label, **self.expanded.axes[head][label]}
+            if part not in texts:
+                raise KeyError(f"{name} of {label}")
+            return self._inner(texts[part])
         return self._inner(self.expanded.scale.texts[name])
 
     def _inner(self, text: str) -> str:

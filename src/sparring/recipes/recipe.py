@@ -15,6 +15,7 @@ Label = str | dict[str, str] | Literal[False]
 Published = dict[tuple[str, ...], float | Literal["lost"]]
 ScaleName = Literal["small", "paper"]
 SCALES: tuple[ScaleName, ...] = ("small", "paper")
+RESERVED = ("DATA", "OUT", "seed", "trained")  # names that texts have anyway
 UNITS = {"%": 100.0, "": 1.0}  # what a share is multiplied with
 
 
@@ -36,7 +37,7 @@ class Scale(Strict):
 
 class TrainStep(Strict):
     """A ``sparring train`` for each combination of the labels of the axes in ``for``; ``${trained.ID}`` is its weights file, or where the task
-    writes one its ``folder``.
+    writes one its ``folder``. ``scales``: at which it is run.
     """
 
     id: str
@@ -46,6 +47,7 @@ class TrainStep(Strict):
     limit: int | None = None
     options: dict[str, Value] = {}
     folder: bool = False
+    scales: list[ScaleName] = list(SCALES)
 
     @property
     def settings(self) -> Settings:
@@ -224,6 +226,9 @@ class Recipe(Strict):
         if not self.scale and not self.missing:
             raise SparringError("no scale is given; write [scale.small], or missing = what is missing")
         for name, scale in self.scale.items():
+            for text in scale.texts:
+                if text in self.axes or text in RESERVED:
+                    raise SparringError(f"scale.{name}.texts.{text} is the name of an axis or reserved; choose another")
             for axis, labels in scale.axes.items():
                 _known(f"scale.{name}.axes", [axis], self.axes)
                 _known(f"scale.{name}.axes.{axis}", labels, self.axes[axis])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sparring.core.errors import SparringError
 from sparring.core.registry import suggest
 from sparring.core.victim import Access, Victim
-from sparring.defenses.base import Defended
+from sparring.defenses.base import Defended, defense
 from sparring.threats.base import Options, Seat, View, threat_kind
 from sparring.threats.white import through
 
@@ -38,7 +38,12 @@ def oblivious(defended: Defended, others: Sequence[Defended], options: Options, 
 
 
 @threat_kind("bait", grants=Access.GRADIENT, shows="whether points made through the defense fool the bare classifier")
-def bait(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
-    """T2: gradients through the defense, which is then removed: judged on the bare classifier. Not pooled."""
-    seat = through(defended, {}, options)
-    return replace(seat, stop="never", judge=defended.drop().system(), pooled=False)
+def bait(
+    defended: Defended, others: Sequence[Defended], options: Options, behind: str = "none", identity: bool = False
+) -> Seat:
+    """T2: gradients through the defense, which is then removed, or replaced by that of ``behind`` (a spec), and judged so. ``identity``: every
+    stage's backward is the identity. Not pooled.
+    """
+    seat = through(defended, dict.fromkeys(range(len(defended.stages)), "identity") if identity else {}, options)
+    judge = defense(behind).install(defended.drop()).system()
+    return replace(seat, stop="never", judge=judge, pooled=False)
