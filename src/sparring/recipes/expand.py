@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Address:
-    """Where one number is read: a step's place, and there a defense, threat and attacks, or a row and column of a table."""
+    """Where one number is read: a step's place, and there a defense, threat and attacks, or the path into a panel's data."""
 
     labels: tuple[str, ...]
     seat: Seat
@@ -60,9 +60,7 @@ class Address:
     threat: str
     attacks: tuple[str, ...]
     metric: str
-    table: int
-    row: str
-    column: str
+    path: tuple[str, ...]
     exact: bool
 
 
@@ -133,9 +131,7 @@ class Expanded:
             filled["threat"],
             tuple(_split(filled["attack"])),
             filled["metric"] or self.recipe.metric,
-            cell.table,
-            filled["row"],
-            filled["column"],
+            tuple(self._one(text, "cell.path", bound, seed) for text in cell.path),
             cell.exact,
         )
 

@@ -85,19 +85,23 @@ class Reader:
     def _of_panel(self, file: Path, address: Address) -> Number:
         if file not in self.panels:
             self.panels[file] = json.loads(file.read_text())
-        tables = self.panels[file]["tables"]
-        if address.table >= len(tables):
-            raise Absent(f"the analysis has {len(tables)} tables")
-        table = tables[address.table]
-        row = next((r for r in table["rows"] if str(r[0]) == self.folders.place(address.row)), None)
-        if row is None or address.column not in table["head"]:
-            there = f"rows {', '.join(str(r[0]) for r in table['rows'])}; columns {', '.join(table['head'])}"
-            raise Absent(f"the analysis has no {address.row}/{address.column} ({there})")
-        value = row[table["head"].index(address.column)]
-        if not isinstance(value, int | float):
-            raise Absent(f"the analysis says {value}")
+        inside: object = self.panels[file]["data"]
+        for part in address.path:
+            name = self.folders.place(part)
+            if not isinstance(inside, dict) or name not in inside:
+                there = ", ".join(map(str, inside)) if isinstance(inside, dict) else str(inside)
+                raise Absent(f"the analysis says nothing of {name} (it has {there})")
+            inside = inside[name]
         about = address.labels, address.seat, address.seed, address.threat, ""
-        return Number(*about, "", (), 1.0, float(value), address.exact)
+        scale = UNITS[self.unit]
+        if isinstance(inside, dict) and set(inside) == {"right", "n"}:
+            top = (np.arange(inside["n"]) < inside["right"]).astype(float)  # which images are right is not known
+            column = PerImage(top, np.ones(len(top)), top > 0.5, "share", False)
+            unpaired = _hash([address.place, *address.path])
+            return Number(*about, unpaired, (column,), scale, mean_number((column,), scale), address.exact)
+        if isinstance(inside, bool) or not isinstance(inside, int | float):
+            raise Absent(f"the analysis says {inside} at {'/'.join(address.path)}")
+        return Number(*about, "", (), scale, scale * inside, address.exact)
 
 
 def _hash(images: Sequence[str]) -> str:

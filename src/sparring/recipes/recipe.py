@@ -99,8 +99,8 @@ class AnalyzeStep(Strict):
 
 class CellAt(Strict):
     """Where a cell of the table is read: of an evaluation its defense, threat ("clean": no attack) and attacks, whose mean counts where there are
-    several; of an analysis ``row`` and ``column`` of its ``table``. ``alike``: only cells with the same label on these axes are there. ``exact``: a
-    number without chance, such as a count. ``adaptive``: what is another for whoever knows the defense.
+    several; of an analysis the ``path`` of names into its panel's data, to a number or to counts (right, n). ``alike``: only cells with the same label on
+    these axes are there. ``exact``: a number without chance, such as a count. ``adaptive``: what is another for whoever knows the defense.
     """
 
     step: str
@@ -108,9 +108,7 @@ class CellAt(Strict):
     threat: str = ""
     attack: str = ""
     metric: str = ""
-    table: int = 0
-    row: str = ""
-    column: str = ""
+    path: list[str] = []
     alike: list[str] = []
     exact: bool = False
     adaptive: dict[str, str] = {}
@@ -174,7 +172,7 @@ class Recipe(Strict):
     id: str
     title: str
     source: str = ""
-    kind: Literal["table", "series", "picture"] = "table"
+    kind: Literal["table", "series", "picture", "description"] = "table"
     metric: str = "accuracy"
     status: Literal["A", "B", "C", "D"]
     about: str = ""
