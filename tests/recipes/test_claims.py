@@ -69,6 +69,8 @@ A, B = {"row": "a", "column": "x"}, {"row": "b", "column": "x"}
         ({"test": "above", "a": A, "b": B}, [[40], [60]], "contradicted"),
         ({"test": "above", "a": A, "b": B, "margin": 10}, [[60], [40]], "reproduced"),
         ({"test": "above", "a": A, "b": B, "margin": 30}, [[60], [40]], "contradicted"),
+        ({"test": "above", "a": A, "b": B, "factor": 2}, [[80], [20]], "reproduced"),
+        ({"test": "above", "a": A, "b": B, "factor": 2}, [[60], [50]], "contradicted"),
         ({"test": "within", "a": A, "b": B, "margin": 5}, [[40], [40]], "reproduced"),  # 0 of 100 differ: +-2.95
         ({"test": "within", "a": A, "b": B, "margin": 2}, [[40], [40]], "undecided"),
         ({"test": "within", "a": A, "b": B, "margin": 5}, [[40], [70]], "contradicted"),

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 REPLAY = ROOT / "docs" / "replay"
 RECIPES = list(recipe_files())
 ITEMS = {"ace": 20, "defective": 22, "s2snet": 7, "channels": 28, "hgd": 11}
-NUMBER = re.compile(r"(?<![\d.])\d*\.?\d+(?![\d.]*\d)")
+NUMBER = re.compile(r"(?<![\d.])\d*\.?\d+(?:e-\d+)?(?![\d.]*\d)")
 
 
 def paper_lines(source: str) -> list[str]:

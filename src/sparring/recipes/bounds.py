@@ -48,12 +48,12 @@ def _p(proven: Callable[[float], bool]) -> float:
     return 1 - low
 
 
-def difference(a: Sequence[Number], b: Sequence[Number], paired: bool = True) -> Bounds:
-    """mean(a) - mean(b), or mean(a) where b is empty; each may hold cells of several seeds, as many of each. Several seeds are a sample of
+def difference(a: Sequence[Number], b: Sequence[Number], paired: bool = True, factor: float = 1.0) -> Bounds:
+    """mean(a) - ``factor`` * mean(b), or mean(a) where b is empty; each may hold cells of several seeds, as many of each. Several seeds are a sample of
     trainings: their differences are judged by t, as the noise of images is not the noise of training.
     """
     seeds = sorted({x.seed for x in a})
-    each = [_of_seed([x for x in a if x.seed == s], [x for x in b if x.seed == s], paired) for s in seeds]
+    each = [_of_seed([x for x in a if x.seed == s], [x for x in b if x.seed == s], paired, factor) for s in seeds]
     if len(each) == 1:
         return each[0]
     values = np.array([bounds.value for bounds in each])
@@ -69,17 +69,17 @@ def difference(a: Sequence[Number], b: Sequence[Number], paired: bool = True) ->
     )
 
 
-def _of_seed(a: Sequence[Number], b: Sequence[Number], paired: bool) -> Bounds:
-    value = _mean(a) - (_mean(b) if b else 0.0)
+def _of_seed(a: Sequence[Number], b: Sequence[Number], paired: bool, factor: float) -> Bounds:
+    value = _mean(a) - (factor * _mean(b) if b else 0.0)
     if all(x.exact for x in (*a, *b)):
         return Bounds(value, lambda _: value, lambda _: value, 0, "exact")
     if not all(x.columns for x in (*a, *b)) or math.isnan(value):
         return Bounds(value, lambda _: -math.inf, lambda _: math.inf, 0, "one number without an interval")
-    if len(a) == len(a[0].columns) == 1 and (not b or len(b) == len(b[0].columns) == 1):
+    if factor == 1 and len(a) == len(a[0].columns) == 1 and (not b or len(b) == len(b[0].columns) == 1):
         exact = _exact(a[0], b[0] if b else None, paired)
         if exact:
             return exact
-    samples = np.sort(_samples(a, b, paired))
+    samples = np.sort(_samples(a, b, paired, factor))
     n = min(x.n for x in (*a, *b))
     scale = max(x.scale for x in (*a, *b))
     # where no image differs a bootstrap is certain: the bounds of 0 of n, and for few images always
@@ -128,12 +128,12 @@ def _exact(a: Number, b: Number | None, paired: bool) -> Bounds | None:
     )
 
 
-def _samples(a: Sequence[Number], b: Sequence[Number], paired: bool) -> np.ndarray:
+def _samples(a: Sequence[Number], b: Sequence[Number], paired: bool, factor: float) -> np.ndarray:
     """(RESAMPLES,) of the difference: images are drawn with repetition, the same for all cells of the same images, or for each side where not ``paired``."""
     rng = np.random.default_rng(0)
     total = np.zeros(RESAMPLES)
     drawn: dict[tuple[str, str], np.ndarray] = {}
-    for side, numbers, sign in (("a", a, 1), ("b", b, -1)):
+    for side, numbers, sign in (("a", a, 1.0), ("b", b, -factor)):
         for x in numbers:
             key = ("" if paired else side, x.images)
             if key not in drawn:

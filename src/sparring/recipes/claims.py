@@ -191,7 +191,7 @@ class _Asked:
         limit = value if isinstance(value, int | float) else 0.0
         compared: list[Compared] = []
         for text, a, b in pairs:
-            bounds = difference(a, b, self.claim.paired)
+            bounds = difference(a, b, self.claim.paired, self.claim.factor)
             if self.claim.test == "at_least":
                 compared.append(Compared(text, bounds, limit, equal=True))
             elif self.claim.test == "at_most":
@@ -208,7 +208,7 @@ class _Asked:
         a, b, over = self.claim.a, {} if one_sided else self.claim.b, self.claim.over
         free = [x for x in self.axes if x not in over and not (x in a and (one_sided or x in b))]
         pairs: list[tuple[str, list[Number], list[Number]]] = []
-        missing = 0
+        missing, times = 0, "" if self.claim.factor == 1 else f"{self.claim.factor:g} x "
         for labels in itertools.product(*(self.labels(axis) for axis in free)):
             loop = dict(zip(free, labels, strict=True))
             first, second = {**loop, **a}, {**loop, **b}
@@ -218,7 +218,7 @@ class _Asked:
             if not left or (not one_sided and not right):
                 missing += 1
                 continue
-            text = self._name(first) if one_sided else f"{self._name(first)} - {self._name(second)}"
+            text = self._name(first) if one_sided else f"{self._name(first)} - {times}{self._name(second)}"
             pairs.append((text, left, right))
         return pairs, missing
 

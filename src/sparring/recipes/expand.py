@@ -149,7 +149,8 @@ class Expanded:
                 asked[field] = self._list(value, where, bound, seed)
             elif value not in ("", None):
                 asked[field] = self._one(value, where, bound, seed) if isinstance(value, str) else value
-        return Step(kind, step.id, name, self.place(step, bound, seed), seed, asked)
+        own = seed + step.twin if isinstance(step, TrainStep) else seed
+        return Step(kind, step.id, name, self.place(step, bound, seed), own, asked)
 
     def _list(self, texts: Sequence[str], where: str, bound: Mapping[str, str], seed: int) -> list[str]:
         """The entries of a list; those that name an axis without a label once for each; what comes out empty or as no attack is left out."""

@@ -37,7 +37,8 @@ class Scale(Strict):
 
 class TrainStep(Strict):
     """A ``sparring train`` for each combination of the labels of the axes in ``for``; ``${trained.ID}`` is its weights file, or where the task
-    writes one its ``folder``. ``scales``: at which it is run.
+    writes one its ``folder``. ``scales``: at which it is run. ``twin``: added to the
+    seed, for a network of another start.
     """
 
     id: str
@@ -48,6 +49,7 @@ class TrainStep(Strict):
     options: dict[str, Value] = {}
     folder: bool = False
     scales: list[ScaleName] = list(SCALES)
+    twin: int = 0
 
     @property
     def settings(self) -> Settings:
@@ -136,7 +138,7 @@ class Needs(Strict):
 class PaperClaim(Strict):
     """A sentence of the paper (or ours) as a predicate over cells, in the unit of the table.
 
-    above: a > b + margin. within: |a - b| <= margin. at_least, at_most: a against ``value``. order: each of ``labels`` along the axis ``along`` is above
+    above: a > factor * b + margin. within: |a - b| <= margin. at_least, at_most: a against ``value``. order: each of ``labels`` along the axis ``along`` is above
     the next. monotone: along the axis ``direction``. argmax: the largest along the axis is one of ``labels``. a, b: labels by axis; an axis
     that neither names is gone through, or averaged ``over``; ``among``: of which labels; ``unlike``: without cells alike on these axes.
     """
@@ -149,6 +151,7 @@ class PaperClaim(Strict):
     b: dict[str, str] = {}
     value: float | Literal["lost"] | None = None
     margin: float = 0.0
+    factor: float = 1.0
     along: str = ""
     labels: list[str] = []
     direction: Literal["up", "down"] = "up"
