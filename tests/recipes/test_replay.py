@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sparring.core.errors import SparringError
-from sparring.recipes.claims import judge
 from sparring.recipes.expand import Expanded
+from sparring.recipes.judging import judge
 from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Replay, replays_of
 from sparring.recipes.replay import plan, replay
@@ -97,12 +97,13 @@ def test_a_stopped_run_goes_on(out, data, tmp_path):
     shutil.rmtree(here / "table1" / "attacked-smooth-s1")
     (here / "table1" / "attacked-smooth-s1.asked.json").unlink()
     note = here / "trained" / "net-plain-s0.safetensors.asked.json"
-    note.write_text(json.dumps({**json.loads(note.read_text()), "seconds": None}))
+    note.write_text(json.dumps({**json.loads(note.read_text()), "seconds": 100.0, "done": False}))
     (tmp_path / "out" / "toy" / "table1.small.json").unlink()
     again = replay(str(TOY), out=tmp_path / "out", data_dir=data)
     (before,) = replays_of(load_recipe(str(TOY)), out)
     assert [n.json() for n in again.numbers] == [n.json() for n in before.numbers]
     assert (tmp_path / "out" / "toy" / "table1.small.json").exists()
+    assert again.provenance["seconds"] > 100, "what was spent before counts"
 
 
 def test_steps_of_another_text_are_never_taken_for_these(out, data, tmp_path):
@@ -136,6 +137,13 @@ def test_the_paper_scale_resolves():
     for step in expanded.steps:
         check(step, expanded)
     assert {a.defense for a in expanded.addresses} == {"cd:bits=6"}
+
+
+def test_a_twin_has_a_seed_of_its_own(tmp_path):
+    recipe = load_recipe(edited(tmp_path, 'task = "classifier"', 'task = "classifier"\ntwin = 10'))
+    steps = Expanded.of(recipe, "small").steps
+    assert [(s.kind, s.seed) for s in steps if s.kind == "train"] == [("train", 10)] * 2 + [("train", 11)] * 2
+    assert {s.seed for s in steps if s.kind == "evaluate"} == {0, 1}
 
 
 def test_the_report_is_made_from_rows_alone(out):
@@ -205,6 +213,7 @@ UNRESOLVED = [
     ('data = "${images}"\noptions', 'data = "${DATA}/$x"\noptions', "x is none of"),
     ('images = "${DATA}/toy.npz"', 'images = "${images}"', "is none of"),
     ('step = "attacked"', 'step = "attakced"', "cell.step: attakced is no evaluation"),
+    ('status = "A"', 'status = "A"\nmetric = "acuracy"', "unknown metric 'acuracy'"),
     ('task = "classifier"', 'task = "clasifier"', "unknown training task"),
 ]
 

@@ -93,7 +93,7 @@ def _cost(step: PlannedStep) -> str:
 
 
 def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool) -> None:
-    from sparring.recipes.claims import judge
+    from sparring.recipes.judging import judge
     from sparring.report.replays import claims_table, counts, number_table
     from sparring.report.terminal import draw_table
 
@@ -123,7 +123,7 @@ def report_recipes(
     json_out: Json = False,
 ) -> None:
     """Write ROWS/PAPER.md of each paper from the rows of its recipes; nothing is run."""
-    from sparring.recipes.claims import judge
+    from sparring.recipes.judging import judge
     from sparring.recipes.load import papers, recipes_of
     from sparring.recipes.numbers import replays_of
     from sparring.report.replays import counts, markdown

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from sparring.conduct import evaluate
 from sparring.core.errors import SparringError
-from sparring.core.registry import suggest
+from sparring.core.registry import METRICS, suggest
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.provenance import environment
 from sparring.evaluation.run.pace import Progress
-from sparring.recipes.claims import judge
 from sparring.recipes.expand import Expanded, Step
+from sparring.recipes.judging import judge
 from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Number, Replay, replay_file
 from sparring.recipes.reading import Absent, Reader
@@ -134,7 +134,8 @@ def _expanded(recipe: Recipe | str, scale: ScaleName) -> Expanded:
     expanded = Expanded.of(chosen, scale)
     for step in expanded.steps:
         check(step, expanded)
-    _ = expanded.addresses
+    for address in expanded.addresses:
+        _ = METRICS[address.metric]
     return expanded
 
 

@@ -71,24 +71,26 @@ class Folders:
             return False
         try:
             said: Json = json.loads(note.read_text())
-            asked, seconds = said["asked"], said["seconds"]
-        except (OSError, ValueError, KeyError) as error:
+            asked, seconds, done = said["asked"], float(said["seconds"]), said["done"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise SparringError(f"{note} is damaged ({error}); remove it and {self.output(step)}") from None
         if asked != _identity(step):
             raise SparringError(
                 f"{self.output(step)} was made for another step ({asked}); remove it with {note.name}, or choose another --out"
             )
-        return seconds is not None and self.output(step).exists()
+        return bool(done) and seconds > 0 and self.output(step).exists()
 
     def note_of(self, step: Step) -> Path:
         output = self.output(step)
         return output.with_name(f"{output.name}{ASKED}")
 
-    def note(self, step: Step, seconds: float | None) -> None:
-        """Write down what is asked and, once it is done, how long it took."""
+    def note(self, step: Step, seconds: float, done: bool) -> None:
+        """Write down what is asked, how long it took until now, and whether it is done."""
         note = self.note_of(step)
         note.parent.mkdir(parents=True, exist_ok=True)
-        write_text(note, json.dumps({"asked": _identity(step), "seconds": seconds}, indent=1) + "\n")
+        spent = json.loads(note.read_text())["seconds"] if note.exists() else 0.0
+        content = {"asked": _identity(step), "seconds": round(spent + seconds, 1), "done": done}
+        write_text(note, json.dumps(content, indent=1) + "\n")
 
     def facts(self, step: Step) -> Json:
         """Of a step that is done: what was asked, how long it took, and the hashes that decide its numbers."""
@@ -180,25 +182,29 @@ def do(step: Step, folders: Folders, workers: int, progress: Progress | None, re
     """Run a step to its end. What it left when it was stopped is gone on with."""
     if folders.is_done(step):
         return
-    asked, output, start = folders.asked(step), folders.output(step), time.time()
-    if not output.exists() or not folders.note_of(step).exists():
-        folders.note(step, None)
-    with named_by(f"recipe {recipe}"):
-        if step.kind == "train":
-            output.parent.mkdir(parents=True, exist_ok=True)
-            if not output.is_file():  # else it was stopped between the last byte and its note
-                train(step.name, **_typed(asked), seed=step.seed, out=output, progress=progress)
-        elif step.kind == "evaluate":
-            result = evaluate(
-                EvaluationSpec.of(**asked, seed=step.seed), out=output, workers=workers, progress=progress
-            )
-            if result.missing:
-                raise SparringError(f"{output}: {result.missing}")
-        else:
-            if progress:
-                progress(0, 1, f"analyzing {step.name}")
-            _analyze(step.name, _typed(asked), step.seed, output)
-    folders.note(step, round(time.time() - start, 1))
+    folders.note(step, 0.0, False)
+    start, done = time.time(), False
+    try:
+        with named_by(f"recipe {recipe}"):
+            _do(step, folders.asked(step), folders.output(step), workers, progress)
+        done = True
+    finally:
+        folders.note(step, max(0.1, time.time() - start), done)
+
+
+def _do(step: Step, asked: Settings, output: Path, workers: int, progress: Progress | None) -> None:
+    if step.kind == "train":
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if not output.is_file():  # else it was stopped between the last byte and its note
+            train(step.name, **_typed(asked), seed=step.seed, out=output, progress=progress)
+    elif step.kind == "evaluate":
+        result = evaluate(EvaluationSpec.of(**asked, seed=step.seed), out=output, workers=workers, progress=progress)
+        if result.missing:
+            raise SparringError(f"{output}: {result.missing}")
+    else:
+        if progress:
+            progress(0, 1, f"analyzing {step.name}")
+        _analyze(step.name, _typed(asked), step.seed, output)
 
 
 def _analyze(name: str, asked: Json, seed: int, output: Path) -> None:

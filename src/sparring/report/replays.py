@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sparring.recipes.claims import WORDS, ClaimVerdict, judge
 from sparring.recipes.expand import Expanded
+from sparring.recipes.judging import WORDS, ClaimVerdict, judge
 from sparring.recipes.numbers import Number, Replay
 from sparring.recipes.recipe import Recipe, ScaleName
 from sparring.report.content import Table, row

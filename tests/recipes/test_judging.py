@@ -9,7 +9,7 @@ import pytest
 
 from sparring.evaluation.results.stats import lower_bound, upper_bound
 from sparring.recipes.bounds import difference, holm
-from sparring.recipes.claims import judge
+from sparring.recipes.judging import judge
 from sparring.recipes.numbers import Number, PerImage
 from sparring.recipes.recipe import Recipe
 
