@@ -156,6 +156,14 @@ def test_the_report_is_made_from_rows_alone(out):
     assert stale(recipe, replays_of(recipe, out)[0]) == ""
 
 
+def test_a_number_that_a_check_doubts_is_never_shown_without_it(out):
+    """``brief`` has a check that trusts no gradient."""
+    recipe = load_recipe(str(TOY))
+    (replayed,) = replays_of(recipe, out)
+    assert any(line.startswith("S1 of cd:bits=4 | adaptive") for line in replayed.doubts)
+    assert "- Doubted by S1 of cd:bits=4" in markdown("toy", [(recipe, [replayed])])
+
+
 def test_rows_of_an_earlier_text_say_so(out, tmp_path):
     changed = load_recipe(edited(tmp_path, "limit=24", "limit=25"))
     assert "earlier text" in stale(changed, replays_of(changed, out)[0])

@@ -109,6 +109,8 @@ def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool) -> None:
         emit({**content, "numbers": shares, "claims": [v.json() for v in verdicts]}, "", True)
         return
     emit({}, draw_table(number_table(chosen, replayed)), False)
+    for line in replayed.doubts:
+        emit({}, f"doubted by {line}", False)
     if verdicts:
         emit({}, draw_table(claims_table(verdicts)), False)
     emit({}, f"claims {counts(verdicts)}. {provenance['command']}: {provenance['seconds']:g} s", False)

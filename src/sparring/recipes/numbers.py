@@ -148,6 +148,11 @@ class Replay:
     numbers: tuple[Number, ...]
     absent: Mapping[str, str]
 
+    @property
+    def doubts(self) -> list[str]:
+        """What failed checks say of its evaluations, a line each."""
+        return [line for step in self.provenance["steps"] for line in step.get("doubts", ())]
+
     def save(self, file: Path, verdicts: Sequence[Json]) -> None:
         """Write it whole, as JSON with a number a line."""
         head = {"edition": EDITION, "recipe": self.recipe, "scale": self.scale, "provenance": self.provenance}

@@ -59,6 +59,11 @@ class Folders:
             return [self.place(text) for text in value]
         return self.place(value) if isinstance(value, str) else value
 
+    def _unplaced(self, text: str) -> str:
+        """A text without this machine's folders."""
+        text = text.replace(str(self.out), OUT_NAME)
+        return text.replace(self.data, DATA_NAME) if self.data else text
+
     def output(self, step: Step) -> Path:
         """The file or folder that a step writes."""
         path = self.out / step.place
@@ -97,8 +102,13 @@ class Folders:
         said: Json = json.loads(self.note_of(step).read_text())
         facts: Json = {"place": step.place, **said["asked"], "seconds": said["seconds"]}
         if step.kind == "evaluate":
-            identity = read_run(self.output(step))["identity"]
-            facts |= {name: identity[name] for name in ("weights", "data", "code", "draws", "judge")}
+            record = read_run(self.output(step))
+            facts |= {name: record["identity"][name] for name in ("weights", "data", "code", "draws", "judge")}
+            failed = [c for c in record["checks"] if not c["ok"] and c["severity"] in ("FATAL", "FAIL")]
+            lines = [
+                f"{c['check']} of {c['defense'] or 'all'} | {c['threat'] or 'all'}: {c['message']}" for c in failed
+            ]
+            facts["doubts"] = [self._unplaced(line) for line in lines]
         elif step.kind == "analyze":
             told: Json = json.loads(self.output(step).read_text())["provenance"]
             facts |= {"weights": [model["hash"] for model in told["models"]], "data": told["data"]["hash"]}

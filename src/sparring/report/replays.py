@@ -155,6 +155,8 @@ def _run(recipe: Recipe, replay: Replay) -> list[str]:
         "",
         *_grid(number_table(recipe, replay)),
         "",
+        *(f"- Doubted by {line}" for line in replay.doubts),
+        *([""] if replay.doubts else []),
     ]
     verdicts = judge(recipe, replay.numbers)
     return [*lines, *_grid(claims_table(verdicts)), ""] if verdicts else lines
