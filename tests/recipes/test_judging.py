@@ -9,8 +9,8 @@ import pytest
 
 from sparring.evaluation.results.stats import lower_bound, upper_bound
 from sparring.recipes.bounds import difference, holm
-from sparring.recipes.judging import judge
-from sparring.recipes.numbers import Number, PerImage
+from sparring.recipes.judging import agreement, judge
+from sparring.recipes.numbers import Number, PerImage, Replay
 from sparring.recipes.recipe import Recipe
 
 ROWS, COLUMNS = ("a", "b", "c"), ("x", "y", "z")
@@ -236,3 +236,18 @@ def test_undecided_says_how_many_images_would_settle_it():
     (verdict,) = judge(recipe({"test": "above", "a": A, "b": B}), table([[42], [40]]))
     assert verdict.word == "undecided"
     assert "about 286 images would settle it" in verdict.why
+
+
+def test_numbers_are_compared_at_the_papers_scale_alone():
+    """90 of 100 is near 92 and 95 (intervals overlap), not near 84; 90 of 10,000 published images is not near 95 of as many."""
+    published = {"a": {"x": 92, "y": 84, "z": "lost"}, "b": {"x": 95}}
+    content = recipe().model_dump(by_alias=True) | {
+        "scale": {},
+        "published": {"axes": ["row", "column"], "n": 10_000, "values": published},
+    }
+    chosen = Recipe.model_validate(content)
+    numbers = [share(90, labels=("a", c)) for c in COLUMNS] + [share(9000, 10_000, labels=("b", "x"))]
+    said = agreement(chosen, Replay("p/t", "paper", {}, tuple(numbers), {}))
+    assert said == "1 of 3 numbers are within 5 of the published ones; not a/y, b/x."
+    with pytest.raises(ValueError, match="paper's scale only"):
+        agreement(chosen, Replay("p/t", "small", {}, tuple(numbers), {}))

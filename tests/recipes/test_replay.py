@@ -112,6 +112,15 @@ def test_steps_of_another_text_are_never_taken_for_these(out, data, tmp_path):
         replay(other, out=out, data_dir=data)
 
 
+def test_weights_that_no_recipe_made_are_not_taken_for_its_own(data, tmp_path):
+    foreign = tmp_path / "toy.small" / "trained" / "net-plain-s0.safetensors"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"somebody's")
+    with pytest.raises(SparringError, match="exists and no recipe made it"):
+        replay(str(TOY), out=tmp_path, data_dir=data)
+    assert foreign.read_bytes() == b"somebody's"
+
+
 def test_only_some_steps_leave_no_rows_and_say_what_is_absent(data, tmp_path):
     partial = replay(str(TOY), out=tmp_path, data_dir=data, only=["net"])
     assert partial.numbers == ()

@@ -93,7 +93,7 @@ def _cost(step: PlannedStep) -> str:
 
 
 def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool) -> None:
-    from sparring.recipes.judging import judge
+    from sparring.recipes.judging import agreement, judge
     from sparring.report.replays import claims_table, counts, number_table
     from sparring.report.terminal import draw_table
 
@@ -109,6 +109,8 @@ def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool) -> None:
         emit({**content, "numbers": shares, "claims": [v.json() for v in verdicts]}, "", True)
         return
     emit({}, draw_table(number_table(chosen, replayed)), False)
+    if replayed.scale == "paper":
+        emit({}, agreement(chosen, replayed), False)
     for line in replayed.doubts:
         emit({}, f"doubted by {line}", False)
     if verdicts:
@@ -125,6 +127,7 @@ def report_recipes(
     json_out: Json = False,
 ) -> None:
     """Write ROWS/PAPER.md of each paper from the rows of its recipes; nothing is run."""
+    from sparring.evaluation.records.seal import write_text
     from sparring.recipes.judging import judge
     from sparring.recipes.load import papers, recipes_of
     from sparring.recipes.numbers import replays_of
@@ -136,7 +139,7 @@ def report_recipes(
     for name in papers() if paper == "all" else [paper]:
         replays = [(r, replays_of(r, rows)) for r in recipes_of(name)]
         page = rows / f"{name}.md"
-        page.write_text(markdown(name, replays))
+        write_text(page, markdown(name, replays))
         verdicts = [v for r, runs in replays for run in runs for v in judge(r, run.numbers)]
         summary[name] = f"{page}: {counts(verdicts)}"
     emit(summary, "\n".join(summary.values()), json_out)

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from sparring.core.columns import Json
-from sparring.evaluation.results.stats import CONFIDENCE
+from sparring.evaluation.results.stats import CONFIDENCE, wilson
 from sparring.recipes.bounds import Bounds, difference, holm
 from sparring.recipes.expand import Seat
-from sparring.recipes.numbers import Number
+from sparring.recipes.numbers import Number, Replay
 from sparring.recipes.recipe import PaperClaim, Recipe
 
 Word = Literal["reproduced", "contradicted", "undecided", "not at this scale", "lost", "missing"]
@@ -89,6 +89,29 @@ def judge(recipe: Recipe, numbers: Sequence[Number]) -> list[ClaimVerdict]:
     if any(x.seat != "paper" for x in numbers):
         seats.append("adaptive")
     return [verdict for seat in seats for verdict in _judged(recipe, numbers, seat)]
+
+
+def agreement(recipe: Recipe, replay: Replay) -> str:
+    """How many of our numbers, in the paper's own seat, are near the published ones, in words; asked at the paper's scale alone. Near: within the margin, and
+    where both have an interval (theirs: Wilson's, of their n) these overlap.
+    """
+    if replay.scale != "paper":
+        raise ValueError("numbers are compared at the paper's scale only")
+    published = {} if recipe.all_lost else recipe.numbers
+    ours = [x for x in replay.numbers if x.seat == "paper" and isinstance(published.get(x.labels), float)]
+    far = [x for x in ours if not _near(x, float(published[x.labels]), recipe)]
+    names = f"; not {', '.join('/'.join(x.labels) for x in far)}" if far else ""
+    return f"{len(ours) - len(far)} of {len(ours)} numbers are within {recipe.published.margin:g} of the published ones{names}."
+
+
+def _near(number: Number, published: float, recipe: Recipe) -> bool:
+    if abs(number.value - published) > recipe.published.margin:
+        return False
+    n = recipe.published.n
+    if n is None or number.interval is None or not 0 <= published <= number.scale:
+        return True
+    low, high, _ = wilson(round(published / number.scale * n), n)
+    return number.interval[0] <= number.scale * high and number.scale * low <= number.interval[1]
 
 
 def _judged(recipe: Recipe, numbers: Sequence[Number], seat: Seat) -> list[ClaimVerdict]:

@@ -192,6 +192,8 @@ def do(step: Step, folders: Folders, workers: int, progress: Progress | None, re
     """Run a step to its end. What it left when it was stopped is gone on with."""
     if folders.is_done(step):
         return
+    if folders.output(step).exists() and not folders.note_of(step).exists():
+        raise SparringError(f"{folders.output(step)} exists and no recipe made it; remove it, or choose another --out")
     folders.note(step, 0.0, False)
     start, done = time.time(), False
     try:

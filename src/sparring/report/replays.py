@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from sparring.recipes.expand import Expanded
-from sparring.recipes.judging import WORDS, ClaimVerdict, judge
+from sparring.recipes.judging import WORDS, ClaimVerdict, agreement, judge
 from sparring.recipes.numbers import Number, Replay
 from sparring.recipes.recipe import Recipe, ScaleName
 from sparring.report.content import Table, row
@@ -117,10 +117,10 @@ def stale(recipe: Recipe, replay: Replay) -> str:
 
 def markdown(paper: str, replays: Sequence[tuple[Recipe, Sequence[Replay]]]) -> str:
     """A paper's page: counts by verdict on top, then every recipe."""
-    judged = [(r, p, judge(r, p.numbers)) for r, runs in replays for p in (*runs, *(() if runs else (None,))) if p]
+    judged = [v for r, runs in replays for replay in runs for v in judge(r, replay.numbers)]
     unrun = [v for r, runs in replays if not runs for v in judge(r, ()) if v.word in ("missing", "lost")]
     waiting = sum(len(r.claim) for r, runs in replays if not runs) - len(unrun)
-    every = [v for _, _, verdicts in judged for v in verdicts] + unrun
+    every = judged + unrun
     lines = [f"# {paper}, replayed", ""]
     lines += ["Made by `sparring recipe report`; the rows beside it are what it is made from.", ""]
     lines += [
@@ -155,6 +155,7 @@ def _run(recipe: Recipe, replay: Replay) -> list[str]:
         "",
         *_grid(number_table(recipe, replay)),
         "",
+        *([agreement(recipe, replay), ""] if replay.scale == "paper" else []),
         *(f"- Doubted by {line}" for line in replay.doubts),
         *([""] if replay.doubts else []),
     ]
