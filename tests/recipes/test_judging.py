@@ -175,6 +175,14 @@ def test_the_same_predicate_is_judged_under_who_knows_the_defense():
     assert [(v.seat, v.word) for v in verdicts] == [("paper", "reproduced"), ("adaptive", "contradicted")]
 
 
+def test_a_claim_about_who_knows_the_defense_is_judged_there_alone():
+    claim = {"test": "at_most", "a": A, "value": 5, "ours": True, "seat": "adaptive"}
+    (verdict,) = judge(recipe(claim), [*table([[90]]), *table([[0]], seat="adaptive")])
+    assert (verdict.seat, verdict.word, verdict.counts) == ("adaptive", "reproduced", True)
+    (unmade,) = judge(recipe(claim), table([[0]]))
+    assert unmade.word == "not at this scale"
+
+
 def test_seeds_are_a_sample_of_trainings():
     """Ten points in each of 1000 images is certain for one network, and an accident of training where seeds differ as much."""
     claim = {"test": "above", "a": A, "b": B}

@@ -67,13 +67,14 @@ class Comparisons:
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A claim's verdict in a seat: the word, why, and each comparison in words."""
+    """A claim's verdict in a seat: the word, why, and each comparison in words. ``counts``: is it the seat that the claim is about?"""
 
     claim: str
     text: str
     where: str
     ours: bool
     seat: Seat
+    counts: bool
     word: Word
     why: str
     comparisons: tuple[str, ...] = field(default=())
@@ -86,7 +87,7 @@ class ClaimVerdict:
 def judge(recipe: Recipe, numbers: Sequence[Number]) -> list[ClaimVerdict]:
     """The verdicts on all claims of a recipe, from its numbers; where there are numbers of the adaptive seat the same predicates on these."""
     seats: list[Seat] = ["paper"]
-    if any(x.seat != "paper" for x in numbers):
+    if any(x.seat != "paper" for x in numbers) or any(c.seat for c in recipe.claim):
         seats.append("adaptive")
     return [verdict for seat in seats for verdict in _judged(recipe, numbers, seat)]
 
@@ -119,14 +120,17 @@ def _judged(recipe: Recipe, numbers: Sequence[Number], seat: Seat) -> list[Claim
     for number in numbers:
         if number.seat == seat and not math.isnan(number.value):
             cells.setdefault(number.labels, []).append(number)
-    refusals = {claim.id: _refused(recipe, claim, cells) for claim in recipe.claim}
-    asked = {c.id: _Asked(recipe, c, cells).comparisons() for c in recipe.claim if refusals[c.id] is None}
-    tested = _tested({c.id: c.family or c.id for c in recipe.claim}, asked)
+    about_seat = [c for c in recipe.claim if c.seat in ("", seat)]
+    if not cells and seat != "paper":
+        about_seat = [c for c in about_seat if c.seat]
+    refusals = {claim.id: _refused(recipe, claim, cells) for claim in about_seat}
+    asked = {c.id: _Asked(recipe, c, cells).comparisons() for c in about_seat if refusals[c.id] is None}
+    tested = _tested({c.id: c.family or c.id for c in about_seat}, asked)
     verdicts: list[ClaimVerdict] = []
-    for claim in recipe.claim:
+    for claim in about_seat:
         word, why = refusals[claim.id] or _word(tested[claim.id])
         lines = tuple(c.line for c in _all(tested[claim.id])) if claim.id in tested else ()
-        about = claim.id, claim.text, claim.where, claim.ours, seat
+        about = claim.id, claim.text, claim.where, claim.ours, seat, seat == (claim.seat or "paper")
         verdicts.append(ClaimVerdict(*about, word, why, lines))
     return verdicts
 

@@ -138,9 +138,10 @@ class Needs(Strict):
 class PaperClaim(Strict):
     """A sentence of the paper (or ours) as a predicate over cells, in the unit of the table.
 
-    above: a > factor * b + margin. within: |a - b| <= margin. at_least, at_most: a against ``value``. order: each of ``labels`` along the axis ``along`` is above
-    the next. monotone: along the axis ``direction``. argmax: the largest along the axis is one of ``labels``. a, b: labels by axis; an axis
-    that neither names is gone through, or averaged ``over``; ``among``: of which labels; ``unlike``: without cells alike on these axes.
+    above: a > factor * b + margin. within: |a - b| <= margin. at_least, at_most: a against ``value``. order: each of ``labels`` along the axis
+    ``along`` is above the next. monotone: along the axis ``direction``. argmax: the largest along the axis is one of ``labels``. a, b: labels by
+    axis; an axis that neither names is gone through, or averaged ``over``; ``among``: of which labels; ``unlike``: without cells alike on these
+    axes. ``seat``: adaptive, where it is about who knows the defense alone.
     """
 
     id: str
@@ -162,6 +163,7 @@ class PaperClaim(Strict):
     family: str = ""
     needs: Needs | None = None
     ours: bool = False
+    seat: Literal["", "adaptive"] = ""
     missing: str = ""
 
 

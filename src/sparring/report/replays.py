@@ -93,8 +93,8 @@ def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
 
 
 def counts(verdicts: Sequence[ClaimVerdict]) -> str:
-    """How many claims of the papers have which verdict, in their own seat; ours counted apart."""
-    own = [v for v in verdicts if v.seat == "paper"]
+    """How many claims of the papers have which verdict, in the seat that they are about; ours counted apart."""
+    own = [v for v in verdicts if v.counts]
     parts = []
     for name, chosen in (("of the paper", [v for v in own if not v.ours]), ("ours", [v for v in own if v.ours])):
         count = Counter(v.word for v in chosen)
