@@ -259,3 +259,11 @@ def test_numbers_are_compared_at_the_papers_scale_alone():
     assert said == "1 of 3 numbers are within 5 of the published ones; not a/y, b/x."
     with pytest.raises(ValueError, match="paper's scale only"):
         agreement(chosen, Replay("p/t", "small", {}, tuple(numbers), {}))
+
+
+def test_what_would_settle_a_family_is_more_than_what_is_there():
+    """An estimate that would do alone is open among many: more images than it has are needed."""
+    claims = [{"test": "above", "a": A, "b": B, "family": "f"} for _ in range(60)]
+    verdict = judge(recipe(*claims), table([[48], [40]]))[0]
+    assert verdict.word == "undecided"
+    assert int(verdict.why.split("about ")[1].split()[0]) > 100

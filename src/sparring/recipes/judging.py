@@ -28,6 +28,7 @@ class Compared:
     bounds: Bounds
     threshold: float
     equal: bool = False
+    level: float = CONFIDENCE  # at which the least likely of its family must be proven
     proven: bool = False
     refuted: bool = False
 
@@ -42,7 +43,7 @@ class Compared:
     def needed(self) -> float:
         """Images (or seeds) at which an estimate like this would be settled; inf where it stands on the threshold or nobody knows."""
         gap = self.bounds.value - self.threshold
-        edge = self.bounds.low(CONFIDENCE) if gap > 0 else self.bounds.high(CONFIDENCE)
+        edge = self.bounds.low(self.level) if gap > 0 else self.bounds.high(self.level)
         half = abs(self.bounds.value - edge)
         return math.inf if gap == 0 or math.isinf(half) or math.isnan(half) else self.bounds.n * (half / gap) ** 2
 
@@ -162,7 +163,10 @@ def _tested(families: Mapping[str, str], asked: Mapping[str, Comparisons]) -> di
         every = [c for comparisons in members.values() for c in _all(comparisons)]
         proven = holm([c.p_proven for c in every])
         refuted = holm([c.bounds.p_below(c.threshold) for c in every])
-        outcomes = iter([replace(c, proven=p, refuted=r) for c, p, r in zip(every, proven, refuted, strict=True)])
+        level = 1 - (1 - CONFIDENCE) / max(1, len(every))
+        outcomes = iter(
+            [replace(c, level=level, proven=p, refuted=r) for c, p, r in zip(every, proven, refuted, strict=True)]
+        )
         for name, comparisons in members.items():
 
             def of(part: Sequence[Compared], outcomes: Iterator[Compared] = outcomes) -> tuple[Compared, ...]:
