@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[1] / "src" / "sparring"
 # room -> rooms it may import (besides itself and version); records, results and report know no attack and no model
 LOWER = {"core", "data", "models", "attacks", "defenses", "threats"}
 PLAN = {"evaluation.judge", "evaluation.records", "evaluation.results", "evaluation.plan"}
+# of recipes what judges and draws: it knows no attack and no model
+JUDGED = {f"recipes.{name}" for name in ("recipe", "load", "expand", "numbers", "bounds", "judging")}
 ALLOWED = {
     "version": set(),
     "core": set(),
@@ -31,13 +33,19 @@ ALLOWED = {
     "checks": LOWER | PLAN | {"subject", "evaluation.run"},
     "verdict": {"core", "evaluation.records", "evaluation.results"},
     "conduct": LOWER | PLAN | {"subject", "evaluation.run", "checks", "verdict"},
-    "report": {"core", "data", "evaluation.records", "evaluation.results", "analysis", "verdict"},
+    "recipes": LOWER
+    | PLAN
+    | JUDGED
+    | {"subject", "training", "analysis", "evaluation.run", "checks", "verdict", "conduct"},
+    **dict.fromkeys(JUDGED, {"core", "evaluation.records", "evaluation.results"} | JUDGED),
+    "report": {"core", "data", "evaluation.records", "evaluation.results", "analysis", "verdict"} | JUDGED,
     "testing": LOWER
     | PLAN
     | {"subject", "training", "analysis", "evaluation.run", "checks", "verdict", "conduct", "report"},
     "cli": LOWER
     | PLAN
-    | {"subject", "training", "analysis", "evaluation.run", "checks", "verdict", "conduct", "report"},
+    | JUDGED
+    | {"subject", "training", "analysis", "evaluation.run", "checks", "verdict", "conduct", "recipes", "report"},
     "__main__": {"cli"},
 }
 

@@ -202,3 +202,17 @@ def test_an_ensemble_attacks_the_classifier_and_the_others():
     assert len(seat.views[0].victim.systems) == 2
     with pytest.raises(SparringError, match="leave it out"):
         threat("ensemble").seat(system, [Defended(linear_net(), id="a")])
+
+
+def test_a_bait_may_be_judged_behind_another_defense():
+    """The channels paper's Table 1: points made against one channel, judged behind another."""
+    system = defense("cd:bits=3").install(Defended(linear_net(), id="a"))
+    seat = threat("bait:behind=gauss:std=0.1,backward=identity").seat(system)
+    assert [p.name for p in seat.judge.parts] == ["gauss"]
+    assert seat.judge.random
+    assert not seat.pooled
+    assert {p.backward for p in seat.views[0].victim.systems[0].parts} == {"identity"}
+    at_x = threat("bait:behind=gauss:std=0.1,backward=x").seat(system)
+    assert not at_x.views[0].victim.systems[0].parts, "the channels paper's own code: gradients at the image"
+    with pytest.raises(SparringError, match="unknown defense"):
+        threat("bait:behind=nothing").seat(system)

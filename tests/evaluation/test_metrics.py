@@ -72,6 +72,7 @@ def test_every_metric_has_a_hand_count():
         "conditional_recovery",
         "defense_success",
         "dissimilarity",
+        "median_l2",
         "relative_accuracy",
         "strength",
         "success_defense",
@@ -103,6 +104,14 @@ def test_boundary_score_in_l2():
         assert ask("boundary_score", l2=np.full(6, l2)).value == pytest.approx(score, rel=0.01)
     far = np.where(FOOLED, 2.0, 99.0)
     assert ask("boundary_score", l2=far).value == pytest.approx(4 / 3072), "points that fool nobody do not count"
+
+
+def test_median_distance_is_of_the_points_that_moved_and_fool():
+    far = np.where(FOOLED, 2.0, 99.0)
+    assert ask("median_l2", l2=far).value == 2.0
+    still = far * (np.cumsum(FOOLED) > 1)  # the first that fools was wrong when clean, and stays where it is
+    assert ask("median_l2", l2=still).n == FOOLED.sum() - 1
+    assert math.isnan(ask("median_l2", source_after=np.ones(6, bool)).value)
 
 
 def test_dissimilarity_and_empty_sets():

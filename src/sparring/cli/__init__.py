@@ -21,6 +21,7 @@ RESUMABLE = {
     "evaluate": "--out",
     "demo": "",
     "train": "",
+    "recipe": "",
 }  # a command that resumes, and the option that it needs for that
 
 

@@ -13,6 +13,7 @@ from sparring.cli.evaluate import EXAMPLE, evaluate
 from sparring.cli.kinds import Once, OneLine, listed, numbers, place, place_option
 from sparring.cli.options import Baseline, Claimed, Data, Expect, Json, LargeEps, Limit, Model, Seed, SkipBad, Slots
 from sparring.cli.output import Bar, emit, print_evaluation
+from sparring.cli.recipe import recipe
 from sparring.cli.train import train
 from sparring.core.errors import SparringError
 from sparring.core.registry import load_plugin
@@ -51,6 +52,7 @@ def root(
 
 app.add_typer(train, name="train")
 app.add_typer(analyze, name="analyze")
+app.add_typer(recipe, name="recipe")
 
 app.command(cls=Once, epilog=EXAMPLE)(evaluate)
 

@@ -110,7 +110,11 @@ def evaluate(
     place = None if out is None else place_of(out)
     if dry_run:
         return _dry_run(spec, running)
-    with tempfile.TemporaryDirectory() if place is None else claimed(place, bool(mine), bool(there) or workers not in (None, 1)) as folder:
+    with (
+        tempfile.TemporaryDirectory()
+        if place is None
+        else claimed(place, bool(mine), bool(there) or workers not in (None, 1)) as folder
+    ):
         try:
             with there.connected(workers) if there else nullcontext() as cluster:
                 result = _evaluate(spec, place_of(folder), running, cluster)

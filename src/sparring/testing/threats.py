@@ -73,7 +73,8 @@ def ring_results(
         classes=CLASSES,
         values=images.values,
     )
-    Ring(subject, plan, Store(folder, {}), 64, Partition.of(subject.images, 128), None).go()
+    blocks = Partition.of(subject.images, 128)
+    Ring(subject, plan, Store(folder, {}, blocks.names), 64, blocks, None).go()
     rows = RowTable(read_rows(folder), threats={t: threat(t).facts() for t in threats})
     return all_cells(rows), all_closed(rows)
 

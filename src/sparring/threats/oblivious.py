@@ -9,9 +9,9 @@ from typing import Literal
 from sparring.core.errors import SparringError
 from sparring.core.registry import suggest
 from sparring.core.victim import Access, Victim
-from sparring.defenses.base import Defended
+from sparring.defenses.base import Defended, defense
 from sparring.threats.base import Options, Seat, View, threat_kind
-from sparring.threats.white import through
+from sparring.threats.white import by_identity, through
 
 
 @threat_kind(
@@ -46,7 +46,17 @@ def oblivious(
 
 
 @threat_kind("bait", grants=Access.GRADIENT, shows="whether points made through the defense fool the bare classifier")
-def bait(defended: Defended, others: Sequence[Defended], options: Options) -> Seat:
-    """T2: gradients through the defense, which is then removed: judged on the bare classifier. Not pooled."""
-    seat = through(defended, {}, options)
-    return replace(seat, stop="never", judge=defended.drop().system(), pooled=False)
+def bait(
+    defended: Defended,
+    others: Sequence[Defended],
+    options: Options,
+    behind: str = "none",
+    backward: Literal["declared", "identity", "x"] = "declared",
+) -> Seat:
+    """T2: gradients through the defense, which is then removed, or replaced by that of ``behind`` (a spec), and judged so. ``backward``: what each
+    stage declares, the identity, or (x) the identity with the network's gradient at the image itself, as ``white-identity:at=x``. Not pooled.
+    """
+    at: Literal["output", "x"] = "x" if backward == "x" else "output"
+    seat = through(defended, {}, options) if backward == "declared" else by_identity(defended, options, at)
+    judge = defense(behind).install(defended.drop()).system()
+    return replace(seat, stop="never", judge=judge, pooled=False)

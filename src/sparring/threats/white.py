@@ -43,11 +43,18 @@ def white_identity(
     """T7: every stage's backward is the identity, evaluated at the stage's true output (BPDA-identity). ``at=x``: the logits are those of
     the defended image, the network's gradient is taken at the image itself, as the code of the channels paper does.
     """
+    return by_identity(defended, options, at)
+
+
+def by_identity(defended: Defended, options: Options, at: Literal["output", "x"]) -> Seat:
+    """A seat whose every stage's backward is the identity, the network's gradient taken at the defended image or at the image itself."""
     seat = through(defended, dict.fromkeys(range(len(defended.stages)), "identity"), options)
     if at == "output" or not defended.stages:
         return seat
     if defended.noisy:
-        raise SparringError("white-identity:at=x: a network that draws noise itself has no gradient at the image alone")
+        raise SparringError(
+            f"{defended.name}: a network that draws noise itself has no gradient at the image alone; leave x out"
+        )
     (view,) = seat.views
     victim = replace(view.victim, systems=tuple(_at_the_image(s) for s in view.victim.systems))
     return replace(seat, views=(replace(view, victim=victim),), source=f"{seat.source}, gradients at the image")

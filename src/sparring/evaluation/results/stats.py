@@ -103,8 +103,8 @@ def rate_lower(p: np.ndarray, first: np.ndarray, random: bool) -> float:
     return float(np.quantile(bootstrap_means(p), 1 - CONFIDENCE))
 
 
-def gain_bounds(a: np.ndarray, b: np.ndarray) -> Interval:
-    """One-sided 95 % bounds of mean(a) - mean(b), (n,) values of 0 and 1 on the same images.
+def gain_bounds(a: np.ndarray, b: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+    """One-sided bounds (of ``confidence`` each) of mean(a) - mean(b), (n,) values of 0 and 1 on the same images.
 
     The shares of images won and lost have exact bounds each, whose distances are joined as standard deviations are (MOVER, with the correlation
     of two counts of one sample). Where no image differs a bootstrap is certain of 0: here the bounds are those of 0 of n, 8.9 points at n = 32.
@@ -116,8 +116,8 @@ def gain_bounds(a: np.ndarray, b: np.ndarray) -> Interval:
     def joined(first: float, second: float) -> float:
         return math.sqrt(first**2 + second**2 + 2 * together * first * second)
 
-    more = joined(upper_bound(won, n) - p, q - lower_bound(lost, n))
-    less = joined(p - lower_bound(won, n), upper_bound(lost, n) - q)
+    more = joined(upper_bound(won, n, confidence) - p, q - lower_bound(lost, n, confidence))
+    less = joined(p - lower_bound(won, n, confidence), upper_bound(lost, n, confidence) - q)
     return Interval(max(-1.0, p - q - less), min(1.0, p - q + more), "paired exact")
 
 

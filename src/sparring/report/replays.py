@@ -1,0 +1,171 @@
+"""Recipes on paper: published numbers beside ours, claims with their verdicts, as tables and as a Markdown page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from sparring.recipes.expand import Expanded
+from sparring.recipes.judging import WORDS, ClaimVerdict, agreement, judge
+from sparring.recipes.numbers import Number, Replay
+from sparring.recipes.recipe import Recipe, ScaleName
+from sparring.report.content import Table, row
+
+SCALE_SAYS: dict[ScaleName, str] = {
+    "small": "small: 2 cores, not the paper's scale",
+    "paper": "the paper's scale",
+}
+
+
+def list_table(recipes: Sequence[Recipe]) -> Table:
+    """Every recipe with its status, its scales and how long they take."""
+    rows = [row(r.id, r.title, r.status, _scales(r), str(len(r.claim)), r.missing or "-") for r in recipes]
+    return Table("recipes", ("id", "title", "status", "scales (minutes)", "claims", "missing"), tuple(rows))
+
+
+def _scales(recipe: Recipe) -> str:
+    texts = [f"{n} ({s.minutes:g})" if s.minutes is not None else n for n, s in recipe.scale.items()]
+    return ", ".join(texts) or "-"
+
+
+def number_table(recipe: Recipe, replay: Replay | None) -> Table:
+    """A cell a place: published | ours [interval]; a line for whoever knows the defense under it where it was asked."""
+    axes = recipe.published.axes
+    columns = list(recipe.axes[axes[-1]]) if axes else []
+    ours = _by_place(replay)
+    published = {} if recipe.all_lost else recipe.numbers
+    names = [*axes[:-1], "of", *columns] if axes[:-1] else ["of", *columns]
+    rows: list[tuple[str, ...]] = []
+    for labels in _products([list(recipe.axes[axis]) for axis in axes[:-1]]):
+        said = [published.get((*labels, c), "lost" if recipe.all_lost else "") for c in columns]
+        rows.append((*labels, "published", *(s if isinstance(s, str) else f"{s:g}" for s in said)))
+        for seat in dict.fromkeys(n.seat for n in replay.numbers) if replay else ():
+            cells = [ours.get((*labels, c, seat), []) for c in columns]
+            rows.append((*labels, "ours" if seat == "paper" else f"ours, {seat}", *map(_shown, cells)))
+    n = ", ".join(map(str, sorted({x.n for x in replay.numbers if x.n}))) if replay else ""
+    title = f"{recipe.id}: {recipe.title}{f' ({SCALE_SAYS[replay.scale]}; n = {n})' if replay else ''}"
+    return Table(title, tuple(names), tuple(row(*r) for r in rows), tuple(columns))
+
+
+def _by_place(replay: Replay | None) -> dict[tuple[str, ...], list[Number]]:
+    places: dict[tuple[str, ...], list[Number]] = {}
+    for number in replay.numbers if replay else ():
+        places.setdefault((*number.labels, number.seat), []).append(number)
+    return places
+
+
+def _products(axes: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    if not axes:
+        yield ()
+        return
+    for label in axes[0]:
+        for rest in _products(axes[1:]):
+            yield (label, *rest)
+
+
+def _shown(numbers: Sequence[Number]) -> str:
+    """One number with its interval; of several seeds the mean and the range."""
+    if not numbers:
+        return "-"
+    values = [n.value for n in numbers]
+    mean = sum(values) / len(values)
+    text = f"{mean:.1f}" if numbers[0].scale == 100 else f"{mean:.4g}"
+    if len(numbers) > 1:
+        return f"{text} ({min(values):.4g} to {max(values):.4g})"
+    interval = numbers[0].interval
+    return f"{text} [{interval[0]:.0f}-{interval[1]:.0f}]" if interval and numbers[0].scale == 100 else text
+
+
+def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
+    """Each claim with its verdict and why; under who knows the defense beside it."""
+    rows = [
+        row(
+            v.claim,
+            f"{'ours: ' if v.ours else ''}{v.text}",
+            v.where,
+            "" if v.seat == "paper" else v.seat,
+            v.word,
+            v.why,
+        )
+        for v in verdicts
+    ]
+    return Table("claims", ("claim", "text", "where", "seat", "verdict", "why"), tuple(rows))
+
+
+def counts(verdicts: Sequence[ClaimVerdict]) -> str:
+    """How many claims of the papers have which verdict, in the seat that they are about; ours counted apart."""
+    own = [v for v in verdicts if v.counts]
+    parts = []
+    for name, chosen in (("of the paper", [v for v in own if not v.ours]), ("ours", [v for v in own if v.ours])):
+        count = Counter(v.word for v in chosen)
+        if chosen:
+            parts.append(f"{len(chosen)} {name}: {', '.join(f'{count[w]} {w}' for w in WORDS if count[w])}")
+    return "; ".join(parts) or "none"
+
+
+def stale(recipe: Recipe, replay: Replay) -> str:
+    """Whether the numbers were made by other steps than the recipe's now, in words, or ""."""
+    if recipe.missing or replay.scale not in recipe.scale:
+        return "made by an earlier text of this recipe"
+    asked = [
+        {"kind": s.kind, "name": s.name, "seed": s.seed, "fields": s.asked}
+        for s in Expanded.of(recipe, replay.scale).steps
+    ]
+    before = [{k: s[k] for k in ("kind", "name", "seed", "fields")} for s in replay.provenance["steps"]]
+    return "" if asked == before else "made by an earlier text of this recipe; run it again"
+
+
+def markdown(paper: str, replays: Sequence[tuple[Recipe, Sequence[Replay]]]) -> str:
+    """A paper's page: counts by verdict on top, then every recipe."""
+    judged = [v for r, runs in replays for replay in runs for v in judge(r, replay.numbers)]
+    unrun = [v for r, runs in replays if not runs for v in judge(r, ()) if v.word in ("missing", "lost")]
+    waiting = sum(len(r.claim) for r, runs in replays if not runs) - len(unrun)
+    every = judged + unrun
+    lines = [f"# {paper}, replayed", ""]
+    lines += ["Made by `sparring recipe report`; the rows beside it are what it is made from.", ""]
+    lines += [
+        f"{len(replays)} tables and figures. Claims {counts(every)}{f'; {waiting} are not run yet' if waiting else ''}.",
+        "",
+    ]
+    for recipe, runs in replays:
+        lines += [f"## {recipe.id}: {recipe.title}", ""]
+        facts = [
+            f"Status {recipe.status}.",
+            recipe.about,
+            f"Published: {recipe.source or 'lost'}.",
+            recipe.missing and f"Missing: {recipe.missing}.",
+        ]
+        lines += [" ".join(filter(None, facts)), ""]
+        for replay in runs:
+            lines += _run(recipe, replay)
+        if not runs:
+            lines += [*_grid(number_table(recipe, None)), ""] if recipe.published.axes and not recipe.all_lost else []
+            waits = [f"- {c.id}: {c.text} ({c.where or 'ours'})" for c in recipe.claim]
+            lines += ["Claims, not judged:", "", *waits, ""] if waits else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _run(recipe: Recipe, replay: Replay) -> list[str]:
+    provenance, old = replay.provenance, stale(recipe, replay)
+    scale = recipe.scale.get(replay.scale)
+    environment = provenance["environment"]
+    lines = [
+        f"Scale {SCALE_SAYS[replay.scale]}. {scale.about if scale else ''} `{provenance['command']}`: {provenance['seconds']:g} s, seeds "
+        f"{', '.join(map(str, provenance['seeds']))}, sparring {environment['sparring']}, {provenance['made']}.{f' **{old}.**' if old else ''}",
+        "",
+        *_grid(number_table(recipe, replay)),
+        "",
+        *([agreement(recipe, replay), ""] if replay.scale == "paper" else []),
+        *(f"- Doubted by {line}" for line in replay.doubts),
+        *([""] if replay.doubts else []),
+    ]
+    verdicts = judge(recipe, replay.numbers)
+    return [*lines, *_grid(claims_table(verdicts)), ""] if verdicts else lines
+
+
+def _grid(table: Table) -> list[str]:
+    def line(texts: Sequence[str]) -> str:
+        return f"| {' | '.join(t.replace('|', '/') for t in texts)} |"
+
+    rule = ["---:" if name in table.numbers else "---" for name in table.columns]
+    return [line(table.columns), line(rule), *(line([e.text for e in r]) for r in table.rows)]

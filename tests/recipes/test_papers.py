@@ -1,0 +1,122 @@
+"""The packaged recipes: every one loads and resolves, and no published number was made up."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sparring.core.errors import SparringError
+from sparring.recipes.expand import Expanded
+from sparring.recipes.load import load_recipe, papers, recipe_files, recipes_of
+from sparring.recipes.numbers import replays_of
+from sparring.recipes.steps import Folders, check, command
+from sparring.report.replays import markdown, stale
+
+ROOT = Path(__file__).parents[2]
+REPLAY = ROOT / "docs" / "replay"
+RECIPES = list(recipe_files())
+ITEMS = {"ace": 20, "defective": 22, "s2snet": 7, "channels": 28, "hgd": 11}
+NUMBER = re.compile(r"(?<![\d.])\d*\.?\d+(?:e-\d+)?(?![\d.]*\d)")
+
+
+def paper_lines(source: str) -> list[str]:
+    """The lines of "channels.txt:315-338, 400-401"; skips where the papers are not here."""
+    folder = Path(os.environ.get("SPARRING_DATA", "/nowhere")).parent / "papers"
+    name, _, ranges = source.partition(":")
+    if not (folder / name).is_file():
+        pytest.skip("the papers' texts are not here")
+    text = (folder / name).read_text().splitlines()
+    lines: list[str] = []
+    for span in ranges.split(","):
+        first, _, last = span.strip().partition("-")
+        lines += text[int(first) - 1 : int(last or first)]
+    return lines
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_published_number_stands_in_the_cited_lines(name):
+    """As often as it is published, at least: none was guessed, and none was copied from another place."""
+    recipe = load_recipe(name)
+    numbers = [] if recipe.all_lost else [v for v in recipe.numbers.values() if v != "lost"]
+    if not numbers:
+        return
+    assert recipe.source, "published numbers without their lines"
+    there = Counter(float(n) for line in paper_lines(recipe.source) for n in NUMBER.findall(line))
+    missing = Counter(numbers) - there
+    assert not missing, f"{recipe.source} lacks {dict(missing)}"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_step_of_every_scale_resolves(name):
+    """All but the data and the weights: names, fields and their ranges, axes, and where each cell is read."""
+    recipe = load_recipe(name)
+    for scale in recipe.scale if not recipe.missing else ():
+        expanded = Expanded.of(recipe, scale)
+        for step in expanded.steps:
+            check(step, expanded)
+            assert command(step, Folders(Path("out"), "DATA")).startswith(f"sparring {step.kind}")
+        addresses = expanded.addresses
+        assert addresses
+        read = {a.place for a in addresses}
+        assert {s.place for s in expanded.steps if s.kind != "train"} <= read, "a step that no cell reads"
+        asked = {s.place: s.asked for s in expanded.steps}
+        for a in addresses:
+            assert not a.attacks or set(a.attacks) <= set(asked[a.place]["attacks"]), f"{a.labels}: no such attack"  # type: ignore[arg-type]
+            assert a.threat in ("", "clean") or a.threat in asked[a.place]["threats"], f"{a.labels}: no such threat"  # type: ignore[operator]
+            assert a.defense in ("", "none") or a.defense in asked[a.place]["defenses"], f"{a.labels}: no such defense"  # type: ignore[operator]
+
+
+def test_what_is_trained_under_one_name_is_one_thing():
+    """The recipes of a paper share what they train."""
+    trained: dict[str, object] = {}
+    for recipe in recipes_of():
+        for scale in recipe.scale if not recipe.missing else ():
+            for step in Expanded.of(recipe, scale).steps:
+                if step.kind == "train":
+                    assert trained.setdefault(step.place, (step.name, step.asked)) == (step.name, step.asked), (
+                        step.place
+                    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_status_and_missing_agree(name):
+    recipe = load_recipe(name)
+    assert recipe.title.strip()
+    measured = recipe.kind in ("table", "series")
+    assert bool(recipe.missing) == (recipe.status in ("C", "D")) or not measured, (
+        "C and D say what is missing, A and B run"
+    )
+    assert not recipe.missing or not recipe.missing.endswith(".")
+    for claim in recipe.claim:
+        assert claim.ours != bool(claim.where), f"{claim.id}: a claim of the paper says where it stands, ours does not"
+
+
+def test_all_items_of_the_papers_are_files():
+    counts = Counter(name.split("/")[0] for name in RECIPES)
+    assert {p: counts[p] for p in ITEMS} == ITEMS
+    assert set(papers()) == set(ITEMS)
+
+
+@pytest.mark.parametrize("file", sorted(REPLAY.glob("*/*.json")), ids=lambda f: f"{f.parent.name}-{f.stem}")
+def test_committed_rows_are_of_a_recipe_and_of_its_present_text(file):
+    recipe = load_recipe(f"{file.parent.name}/{file.stem.rsplit('.', 1)[0]}")
+    (replayed,) = [r for r in replays_of(recipe, REPLAY) if r.scale == file.stem.rsplit(".", 1)[1]]
+    assert stale(recipe, replayed) == ""
+    assert not re.search(r"/tmp/|/home/|/work/", file.read_text()), "a path of somebody's machine"
+
+
+@pytest.mark.parametrize("paper", papers())
+def test_pages_are_up_to_date(paper):
+    page = markdown(paper, [(r, replays_of(r, REPLAY)) for r in recipes_of(paper)])
+    assert (REPLAY / f"{paper}.md").read_text() == page, "run: sparring recipe report"
+
+
+def test_an_unknown_recipe_is_one_line_with_suggestions():
+    with pytest.raises(SparringError, match="unknown recipe 'channels/tabel1'; did you mean channels/table"):
+        load_recipe("channels/tabel1")
+    with pytest.raises(SparringError, match="unknown paper 'channel'"):
+        recipes_of("channel")
