@@ -296,3 +296,38 @@ def test_the_first_images_of_a_set_sorted_by_class_speak_for_few_classes(tmp_pat
         load_data(folder, limit=4, seed=0)
         load_data(folder)
         load_data((PICTURES.transpose(0, 3, 1, 2), LABELS), limit=2)
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    """The sources of here, in a store as well."""
+    import fsspec
+
+    given, store = sources(tmp_path), fsspec.filesystem("memory")
+    store.put(str(tmp_path), "/bucket", recursive=True)
+    yield given, "memory://bucket"
+    store.rm("/bucket", recursive=True)
+
+
+def test_images_may_lie_in_a_bucket(bucket, tmp_path):
+    given, root = bucket
+    for here, there in (
+        (given["folder"], f"{root}/folder"),
+        (given["folder"], f"folder:path={root}/folder"),
+        (given["mapped"], f"{root}/plain.npz"),
+        (given["packed"], f"{root}/packed.npz"),
+        (given["tars"], f"wds:path={root}/tars"),
+        (given["tables"], f"parquet:path={root}/tables"),
+    ):
+        a, b = load_data(here), load_data(there)
+        assert torch.equal(a.x, b.x), there
+        assert (a.ids, a.hash, a.classes) == (b.ids, b.hash, b.classes), there
+    assert len(load_data(f"{root}/folder,limit=3,seed=0,classes=0+2")) == 3
+    for text, says in (
+        (f"{root}/nothing", "holds no files"),
+        (f"{root}/tars", "has no class sub-folders"),
+        (f"{root}/none.npz", "names no .npz file"),
+        (root, "lie beside the class folders|has no class|splits|image"),
+    ):
+        with pytest.raises(SparringError, match=says):
+            load_data(text)

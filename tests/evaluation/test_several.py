@@ -294,3 +294,16 @@ def test_shards_need_a_folder_that_they_share(tmp_path):
         sparring.evaluate(**ARGUMENTS, shard="0/2")
     with pytest.raises(SparringError, match="no workers of its own"):
         sparring.evaluate(**ARGUMENTS, out=tmp_path / "run", shard="0/2", workers=2)
+
+
+def test_a_shard_that_multiplies_otherwise_is_refused(tmp_path):
+    """Its rows would differ by rounding, and nobody could say which."""
+    out = tmp_path / "run"
+    sparring.evaluate(**ARGUMENTS, out=out, shard="0/2", max_forwards=400)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(SparringError, match=r"multiplies float32 otherwise \(float32_matmul highest, here high"):
+            sparring.evaluate(**ARGUMENTS, out=out, shard="1/2")
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -22,7 +22,7 @@ from sparring.checks.rows import run_row_checks
 from sparring.conduct.asked import asked_at_most, asked_of
 from sparring.conduct.crew import attack_on
 from sparring.conduct.engine import Cluster, Engine
-from sparring.conduct.helper import as_texts, precision
+from sparring.conduct.helper import as_texts, precision, require_precision
 from sparring.conduct.planned import KEEPS, Keep, Planned, Running, facts_of, keep_of, planned_of
 from sparring.conduct.shards import Shard
 from sparring.conduct.workers import Split, Workers, split
@@ -205,7 +205,9 @@ def _evaluate(spec: EvaluationSpec, folder: Place, running: Running, cluster: Cl
         how = {"workers": shares.processes, "threads": shares.threads, "shards": shard.count if shard else 0}
         how |= {"precision": precision()} | ({"engine": "ray", "session": uuid4().hex} if cluster else {})
         facts = facts_of(subject, plan, findings, notes) | {"cells": ring.cells, "running": how}
-        if not (shard and store.begun):  # another shard has written it
+        if shard and store.begun:  # another shard has written it
+            require_precision(read_run(folder), folder)
+        else:
             store.write_run(**facts, passed=spec.passed(), complete=False)
         begun = True
         comparing.close()

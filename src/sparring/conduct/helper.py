@@ -20,7 +20,7 @@ from sparring.core.errors import SparringError, one_line
 from sparring.core.registry import load_plugin
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.files import parse_run, to_json
-from sparring.evaluation.records.place import place_of
+from sparring.evaluation.records.place import Place, place_of
 from sparring.evaluation.records.seal import Damaged
 from sparring.evaluation.run.ring import Ring
 
@@ -70,6 +70,16 @@ def precision() -> Json:
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
         "tf32_cudnn": torch.backends.cudnn.allow_tf32,
     }
+
+
+def require_precision(record: Json, folder: Place) -> None:
+    """Raise SparringError where the shard that began a run multiplies float32 otherwise than this process."""
+    before = record.get("running", {}).get("precision")
+    if before not in (None, precision()):
+        said = ", ".join(f"{name} {value}, here {precision().get(name)}" for name, value in before.items())
+        raise SparringError(
+            f"another shard of {folder} multiplies float32 otherwise ({said}); set the same on all machines"
+        )
 
 
 def device_name(device: str | None) -> str:

@@ -7,6 +7,7 @@ import itertools
 import math
 import zipfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,7 @@ import numpy as np
 from sparring.core.errors import SparringError
 from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_BYTES, MAX_PIXELS, check_bytes, one_line, shown, size, some
+from sparring.data.files import files_of, is_remote
 from sparring.data.images import ImageSet, Unread
 from sparring.data.labels import as_labels
 from sparring.data.pictures import check_channels, read_picture
@@ -42,11 +44,16 @@ def npz(
     """
     check_channels(channels)
     file, place = Path(path), f"data file {shown(path)}"
+    remote = files_of(path, ".npz", place) if is_remote(path) else None
     with one_line(place, "cannot be opened", "check its permissions"):
-        if not file.is_file():
+        if remote is None and not file.is_file():
             fault = "is a folder" if file.is_dir() else "is no regular file" if file.exists() else "does not exist"
             raise SparringError(f"{place} {fault}; give the path of an .npz file")
-    with one_line(place, "is not a plain npz file", FIX), zipfile.ZipFile(file) as archive:
+    with (
+        one_line(place, "is not a plain npz file", FIX),
+        nullcontext(file) if remote is None else remote.open(0) as opened,
+        zipfile.ZipFile(opened) as archive,
+    ):
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if len(members) < len(archive.infolist()):
             raise SparringError(f"{place} holds an array twice; {FIX}")
@@ -54,7 +61,8 @@ def npz(
         if not members.keys() >= wanted:
             held = some([shown(n) for n in members]) or "none"
             raise SparringError(f"{place} has arrays {held}; x and y are needed")
-        mapped = _mapped(archive, members["x"], file, f"{place}: x") if "x" in wanted else None
+        here = "x" in wanted and remote is None
+        mapped = _mapped(archive, members["x"], file, f"{place}: x") if here else None
         rest = sorted(wanted - {"x"} if mapped is not None else wanted)
         content = {name: _array(archive, members[name], f"{place}: {name}", max_bytes) for name in rest}
     if mapped is not None:

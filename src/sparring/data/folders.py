@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,6 +15,7 @@ from sparring.core.errors import SparringError
 from sparring.core.fitting import Fitting
 from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_PIXELS, one_line, shown, some
+from sparring.data.files import Files, below, is_remote
 from sparring.data.images import Unread
 from sparring.data.labels import class_names, folder_labels
 from sparring.data.pictures import SUFFIXES, check_channels, fitted, fitting_of, read_picture, titled
@@ -45,6 +48,8 @@ def folder(
     root, place = Path(path), shown(path)
     check_channels(channels)
     fitting = fitting_of(size, crop, filter, f"image folder {place}")
+    if is_remote(path):
+        return _remote(path, place, labels, Look(channels, fitting, max_pixels))
     with one_line(place, "cannot be listed", "check its permissions and links"):
         if not root.is_dir():
             fault = "is a file, not a folder" if root.exists() else "does not exist"
@@ -57,33 +62,70 @@ def folder(
     numbers = folder_labels(list(content), labels, place)
     files = [file for files in content.values() for file in files]
     labels_of = [numbers[name] for name, files in content.items() for _ in files]
-    pictures = Pictures(root, files, labels_of, channels, fitting, max_pixels)
+    pictures = Pictures(root, files, labels_of, Look(channels, fitting, max_pixels))
     return Unread(pictures, titled(place, fitting), class_names(numbers))
+
+
+class Look(NamedTuple):
+    """How pictures are looked at: see ``read_picture`` and ``fitted``."""
+
+    channels: int | None
+    fitting: Fitting | None
+    max_pixels: int
+
+    def of(self, file: Path | IO[bytes], name: str) -> np.ndarray:
+        """A picture (H,W,C). Raises SparringError, also for a name that is of no picture that is read here."""
+        if Path(name).suffix.lower() not in SUFFIXES:
+            raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
+        return fitted(read_picture(file, name, self.channels, self.max_pixels), self.fitting, name)
 
 
 class Pictures:
     """Files below a folder, with the numbers of their classes."""
 
-    def __init__(
-        self,
-        root: Path,
-        files: Sequence[Path],
-        labels: Sequence[int],
-        channels: int | None,
-        fitting: Fitting | None,
-        max_pixels: int,
-    ) -> None:
-        self.files, self.labels = files, labels
+    def __init__(self, root: Path, files: Sequence[Path], labels: Sequence[int], look: Look) -> None:
+        self.files, self.labels, self.look = files, labels, look
         self.ids = [shown(file.relative_to(root)) for file in files]
-        self.channels, self.fitting, self.max_pixels = channels, fitting, max_pixels
 
     def read(self, number: int) -> tuple[np.ndarray, int]:
         """See ``Source``."""
-        file, name = self.files[number], self.ids[number]
-        if file.suffix.lower() not in SUFFIXES:
-            raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
-        picture = read_picture(file, name, self.channels, self.max_pixels)
-        return fitted(picture, self.fitting, name), self.labels[number]
+        return self.look.of(self.files[number], self.ids[number]), self.labels[number]
+
+
+class RemotePictures:
+    """The same below a folder in a bucket."""
+
+    def __init__(self, files: Files, ids: Sequence[str], labels: Sequence[int], look: Look) -> None:
+        self.files, self.ids, self.labels, self.look = files, ids, labels, look
+
+    def read(self, number: int) -> tuple[np.ndarray, int]:
+        """See ``Source``."""
+        with one_line(self.ids[number], "cannot be read", "check its permissions and the connection"):
+            content = io.BytesIO(self.files.read(number))
+        return self.look.of(content, self.ids[number]), self.labels[number]
+
+
+def _remote(path: str, place: str, labels: str, look: Look) -> Unread:
+    """A folder of class folders in a bucket, by the rules of one that is here; of folders without files it knows nothing."""
+    files, names = below(path, place)
+    parts = [PurePosixPath(name).parts for name in names]
+    counted = [
+        i
+        for i, steps in enumerate(parts)
+        if not any(step.startswith((".", "__")) for step in steps) and _is_image(PurePosixPath(names[i]))
+    ]
+    if loose := [names[i] for i in counted if len(parts[i]) == 1]:
+        raise SparringError(
+            f"{place}: {len(loose)} image(s) lie beside the class folders ({some(loose)}); move them into a class or away"
+        )
+    classes = sorted({parts[i][0] for i in counted})
+    if not classes:
+        raise SparringError(f"image folder {place} has no class sub-folders with images; make one folder per class")
+    _refuse_splits(classes, place)
+    numbers = folder_labels(classes, labels, place)
+    chosen = Files(files.system, [files.paths[i] for i in counted])
+    source = RemotePictures(chosen, [shown(names[i]) for i in counted], [numbers[parts[i][0]] for i in counted], look)
+    return Unread(source, titled(place, look.fitting), class_names(numbers))
 
 
 def _class_folders(root: Path, place: str) -> list[str]:
@@ -100,11 +142,15 @@ def _class_folders(root: Path, place: str) -> list[str]:
         raise SparringError(
             f"{place}: {len(loose)} image(s) lie beside the class folders ({some(loose)}); move them into a class or away"
         )
+    _refuse_splits(names, place)
+    return names
+
+
+def _refuse_splits(names: list[str], place: str) -> None:
     if {n.lower() for n in names} <= SPLITS:
         raise SparringError(
             f"{place}: its folders are splits, not classes; give one of them: {some([f'{place}/{n}' for n in names])}"
         )
-    return names
 
 
 def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
@@ -127,7 +173,7 @@ def _key(folder: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def _is_image(file: Path) -> bool:
+def _is_image(file: PurePath) -> bool:
     """Whether a name says that a file is an image, of a kind that is read here or of another, which must not be lost in silence."""
     suffix = file.suffix.lower()
     return suffix in SUFFIXES or suffix in FOREIGN or suffix in _known()

@@ -11,56 +11,20 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
-from fsspec.spec import AbstractBufferedFile
 
 from sparring.core.errors import SparringError
 from sparring.core.fitting import Fitting
 from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_PIXELS, one_line, shown, some
+from sparring.data.files import Files, files_of
 from sparring.data.images import Unread
 from sparring.data.labels import as_labels
 from sparring.data.pictures import SUFFIXES, check_channels, fitted, fitting_of, read_picture, titled
 
 NUMBER = re.compile(r"\s*[0-9]{1,9}\s*")
-
-
-class Files(NamedTuple):
-    """Files of one kind on one file system, in the order of their names."""
-
-    system: AbstractFileSystem
-    paths: Sequence[str]
-
-    def open(self, number: int) -> AbstractBufferedFile:
-        """The file of that number."""
-        content = self.system.open(self.paths[number], "rb")
-        assert not isinstance(content, io.TextIOWrapper)
-        return content
-
-    def read(self, number: int, start: int, size: int) -> bytes:
-        """So many bytes of it, from one on."""
-        content = self.system.cat_file(self.paths[number], start=start, end=start + size)
-        assert isinstance(content, bytes)
-        return content
-
-
-def files_of(path: str, suffix: str, place: str) -> Files:
-    """The file that ``path`` names, those of a folder, or those that a pattern fits (``a-*.tar``), on any file system of fsspec. Raises SparringError."""
-    with one_line(place, "cannot be listed", "check the path, its permissions and the connection"):
-        system, root = fsspec.core.url_to_fs(path)
-        if system.isfile(root):
-            paths = [root]
-        elif system.isdir(root):
-            paths = sorted(p for p in system.find(root) if p.endswith(suffix))
-        else:
-            paths = sorted(str(p) for p in system.glob(root))
-    if not paths:
-        raise SparringError(f"{place} names no {suffix} file; give a file, a folder of such files, or a pattern with *")
-    return Files(system, paths)
 
 
 class Sample(NamedTuple):
