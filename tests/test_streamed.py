@@ -90,6 +90,7 @@ def sources(tmp_path) -> dict[str, Any]:
         "folder": f"folder:path={folder}",
         "tars": f"wds:path={tmp_path / 'tars'}",
         "a pattern": f"wds:path={tmp_path}/tars/a-*.tar",
+        "a range": f"wds:path={tmp_path}/tars/a-{{0..1}}.tar",
         "tables": f"parquet:path={tmp_path / 'tables'}",
         "mapped": str(tmp_path / "plain.npz"),
         "mapped floats": str(tmp_path / "floats.npz"),
@@ -150,7 +151,7 @@ def test_only_what_is_meant_is_read(tmp_path, monkeypatch):
         lambda file, name, *rest: read.append(name) or np.zeros((4, 4, 3), np.uint8) + 99,
     )
     load_data(given, limit=3)
-    assert len(read) == 3
+    assert len(set(read)) == 3
 
 
 def test_a_file_that_changed_since_is_refused(tmp_path, nothing_is_held):
@@ -189,6 +190,9 @@ BAD = [
     ("wds:path=DIR/lone.tar", "sample sample000 has no sample000.cls"),
     ("wds:path=DIR/lone.tar,label=txt", "sample000.txt holds 'ant', no class number"),
     ("wds:path=DIR/torn.tar", "no tar file that can be read whole"),
+    ("wds:path=DIR/cut.tar", "does not end as a tar does"),
+    ("wds:path=DIR/twice.tar", "sample sample000 has two files of one ending"),
+    ("wds:path=DIR/tars/a-{0..3}.tar", "2 of 4 files are not there"),
     ("parquet:path=DIR/tables,image=photo", "has no column photo, but image, label"),
     ("parquet:path=DIR/plain.npz", "no Parquet file that can be read"),
     ("parquet:path=nowhere://x/y", "cannot be listed"),
@@ -206,6 +210,14 @@ def test_what_cannot_be_listed_or_read_is_one_line(text, says, tmp_path):
             about = tarfile.TarInfo(f"sample000.{ending}")
             about.size = len(content)
             archive.addfile(about, io.BytesIO(content))
+    with tarfile.open(tmp_path / "twice.tar", "w") as archive:
+        for ending, content in (("png", png(PICTURES[0])), ("cls", b"1"), ("png", png(PICTURES[1])), ("cls", b"2")):
+            about = tarfile.TarInfo(f"sample000.{ending}")
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
+    with tarfile.open(tmp_path / "tars" / "a-0.tar") as archive:
+        end = next(member.offset for member in archive if member.name == "sample002.png")
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "tars" / "a-0.tar").read_bytes()[:end])
     (tmp_path / "torn.tar").write_bytes((tmp_path / "tars" / "a-0.tar").read_bytes()[:900])
     with pytest.raises(SparringError) as caught:
         load_data(text.replace("DIR", str(tmp_path)))
@@ -225,6 +237,18 @@ def test_items_that_are_no_pictures_are_refused():
         def __getitem__(self, index):
             return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index)), 1
 
+    class Moody(Pairs):
+        def __getitem__(self, index):
+            return torch.rand(3, 8, 8), 1
+
+    with pytest.raises(SparringError, match="is another each time that it is read"):
+        load_data(Moody())
+    with pytest.raises(SparringError, match="makes no batches"):
+        load_data(torch.utils.data.DataLoader(Pairs(), batch_size=None))
+    assert len(load_data(torch.utils.data.DataLoader(Pairs(), batch_size=5, drop_last=True))) == 10
+    assert load_data(torch.utils.data.DataLoader(Pairs(), batch_size=2, sampler=[4, 2, 7])).y.tolist() == [
+        LABELS[i] for i in (4, 2, 7)
+    ]
     with pytest.raises(SparringError, match="is str, no picture"):
         load_data(Texts())
     with pytest.raises(SparringError, match="undo mean/std"):
@@ -278,6 +302,12 @@ def test_hugging_face_sets_are_read_by_their_columns(tmp_path):
     assert torch.equal(images.x, torch.from_numpy(PICTURES.transpose(0, 3, 1, 2).copy()).float() / 255)
     with pytest.raises(SparringError, match="has no column image, but photo, kind"):
         load_data(f"hf:name={tmp_path}/set")
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "saved"))
+    assert load_data(f"hf:name={tmp_path}/saved,image=photo,label=kind").hash == images.hash
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    table(plain / "test-0.parquet", range(COUNT))  # bytes that nobody says are pictures
+    assert torch.equal(load_data(f"hf:name={plain}").x, images.x)
 
 
 def test_progress_of_a_long_reading_is_told(monkeypatch):

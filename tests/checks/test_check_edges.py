@@ -152,7 +152,7 @@ def test_p8_takes_the_99_percent_interval_and_a_point(right, declared, ok):
     made = context()
     y = made.y.clone()
     y[right:] = (y[right:] + 1) % 4
-    assert ask("P8", context(expected_clean=declared, y=y, all_y=y)).ok is ok
+    assert ask("P8", context(expected_clean=declared, y=y)).ok is ok
 
 
 def _square_root(x: Tensor, noise) -> Tensor:

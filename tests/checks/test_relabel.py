@@ -104,7 +104,7 @@ def test_one_hard_class_is_no_other_labelling():
 def ask(predicted: int | torch.Tensor, **changes: Any) -> Finding:
     seen = context()
     y = (seen.y + predicted) % 4
-    return CHECKS["P8"].run(context(y=y, all_y=y, **changes))[0]
+    return CHECKS["P8"].run(context(y=y, **changes))[0]
 
 
 def test_the_check_says_what_was_compared():
@@ -129,7 +129,7 @@ def test_a_declared_accuracy_that_fits_is_not_compared_with_guessing():
 def test_four_images_are_too_few_to_stop():
     x = images(4)
     y = (context(x=x).y + 1) % 4
-    found = CHECKS["P8"].run(context(x=x, y=y, all_y=y))[0]
+    found = CHECKS["P8"].run(context(x=x, y=y))[0]
     assert (found.ok, found.severity) == (False, "WARN")
     assert "take more images" in found.message
     assert CHECKS["P8"].run(context(x=x))[0].ok

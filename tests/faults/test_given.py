@@ -303,6 +303,7 @@ def test_a_folder_is_no_weights_file(name: str):
 
 def test_sources_that_no_threat_asks_are_refused():
     with pytest.raises(
-        SparringError, match=r"sources are used by no threat of adaptive: name one that asks them \(transfer, twin\)"
+        SparringError,
+        match=r"sources are used by no threat of adaptive: name one that asks them \(ensemble, transfer, twin\)",
     ):
         sparring.evaluate(NET, (X, Y), [], ["adaptive"], [ATTACKS[0]], sources=["small_cnn"])

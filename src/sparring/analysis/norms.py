@@ -13,6 +13,7 @@ from sparring.analysis.base import Analysis, analysis, attacked
 from sparring.analysis.gradients import class_loss
 from sparring.analysis.panel import Grid, Panel
 from sparring.core.noise import Noise
+from sparring.core.ranges import Share
 from sparring.core.spec import option
 from sparring.subject import Subject
 
@@ -33,7 +34,7 @@ class GradientNorms(Analysis):
         "cw:steps=100,searches=3", help="attack whose images are looked at, made on the undefended model"
     )
     defense: str = option("none", help="defense that recovers some of them")
-    sigmas: tuple[float, ...] = option(
+    sigmas: tuple[Share, ...] = option(
         (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3), help="std of the noise, in units of [0,1]"
     )
 

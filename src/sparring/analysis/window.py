@@ -11,7 +11,7 @@ from torch import Tensor
 from sparring.analysis.base import Analysis, analysis, attacked
 from sparring.analysis.panel import Grid, Panel
 from sparring.core.noise import Noise
-from sparring.core.ranges import Count
+from sparring.core.ranges import Count, Positive, Share
 from sparring.core.spec import option
 from sparring.subject import Subject
 
@@ -32,10 +32,10 @@ class RecoveryWindow(Analysis):
     attack: str = option(
         "cw:steps=100,searches=3", help="attack whose images are looked at, made on the undefended model"
     )
-    stretches: tuple[float, ...] = option(
+    stretches: tuple[Positive, ...] = option(
         (1.0, 2.0, 4.0, 8.0), help="how many times as far from the clean image they are put"
     )
-    sigmas: tuple[float, ...] = option(
+    sigmas: tuple[Share, ...] = option(
         (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2), help="std of the noise, in units of [0,1]"
     )
     draws: Count = option(20, help="predictions an image and strength")

@@ -170,7 +170,9 @@ def report(
     claim: Claimed = None,
     json_out: Json = False,
 ) -> None:
-    """Tables and a page from run folders; nothing is run again. With --baseline and --claim they are judged anew."""
+    """Tables and a page from run folders; nothing is run again. With --baseline and --claim they are judged anew. Exit code 3 where a run lacks
+    some of its rows, so that it has no verdict.
+    """
     from sparring.evaluation.results.load import load_rows
     from sparring.evaluation.results.metrics.base import measure
     from sparring.report.page import write_report
@@ -197,9 +199,11 @@ def report(
         write_report(runs, html, baseline, claim or None)
     if json_out and len(evaluations) > 1:
         emit([r.json() for r in evaluations], "", True)
-        return
-    for result in evaluations:
-        print_evaluation(result, json_out, html)
+    else:
+        for result in evaluations:
+            print_evaluation(result, json_out, html)
+    if any(result.missing for result in evaluations):
+        raise typer.Exit(3)
 
 
 @app.command(cls=Once, epilog="Example: sparring status runs/first")

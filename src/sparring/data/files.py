@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from fsspec.spec import AbstractBufferedFile
 
 from sparring.core.errors import SparringError
 from sparring.data.boundary import one_line
+
+RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")  # {000..009}
 
 
 class Files(NamedTuple):
@@ -38,7 +41,15 @@ def files_of(path: str, suffix: str, place: str) -> Files:
     """The file that ``path`` names, those of a folder, or those that a pattern fits (``a-*.tar``), on any file system of fsspec. Raises SparringError."""
     with one_line(place, "cannot be listed", "check the path, its permissions and the connection"):
         system, root = fsspec.core.url_to_fs(path)
-        if system.isfile(root):
+        if numbered := RANGE.search(root):  # WebDataset's own way of naming shards
+            first, last = numbered.groups()
+            names = (f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1))
+            paths = [root[: numbered.start()] + name + root[numbered.end() :] for name in names]
+            if absent := [p for p in paths if not system.isfile(p)]:
+                raise SparringError(
+                    f"{place}: {len(absent)} of {len(paths)} files are not there, the first is {absent[0]}"
+                )
+        elif system.isfile(root):
             paths = [root]
         elif system.isdir(root):
             paths = sorted(p for p in system.find(root) if p.endswith(suffix))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -73,7 +74,10 @@ class ImageSet:
         if len(ids) != len(stored):
             raise SparringError(f"{name}: {len(stored)} images and {len(ids)} ids; one id per image is needed")
         if len(set(ids)) != len(ids):
-            raise SparringError(f"{name}: image ids are not unique")
+            twice = next(i for i, count in Counter(ids).items() if count > 1)
+            raise SparringError(
+                f"{name}: image ids are not unique: {twice} stands there twice; give each image a name of its own"
+            )
         if classes and int(y.max()) >= len(classes):
             raise SparringError(
                 f"{name}: label {int(y.max())} has no name among {len(classes)} classes; pass all names"
@@ -224,6 +228,7 @@ class Unread:
             raise SparringError(f"{self.name}: no images; at least one is needed")
         if bad:
             warnings.warn(f"{self.name}: {len(bad)} of {len(index)} images left out: {some(list(bad))}", stacklevel=2)
+        reading.require_steady()
         check_scale(reading.high, self.name)
         y = as_labels(reading.labels, len(reading.labels), self.name)
         named = [ids[number] for number in reading.numbers]
@@ -267,6 +272,24 @@ class _Reading:
         self.numbers.append(number)
         self.labels.append(label)
         self.high = max(self.high, float(as_floats(image.amax())))
+
+    def require_steady(self) -> None:
+        """Raise SparringError where an image, read once more, is another: a random transform, whose numbers nobody could make again."""
+        for row in {0, len(self.numbers) // 2, len(self.numbers) - 1}:
+            again = as_tensor(self.source.read(self.numbers[row])[0])
+            if self.held is not None:
+                same = torch.equal(
+                    as_floats(again.to(self.held.dtype) if again.dtype == self.held.dtype else again),
+                    as_floats(self.held[row]),
+                )
+            else:
+                digest, lattice = self.seen[row]
+                same = digest_of(again, lattice) == digest
+            if not same:
+                name = self.source.ids[self.numbers[row]]
+                raise SparringError(
+                    f"{self.name}: image {name} is another each time that it is read; leave random transforms out"
+                )
 
     def stored(self) -> Pixels:
         """What was read."""

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
 from sparring.core.fitting import Fitting
 from sparring.core.registry import DATA
-from sparring.data.boundary import one_line, shown
+from sparring.data.boundary import MAX_PIXELS, one_line, shown
 from sparring.data.images import ImageSet, Unread
-from sparring.data.pictures import check_channels, fitted, fitting_of, titled, to_array, with_channels
+from sparring.data.pictures import check_channels, fitted, fitting_of, read_picture, titled, to_array, with_channels
 
 REPAIR = "repair the set, or fetch it again"
 PAIR = "an item must be (image, label)"
@@ -70,6 +80,8 @@ class Items:
 
 def _picture(image: object, name: str) -> np.ndarray:
     """(H,W,C) uint8 or float32 of what stands for an image."""
+    if isinstance(image, Mapping) and isinstance(content := image.get("bytes"), bytes):  # as Parquet holds it
+        return read_picture(io.BytesIO(content), name, None, MAX_PIXELS)
     if isinstance(image, Image.Image):
         return to_array(image, name)
     if isinstance(image, Tensor):
@@ -95,13 +107,15 @@ def of_object(given: Dataset[object] | DataLoader[object]) -> ImageSet | Unread:
     """
     thing = type(given).__name__
     if isinstance(given, DataLoader):
-        plain = given.collate_fn is default_collate and given.batch_size is not None
-        if plain and isinstance(given.sampler, SequentialSampler):
-            return of_object(given.dataset)
-        if not isinstance(given.sampler, SequentialSampler) and not isinstance(given.dataset, IterableDataset):
+        if given.batch_size is None:
+            raise SparringError(f"the {thing} makes no batches (batch_size=None); give it a batch_size")
+        if isinstance(given.sampler, RandomSampler | WeightedRandomSampler):
             raise SparringError(
                 f"the {thing} shuffles, so that an image has another number each time; make it with shuffle=False"
             )
+        plain = given.collate_fn is default_collate and not given.drop_last
+        if plain and isinstance(given.sampler, SequentialSampler):
+            return of_object(given.dataset)
         return ImageSet.of(*_together(given, thing))
     if isinstance(given, IterableDataset):
         return ImageSet.of(*_together(([item] for item in given), thing, single=True))
@@ -136,14 +150,17 @@ def hf(
     crop: float = 0.875,
     filter: str = "bicubic",
 ) -> Unread:
-    """A data set of Hugging Face's ``datasets`` (extra ``hub``) by its name on the hub or a local folder: hf:NAME,split=validation. image, label: the
-    columns. It lies memory-mapped on disk; size=, crop=, filter=, channels=: as of ``folder``.
+    """A data set of Hugging Face's ``datasets`` (extra ``hub``) by its name on the hub or a local folder, also one that ``save_to_disk`` left:
+    hf:NAME,split=validation. split: test unless another is written. image, label: the columns. It lies
+    memory-mapped on disk; size=, crop=, filter=, channels=: as of ``folder``.
     """
     check_channels(channels)
     thing = f"hf:{shown(name)}"
     datasets = need("datasets", "hub")
     with one_line(thing, "cannot be loaded", f"check its name and split={split}, or the connection"):
-        dataset = datasets.load_dataset(name, split=split)
+        saved = any((Path(name) / file).is_file() for file in ("state.json", "dataset_dict.json"))
+        dataset = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=split)
+        dataset = dataset[split] if isinstance(dataset, datasets.DatasetDict) else dataset
         features = dict(dataset.features)
     if missing := [column for column in (image, label) if column not in features]:
         raise SparringError(f"{thing} has no column {missing[0]}, but {', '.join(features)}; write image= and label=")

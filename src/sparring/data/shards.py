@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.spec import AbstractBufferedFile
 
 from sparring.core.errors import SparringError
 from sparring.core.fitting import Fitting
@@ -88,6 +89,7 @@ def wds(
                 samples.append(Sample(number, picture.offset_data, picture.size))
                 ids.append(shown(f"{prefix}{key}"))
                 labels.append(class_number)
+            _require_end(content, archive.offset, thing)
     if not samples:
         raise SparringError(f"{place}: no sample with a picture and a label KEY.{label}; write label=ENDING")
     fitting = fitting_of(size, crop, filter, place)
@@ -96,9 +98,12 @@ def wds(
 
 def _samples(archive: tarfile.TarFile, label: str, thing: str) -> Iterator[tuple[str, tarfile.TarInfo, int]]:
     """(key, picture, class number) of the samples of a tar; files that are neither picture nor label are of no sample. Raises SparringError."""
-    members = (member for member in archive if member.isfile())
-    for key, group in itertools.groupby(members, key=lambda member: _split(member.name)[0]):
-        endings = {_split(member.name)[1]: member for member in group}
+    files = (member for member in archive if member.isfile())
+    for key, group in itertools.groupby(files, key=lambda member: _split(member.name)[0]):
+        members = list(group)
+        endings = {_split(member.name)[1]: member for member in members}
+        if len(endings) < len(members):
+            raise SparringError(f"{thing}: sample {key} has two files of one ending; give each sample a key of its own")
         pictures = [member for ending, member in endings.items() if f".{ending}" in SUFFIXES]
         if not pictures and label not in endings:
             continue
@@ -110,6 +115,15 @@ def _samples(archive: tarfile.TarFile, label: str, thing: str) -> Iterator[tuple
         if not NUMBER.fullmatch(text):
             raise SparringError(f"{thing}: {key}.{label} holds {text!r:.40}, no class number")
         yield key, pictures[0], int(text)
+
+
+def _require_end(content: AbstractBufferedFile, offset: int, thing: str) -> None:
+    """Raise SparringError for a tar without an empty block behind its last file: it was cut between two samples, or is still being written."""
+    content.seek(offset)
+    if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise SparringError(
+            f"{thing} does not end as a tar does: it was cut off, or is still being written; fetch it again"
+        )
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -119,7 +119,10 @@ class Streamed:
     def of(self, rows: Rows) -> Tensor:
         """Some of them (n,C,H,W) float32. Raises SparringError where one is not what it was."""
         asked = self._asked(rows)
-        images = torch.stack([as_floats(future.result()) for future in [self._start(i) for i in asked]])
+        started = [self._start(i) for i in asked]
+        images = torch.empty((len(asked), *self.shape))
+        for i, future in enumerate(started):
+            images[i] = as_floats(future.result())
         if isinstance(rows, slice) and len(asked) >= FEW:
             for i in range(asked[-1] + 1, min(asked[-1] + 1 + len(asked), len(self))):
                 self._start(i)

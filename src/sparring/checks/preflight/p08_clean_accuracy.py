@@ -37,9 +37,14 @@ def clean_accuracy(c: Context) -> list[Answer]:
     """
     size, y = images_a_call(c.x, 1), c.y if c.whole is None else c.whole.y
     pixels = c.x.__getitem__ if c.whole is None else c.whole.pixels
-    with torch.no_grad():
-        logits = [c.network(pixels(slice(i, i + size))) for i in range(0, len(y), size)]
-    predicted, classes = torch.cat([z.argmax(1).cpu() for z in logits]), logits[0].shape[1]
+    predicted, classes = (
+        torch.empty_like(y, device="cpu"),
+        0,
+    )  # logits of a large set are not kept: they would hold its memory in pieces
+    for i in range(0, len(y), size):
+        with torch.no_grad():
+            logits = c.network(pixels(slice(i, i + size)))
+        predicted[i : i + size], classes = logits.argmax(1), logits.shape[1]
     k, n = int((predicted == y.cpu()).sum()), len(y)
     text = f"clean accuracy {100 * k / n:.1f} % ({k} of {n})"
     if c.expected_clean is not None:

@@ -116,7 +116,9 @@ def read_run(folder: str | Place) -> Json:
     except Damaged as why:
         raise SparringError(f"{file} is damaged ({why}); the same command with the same --out writes it anew") from None
     if record is None:
-        raise SparringError(f"{folder} holds no run.json; is it a sparring run folder?")
+        raise SparringError(
+            f"{folder} holds no run.json; is it a sparring run folder? (a lost one is written anew by the same command with the same --out)"
+        )
     return record
 
 

@@ -228,7 +228,12 @@ def scan_rows(folder: str | Place, record: Json) -> tuple[StoredRows, list[str]]
     folder = place_of(folder)
     files, damaged = row_files(folder, "checksum" in record, identity_of(record) if record else "")
     if not files and not damaged:
-        raise SparringError(f"{folder} holds no rows; is it a sparring run folder?")
+        fault = (
+            "has a record, but its rows are gone; the same command with the same --out makes them anew"
+            if record
+            else "holds no rows; is it a sparring run folder?"
+        )
+        raise SparringError(f"{folder} {fault}")
     cells, blocks = record.get("cells"), {block_id(names) for names in record.get("blocks", ())}
     newer = {(name.parent.name, name.stem) for name in folder.glob(SMALL)}
     parts: list[tuple[RowFile, np.ndarray | None]] = []

@@ -75,7 +75,7 @@ def status_of(folder: str | Place) -> Status:
     times = np.sort([_written(file) for file in files])
     steps = np.diff(times)
     usual = steps[steps <= PAUSE * np.median(steps)] if len(steps) else steps
-    working: dict[str, str] = {}
+    calls, working = _calls(files), dict[str, str]()
     for plan in (folder / FOLDER).glob("*"):
         working |= Claims(folder, plan.name).held()
     return Status(
@@ -86,8 +86,8 @@ def status_of(folder: str | Place) -> Status:
         files=len(cells) * len(blocks),
         files_done=len(done),
         working=working,
-        calls=_calls(files),
-        seconds=float(usual.mean()) * left if len(usual) and left else None,
+        calls=calls,
+        seconds=float(usual.mean()) * left if len(usual) and left and calls else None,
         idle=max(0.0, time.time() - float(times[-1])) if len(times) else None,
         failed=record.get("failed", {}),
         damaged=tuple(damaged),
