@@ -85,9 +85,10 @@ def test_numbers_of_the_same_images_say_so():
 def test_norms_apart_are_those_of_all():
     """Who is recovered and who is not are all, image by image."""
     panel = sparring.analyze("norms", conv_classifier(), pictures(16), attack="fgsm:eps=8/255", defense="gauss:std=0.1")
-    (_, apart), *_ = panel.data["apart"].items()
+    told = panel.json()["data"]
+    apart = told["apart"]["clean image, original class"]
     assert sorted(apart["all"]["values"]) == sorted(apart["recovered"]["values"] + apart["not recovered"]["values"])
-    assert len(apart["all"]["values"]) == panel.data["n"] > 0
+    assert len(apart["all"]["values"]) == told["n"] > 0
 
 
 def test_the_window_of_an_image_is_its_own():
@@ -95,7 +96,7 @@ def test_the_window_of_an_image_is_its_own():
     panels = [
         sparring.analyze("window", conv_classifier(), pictures(n), attack="fgsm:eps=8/255", draws=3) for n in (16, 9)
     ]
-    many, few = (panel.data["1"]["window"]["values"] for panel in panels)
+    many, few = (panel.json()["data"]["1"]["window"]["values"] for panel in panels)
     assert few
     assert many[: len(few)] == few
     assert all(0 <= value <= 7 for value in many)
