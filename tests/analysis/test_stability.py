@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -10,6 +11,7 @@ import sparring
 from sparring.analysis.changes import likeliest, spectrum
 from sparring.analysis.curvature import top_eigenvalues
 from sparring.analysis.norms import gradient_norms
+from sparring.analysis.panel import per_image
 from sparring.testing.networks import conv_classifier, pictures
 
 
@@ -70,3 +72,31 @@ def test_what_noise_gives_back_and_what_not():
         assert isinstance(about, dict)
         for share in about["shares"] if about["n"] else ():
             assert abs(sum(share) - 1) < 1e-6
+
+
+def test_numbers_of_the_same_images_say_so():
+    """A recipe compares numbers of the same images as pairs, and those of other images not."""
+    assert per_image(["a", "b"], [1, 2])["images"] == per_image(["a", "b"], [3, 4])["images"]
+    assert per_image(["a", "b"], [1, 2])["images"] != per_image(["b", "a"], [1, 2])["images"]
+    with pytest.raises(ValueError, match="2 values of 1 images"):
+        per_image(["a"], [1, 2])
+
+
+def test_norms_apart_are_those_of_all():
+    """Who is recovered and who is not are all, image by image."""
+    panel = sparring.analyze("norms", conv_classifier(), pictures(16), attack="fgsm:eps=8/255", defense="gauss:std=0.1")
+    told = panel.json()["data"]
+    apart = told["apart"]["clean image, original class"]
+    assert sorted(apart["all"]["values"]) == sorted(apart["recovered"]["values"] + apart["not recovered"]["values"])
+    assert len(apart["all"]["values"]) == told["n"] > 0
+
+
+def test_the_window_of_an_image_is_its_own():
+    """The number of strengths that give back its label, whatever images are looked at beside it."""
+    panels = [
+        sparring.analyze("window", conv_classifier(), pictures(n), attack="fgsm:eps=8/255", draws=3) for n in (16, 9)
+    ]
+    many, few = (panel.json()["data"]["1"]["window"]["values"] for panel in panels)
+    assert few
+    assert many[: len(few)] == few
+    assert all(0 <= value <= 7 for value in many)

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from sparring.analysis.base import Analysis, analysis
-from sparring.analysis.panel import Grid, Map, Panel
+from sparring.analysis.panel import Grid, Map, Panel, per_image
 from sparring.core.noise import Noise
 from sparring.core.ranges import Count
 from sparring.core.spec import option
@@ -24,7 +24,7 @@ LAWS = {"uniform": stats.uniform, "normal": stats.norm, "laplace": stats.laplace
 @dataclass(frozen=True, kw_only=True)
 class Changes(Analysis):
     """The change C(x) - x of each defense: its L2 length, the histogram of its values with the law (uniform, normal, Laplace) whose likelihood is
-    highest, and its mean log spectrum (channels paper, arXiv:1905.10907, Fig. 10 and 12).
+    highest, for how many images each law is, and its mean log spectrum (channels paper, arXiv:1905.10907, Fig. 10 and 12).
     """
 
     needs_defense: ClassVar[bool] = True
@@ -50,11 +50,20 @@ class Changes(Analysis):
             for i, stage in enumerate(subject.systems[name].stages):
                 out = stage(out, noise.child(f"stage{i}"))
             change = (out - x).double()
-            length, law = float(change.flatten(1).norm(dim=1).mean()), likeliest(change.flatten())
+            lengths, law = change.flatten(1).norm(dim=1), likeliest(change.flatten())
+            ids, of_each = list(subject.images.ids), [likeliest(one.flatten()) for one in change]
             reach = float(change.abs().max())
             histogram = torch.histc(change, self.bins, -reach, reach) if reach else torch.zeros(self.bins)
-            data[name] = {"l2": length, "law": law, "reach": reach, "std": float(change.std()), "histogram": histogram}
-            rows.append([name, length, float(change.std()), reach, law])
+            about: dict[str, object] = {
+                "l2": per_image(ids, lengths.tolist()),
+                "law": law,
+                "reach": reach,
+                "std": float(change.std()),
+                "histogram": histogram,
+            }
+            laws = {known: per_image(ids, [float(one == known) for one in of_each], "share") for known in LAWS}
+            data[name] = about | laws
+            rows.append([name, float(lengths.mean()), float(change.std()), reach, law])
             maps.append(Map(f"{name}: mean log spectrum of the change", spectrum(change), "frequency", "frequency"))
         title = f"what defenses change of n={len(x)} images of {subject.images.name}"
         return Panel(title, data, [Grid(title, ["defense", "mean L2", "std", "largest", "likeliest law"], rows)], maps)

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from sparring.analysis.base import Analysis, analysis, attacked
-from sparring.analysis.panel import Grid, Panel
+from sparring.analysis.panel import Grid, Panel, per_image
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count
 from sparring.core.spec import option
@@ -50,14 +50,18 @@ class Curvature(Analysis):
             name: np.stack([top_eigenvalues(_loss(network, labels[i]), x[i], self.count, self.seed) for i in kept])
             for name, x, labels in (("clean", clean, y), ("adversarial", adversarial, wrong))
         }
-        higher = float((spectra["adversarial"][:, 0] > spectra["clean"][:, 0]).mean())
+        ids = [images.ids[i] for i in kept]
+        higher = (spectra["adversarial"][:, 0] > spectra["clean"][:, 0]).astype(float)
         rows = [
             [f"{i + 1}", *(float(np.median(values[:, i])) for values in spectra.values())] for i in range(self.count)
         ]
         title = f"top eigenvalues of the input Hessian of {subject.model.name}, median of the {len(kept)} of {len(y)} images that {self.attack} fooled"
-        data = {"n": len(kept), "spectra": {k: v.tolist() for k, v in spectra.items()}, "higher": higher}
-        data["median_top"] = {k: float(np.median(v[:, 0])) for k, v in spectra.items()}
-        text = f"the largest is larger at the adversarial image of {100 * higher:.1f} % of n={len(kept)} images"
+        by_rank = {
+            name: {f"{i + 1}": per_image(ids, values[:, i].tolist(), "median") for i in range(self.count)}
+            for name, values in spectra.items()
+        }
+        data = {"n": len(kept), "spectra": by_rank, "higher": per_image(ids, higher.tolist(), "share")}
+        text = f"the largest is larger at the adversarial image of {100 * higher.mean():.1f} % of n={len(kept)} images"
         return Panel(title, data, [Grid(title, ["eigenvalue", *spectra], rows)], text=[text])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparring.analysis.base import Analysis, analysis, attacked
 from sparring.analysis.gradients import class_loss
-from sparring.analysis.panel import Grid, Panel
+from sparring.analysis.panel import Grid, Panel, per_image
 from sparring.core.noise import Noise
 from sparring.core.ranges import Share
 from sparring.core.spec import option
@@ -52,18 +52,18 @@ class GradientNorms(Analysis):
         kept = right & (wrong != y)  # what the attack fooled
         classes = {"original": y, "adversarial": wrong, "random": self._other(y, wrong, subject.classes, noise)}
         starts = {"clean": clean, "adversarial": adversarial}
-        levels: dict[str, dict[str, list[float]]] = {start: {} for start in starts}
+        levels: dict[str, dict[str, dict[str, Tensor]]] = {start: {} for start in starts}
         for start, x in starts.items():
             steps = [(x + sigma * noise.normal(f"at {start}", x.shape[1:])).clamp(0, 1) for sigma in self.sigmas]
             for name, labels in classes.items():
-                levels[start][name] = [float(gradient_norms(network, z[kept], labels[kept]).mean()) for z in steps]
-        fate = {"recovered": kept & (behind == y), "not recovered": kept & (behind != y)}
+                norms = [gradient_norms(network, z[kept], labels[kept]) for z in steps]
+                levels[start][name] = {f"{sigma:g}": n for sigma, n in zip(self.sigmas, norms, strict=True)}
+        fate = {"all": kept, "recovered": kept & (behind == y), "not recovered": kept & (behind != y)}
         at = {
             f"{start} image, {name} class": gradient_norms(network, x, classes[name])
             for start, x in starts.items()
             for name in ("original", "adversarial")
         }
-        apart = {k: {which: mean(norms[mask]) for which, mask in fate.items()} for k, norms in at.items()}
         n = int(kept.sum())
         title = f"input gradient norms of {subject.model.name}, mean of the {n} of {len(y)} images that {self.attack} fooled"
         grids = [
@@ -71,13 +71,22 @@ class GradientNorms(Analysis):
         ]
         if subject.systems[self.defense] is not subject.systems["none"]:
             counts = ", ".join(f"{which} n={int(mask.sum())}" for which, mask in fate.items())
-            rows = [[name, *values.values()] for name, values in apart.items()]
+            rows = [[name, *(mean(norms[mask]) for mask in fate.values())] for name, norms in at.items()]
             grids.append(Grid(f"behind {self.defense}: {counts}", ["norm", *fate], rows))
-        data = {"n": n, "sigmas": list(self.sigmas), "levels": levels, "apart": apart}
+        data: dict[str, object] = {"n": n, "sigmas": list(self.sigmas)}
+        data["levels"] = {
+            start: {name: {s: _of(images.ids, kept, v) for s, v in by.items()} for name, by in classes.items()}
+            for start, classes in levels.items()
+        }
+        data["apart"] = {
+            name: {which: _of(images.ids, mask, norms[mask]) for which, mask in fate.items()}
+            for name, norms in at.items()
+        }
         return Panel(title, {**data, "recovered": int(fate["recovered"].sum())}, grids)
 
-    def _rows(self, levels: dict[str, list[float]]) -> list[list[object]]:
-        return [[f"{sigma:g}", *(values[i] for values in levels.values())] for i, sigma in enumerate(self.sigmas)]
+    def _rows(self, levels: dict[str, dict[str, Tensor]]) -> list[list[object]]:
+        sigmas = [f"{sigma:g}" for sigma in self.sigmas]
+        return [[sigma, *(mean(norms[sigma]) for norms in levels.values())] for sigma in sigmas]
 
     def _other(self, y: Tensor, wrong: Tensor, classes: int, noise: Noise) -> Tensor:
         """(N,) a class that is neither, where there are three."""
@@ -97,6 +106,11 @@ def gradient_norms(network: torch.nn.Module, x: Tensor, labels: Tensor, batch: i
             (grad,) = torch.autograd.grad(loss(leaf).sum(), leaf)
         norms.append(grad.flatten(1).norm(dim=1))
     return torch.cat(norms)
+
+
+def _of(ids: Sequence[str], mask: Tensor, values: Tensor) -> dict[str, object]:
+    """Values of the images in ``mask`` (N,)."""
+    return per_image([i for i, there in zip(ids, mask.tolist(), strict=True) if there], values.tolist())
 
 
 def mean(values: Tensor) -> float | None:

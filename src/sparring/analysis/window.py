@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparring.analysis.base import Analysis, analysis, attacked
-from sparring.analysis.panel import Grid, Panel
+from sparring.analysis.panel import Grid, Panel, per_image
 from sparring.core.noise import Noise
 from sparring.core.ranges import Count, Positive, Share
 from sparring.core.spec import option
@@ -22,7 +22,8 @@ HALF = 0.5  # of the predictions: inside the window
 @dataclass(frozen=True, kw_only=True)
 class RecoveryWindow(Analysis):
     """Shares of predictions of the original, the adversarial and other classes under growing Gaussian noise, from adversarial images at growing distance
-    from the clean one (channels paper, arXiv:1905.10907, Fig. 9). The window is where at least half the predictions are the original class.
+    from the clean one (channels paper, arXiv:1905.10907, Fig. 9). The window of an image: the strengths
+    at which at least half its predictions are the original class.
     """
 
     pictures: ClassVar[bool] = False
@@ -53,26 +54,26 @@ class RecoveryWindow(Analysis):
                 wrong = network(x).argmax(1)
             distance = (x - clean)[fooled].flatten(1).norm(dim=1)
             noise = Noise.of(self.seed, "window", subject.keys).at(fooled.nonzero()[:, 0])
-            shares = [self._shares(network, x[fooled], y[fooled], wrong[fooled], s, noise) for s in self.sigmas]
-            inside = [s for s, share in zip(self.sigmas, shares, strict=True) if share[0] >= HALF]
+            said = [self._shares(network, x[fooled], y[fooled], wrong[fooled], s, noise) for s in self.sigmas]
+            shares = [share.mean(0).tolist() if len(share) else [float("nan")] * 3 for share in said]
+            inside = torch.stack([share[:, 0] >= HALF for share in said]).sum(0)
+            ids = [images.ids[i] for i in fooled.nonzero()[:, 0].tolist()]
+            window = per_image(ids, inside.tolist())
             n, far = int(fooled.sum()), float(distance.median()) if int(fooled.sum()) else None
             title = f"{stretch:g} times the distance of {self.attack}, n={n} of {len(y)}, median L2 {far or 0:.3f}"
             rows = [[f"{s:g}", *share] for s, share in zip(self.sigmas, shares, strict=True)]
             grids.append(Grid(title, ["sigma", "original", "adversarial", "other"], rows))
-            data[f"{stretch:g}"] = {"n": n, "distance": far, "shares": shares, "window": len(inside)}
+            data[f"{stretch:g}"] = {"n": n, "distance": far, "shares": shares, "window": window}
         return Panel(f"recovery windows of {subject.model.name}", data, grids)
 
     def _shares(
         self, network: torch.nn.Module, x: Tensor, y: Tensor, wrong: Tensor, sigma: float, noise: Noise
-    ) -> list[float]:
-        """Shares of predictions that are the original, the adversarial or another class."""
-        if not len(x):
-            return [float("nan")] * 3
-        counts = torch.zeros(2)
+    ) -> Tensor:
+        """(N,3) shares of an image's predictions that are the original, the adversarial or another class."""
+        counts = torch.zeros(len(x), 2)
         for draw in range(self.draws):
             with torch.no_grad():
                 z = (x + sigma * noise.child(f"draw{draw}").normal("field", x.shape[1:])).clamp(0, 1)
                 said = network(z).argmax(1)
-            counts += torch.stack([(said == y).float().mean(), (said == wrong).float().mean()])
-        original, adversarial = (counts / self.draws).tolist()
-        return [original, adversarial, max(0.0, 1 - original - adversarial)]
+            counts += torch.stack([said == y, said == wrong], 1)
+        return torch.cat([counts, self.draws - counts.sum(1, keepdim=True)], 1) / self.draws

@@ -99,6 +99,15 @@ class Reader:
             column = PerImage(top, np.ones(len(top)), top > 0.5, "share", False)
             unpaired = _hash([address.place, *address.path])
             return Number(*about, unpaired, (column,), scale, mean_number((column,), scale), address.exact)
+        if isinstance(inside, dict) and set(inside) == {"kind", "images", "values"}:
+            if not inside["values"]:
+                raise Absent("no image is left to count")
+            top = np.array(inside["values"], float)
+            column = PerImage(top, np.ones(len(top)), top > 0.5, inside["kind"], False)
+            value = mean_number((column,), scale)
+            if math.isnan(value):
+                raise Absent(f"the analysis found no number for some image at {'/'.join(address.path)}")
+            return Number(*about, inside["images"], (column,), scale, value, address.exact)
         if isinstance(inside, bool) or not isinstance(inside, int | float):
             raise Absent(f"the analysis says {inside} at {'/'.join(address.path)}")
         return Number(*about, "", (), scale, scale * inside, address.exact)

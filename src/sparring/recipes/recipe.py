@@ -101,8 +101,9 @@ class AnalyzeStep(Strict):
 
 class CellAt(Strict):
     """Where a cell of the table is read: of an evaluation its defense, threat ("clean": no attack) and attacks, whose mean counts where there are
-    several; of an analysis the ``path`` of names into its panel's data, to a number or to counts (right, n). ``alike``: only cells with the same label on
-    these axes are there. ``exact``: a number without chance, such as a count. ``adaptive``: what is another for whoever knows the defense.
+    several; of an analysis the ``path`` of names into its panel's data, to a number, to counts (right, n), or to values by image
+    (see ``per_image``). ``alike``: only cells with the same label on these axes are there. ``exact``: a number without chance, such as a count.
+    ``adaptive``: what is another for whoever knows the defense.
     """
 
     step: str

@@ -1,0 +1,54 @@
+"""Numbers of an analysis: alone, as counts, or from one value an image, which are compared as pairs where the images are the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sparring.analysis.panel import per_image
+from sparring.recipes.bounds import difference
+from sparring.recipes.expand import Address
+from sparring.recipes.numbers import Number
+from sparring.recipes.reading import Absent, Reader
+from sparring.recipes.steps import Folders
+
+IDS = [f"image{i}" for i in range(60)]
+LOW = [float(i % 10) for i in range(60)]
+DATA = {
+    "low": per_image(IDS, LOW),
+    "high": per_image(IDS, [x + 1 for x in LOW]),
+    "elsewhere": per_image([*IDS[1:], "another"], [x + 1 for x in LOW]),
+    "middle": per_image(IDS[:3], [1.0, 2.0, 9.0], "median"),
+    "nobody": per_image([], []),
+    "broken": {**per_image(IDS[:2], [1.0, 2.0]), "values": [1.0, None]},
+    "alone": 0.5,
+}
+
+
+def number(tmp_path: Path, name: str) -> Number:
+    (tmp_path / "panel.json").write_text(json.dumps({"data": DATA}))
+    address = Address(("a",), "paper", 0, "panel", "none", "", (), "accuracy", (name,), False)
+    return Reader(Folders(tmp_path, ""), "").number(address)
+
+
+def test_values_by_image_are_joined_as_they_say(tmp_path):
+    assert number(tmp_path, "low").value == pytest.approx(4.5)
+    assert number(tmp_path, "low").n == 60
+    assert number(tmp_path, "middle").value == 2.0
+    assert number(tmp_path, "alone").n == 0
+
+
+def test_numbers_of_the_same_images_are_pairs(tmp_path):
+    """Each image is higher by one: as pairs the difference is sure, of other images it is not."""
+    low, high, elsewhere = (number(tmp_path, name) for name in ("low", "high", "elsewhere"))
+    pairs, others = difference([high], [low]), difference([elsewhere], [low])
+    assert pairs.value == others.value == pytest.approx(1)
+    assert pairs.low(0.95) > others.low(0.95) + 0.5
+
+
+@pytest.mark.parametrize(("name", "why"), [("nobody", "no image is left"), ("broken", "no number for some image")])
+def test_what_is_not_there_is_absent(tmp_path, name, why):
+    with pytest.raises(Absent, match=why):
+        number(tmp_path, name)
