@@ -32,7 +32,7 @@ ALLOWED = {
     "evaluation.run": LOWER | PLAN | {"subject"},
     "checks": LOWER | PLAN | {"subject", "evaluation.run"},
     "verdict": {"core", "evaluation.records", "evaluation.results"},
-    "conduct": LOWER | PLAN | {"subject", "evaluation.run", "checks", "verdict"},
+    "conduct": LOWER | PLAN | {"subject", "training", "evaluation.run", "checks", "verdict"},
     "recipes": LOWER
     | PLAN
     | JUDGED

@@ -21,6 +21,7 @@ from sparring.cli.kinds import (
     place_option,
 )
 from sparring.cli.output import Bar, emit
+from sparring.core.errors import SparringError
 from sparring.core.registry import TASKS
 from sparring.core.spec import helps, signature
 
@@ -34,6 +35,27 @@ Out = Annotated[
 Folder = Annotated[Path, place_option("folder that is written", shown=False)]
 Log = Annotated[Path | None, place_option("TensorBoard folder")]
 Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="draw so many of the images, by --seed")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="0,1,2",
+        help="one training for each of these seeds, into OUT.seedN; the same command makes what is missing",
+    ),
+]
+Where = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="processes|ray",
+        help="where the trainings of --seeds run: here one by one, or on a Ray cluster",
+    ),
+]
+Address = Annotated[
+    str | None, typer.Option(metavar="auto|HOST:PORT", help="of a Ray cluster; default: one of its own here")
+]
+Gpus = Annotated[
+    str | None, typer.Option("--gpus-per-worker", metavar="NUMBER", help="of each training on Ray, a part is allowed")
+]
 Json = Annotated[bool, typer.Option("--json", help="the card on stdout")]
 
 
@@ -55,10 +77,16 @@ class Tasks(Entries):
         asked = [parameter("data", Data), parameter("out", Out if entry.scales else Folder), *options(fields, lines)]
         asked += [parameter("log", Log, None)] if entry.scales else []
         asked += [parameter("limit", Limit, None), parameter("json_out", Json, False)]
+        asked += [parameter("seeds", Seeds, None), parameter("engine", Where, "processes")]
+        asked += [parameter("address", Address, None), parameter("gpus_per_worker", Gpus, None)]
 
         def body(values: Values) -> None:
             from sparring.training.base import train
 
+            if values["seeds"] is not None:
+                several(name, values, given(fields, values))
+                return
+            refuse_without_seeds(values)
             where = {k: values.get(k) for k in ("data", "out", "log")}
             where |= numbers(f"train {name}", limit=values.get("limit"))
             with Bar() as bar:
@@ -67,6 +95,32 @@ class Tasks(Entries):
                 emit(trained.card, trained.text, values["json_out"])
 
         return command(name, entry.__doc__, f"train {entry.example}", asked, body)
+
+
+def several(name: str, values: Values, options: Values) -> None:
+    """The trainings of --seeds."""
+    from sparring.conduct.engine import Engine
+    from sparring.conduct.trainings import train_seeds
+
+    if values.get("log"):
+        raise SparringError(f"train {name}: --log is of one training; leave it or --seeds out")
+    engine = Engine.of(values["engine"], values["address"], values["gpus_per_worker"], None, None)
+    limit = numbers(f"train {name}", limit=values.get("limit")).get("limit")
+    texts: Values = {k: v if isinstance(v, tuple | list) else str(v) for k, v in options.items()}
+    with Bar() as bar:
+        trained = train_seeds(
+            name, values["seeds"], data=values["data"], out=values["out"], limit=limit, engine=engine, say=bar, **texts
+        )
+    emit([one.card for one in trained], "\n".join(one.text for one in trained), values["json_out"])
+
+
+def refuse_without_seeds(values: Values) -> None:
+    """Raise SparringError for options that only several trainings have."""
+    plain = {"engine": "processes", "address": None, "gpus_per_worker": None}
+    for option in (option for option, value in plain.items() if values[option] != value):
+        raise SparringError(
+            f"train: {option.replace('_', '-')} is where the trainings of --seeds run; give --seeds 0,1,2, or leave it out"
+        )
 
 
 train = group(

@@ -96,15 +96,15 @@ class Helper:
 
     def prepare(self) -> str:
         """Load and plan; who it is, and all that decides its answers. Nothing is written."""
-        return _answered(self._prepare)
+        return answered(self._prepare)
 
     def join(self) -> str:
         """Compare the run folder and each system's answers with the first process's."""
-        return _answered(self._join)
+        return answered(self._join)
 
     def work(self, block: str) -> str:
         """Attack and judge a block; the network calls that it took, and of each run those and its survivors."""
-        return _answered(lambda: self._work(block))
+        return answered(lambda: self._work(block))
 
     def calls(self) -> str:
         """Network calls of the block at work until now."""
@@ -163,7 +163,8 @@ class Helper:
         return {"calls": pace.spent - self.before, "runs": pace.block}
 
 
-def _answered(job: Callable[[], Json]) -> str:
+def answered(job: Callable[[], Json]) -> str:
+    """What a job gives as JSON, or its fault: whatever is raised in a worker is said, not thrown."""
     try:
         return to_json(job())
     except SparringError as error:
