@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +170,17 @@ def test_a_signal_says_how_to_resume_and_leaves_nothing_running(tmp_path, number
     words += ["--draws", "64", "--threat", "adaptive", "--attack", "pgd:eps=0.1,steps=1000"]
     words += ["--out", str(out), "--engine", "ray", "--workers", "2"]
     command = [sys.executable, "-m", "sparring.cli", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    end = time.monotonic() + 180
-    while not list(out.glob("claims/*/*.claim")) and time.monotonic() < end:
-        time.sleep(0.1)
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job would ignore it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard)
+    try:
+        end = time.monotonic() + 180
+        while not list(out.glob("claims/*/*.claim")) and time.monotonic() < end:
+            time.sleep(0.1)
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == code
     assert "this resumes" in said
     assert "unexpected" not in said
@@ -350,7 +357,12 @@ def test_a_runtime_environment_brings_a_users_own_module(tmp_path, monkeypatch):
     assert not sparring.evaluate(**arguments, runtime_env=tmp_path / "env.json").missing
 
 
-def test_no_cluster_at_an_address_is_one_line(tmp_path):
+def test_no_cluster_at_an_address_is_one_line(tmp_path, monkeypatch):
     ray.shutdown()
+
+    def absent(*_, **__):  # somebody else's may be there
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", absent)
     with pytest.raises(SparringError, match="no cluster of this Ray answers at auto"):
         sparring.evaluate(**ARGUMENTS, out=tmp_path / "run", engine="ray", address="auto")
