@@ -310,6 +310,21 @@ def test_hugging_face_sets_are_read_by_their_columns(tmp_path):
     assert torch.equal(load_data(f"hf:name={plain}").x, images.x)
 
 
+@pytest.mark.parametrize("most", [stream.HELD, 0])
+def test_round_off_beyond_the_range_is_cut_at_every_reading(most, monkeypatch):
+    """It is no other image, and what an attack is given lies in [0,1]."""
+
+    class Beyond(Pairs):
+        def __getitem__(self, index):
+            return super().__getitem__(index)[0] * 0.7 + 0.3000004, LABELS[index]
+
+    monkeypatch.setattr(images_module, "HELD", most)
+    images = load_data(Beyond())
+    assert not images.lattice
+    assert images.x.max() == 1
+    assert images.hash == ImageSet.of(images.x, images.y).hash
+
+
 def test_progress_of_a_long_reading_is_told(monkeypatch):
     monkeypatch.setattr(images_module, "OFTEN", 5)
     said: list[str] = []

@@ -18,7 +18,19 @@ from sparring.data.boundary import some, whole
 from sparring.data.labels import as_labels
 from sparring.data.pictures import require_alike
 from sparring.data.pixels import as_pixels, check_pixels, check_scale
-from sparring.data.stream import HELD, Held, Pixels, Rows, Source, Streamed, as_floats, as_tensor, digest_of, on_lattice
+from sparring.data.stream import (
+    HELD,
+    Held,
+    Pixels,
+    Rows,
+    Source,
+    Streamed,
+    as_floats,
+    as_tensor,
+    digest_of,
+    in_range,
+    on_lattice,
+)
 
 OFTEN = 100  # images that are read between two words about it
 
@@ -276,12 +288,9 @@ class _Reading:
     def require_steady(self) -> None:
         """Raise SparringError where an image, read once more, is another: a random transform, whose numbers nobody could make again."""
         for row in {0, len(self.numbers) // 2, len(self.numbers) - 1}:
-            again = as_tensor(self.source.read(self.numbers[row])[0])
+            again = in_range(as_tensor(self.source.read(self.numbers[row])[0]))
             if self.held is not None:
-                same = torch.equal(
-                    as_floats(again.to(self.held.dtype) if again.dtype == self.held.dtype else again),
-                    as_floats(self.held[row]),
-                )
+                same = torch.equal(as_floats(again), as_floats(self.held[row]))
             else:
                 digest, lattice = self.seen[row]
                 same = digest_of(again, lattice) == digest

@@ -47,6 +47,11 @@ def as_tensor(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(picture.transpose(2, 0, 1), order="C"))
 
 
+def in_range(image: Tensor) -> Tensor:
+    """The pixels of an image that was found good: round-off beyond [0,1] is cut, whenever it is read."""
+    return image if image.dtype == torch.uint8 else image.float().clamp(0, 1)
+
+
 def on_lattice(x: Tensor) -> Tensor:
     """(N,) bool: are all pixels of an image k/255, up to a thousandth of a step?"""
     if x.dtype == torch.uint8:
@@ -156,7 +161,7 @@ class Streamed:
 
     def _read(self, row: int) -> Tensor:
         number = self.numbers[row]
-        image = as_tensor(self.source.read(number)[0])
+        image = in_range(as_tensor(self.source.read(number)[0]))
         if digest_of(image, bool(self.on_lattice[row])) != self.digests[row]:
             raise SparringError(
                 f"{self.source.ids[number]} is not what it was when the images were first read; put it back, or start anew with another --out"
