@@ -147,7 +147,7 @@ def test_only_what_is_meant_is_read(tmp_path, monkeypatch):
     given = sources(tmp_path)["folder"]
     read: list[str] = []
     monkeypatch.setattr(
-        "sparring.data.folders.read_picture",
+        "sparring.data.pictures.read_picture",
         lambda file, name, *rest: read.append(name) or np.zeros((4, 4, 3), np.uint8) + 99,
     )
     load_data(given, limit=3)

@@ -6,19 +6,17 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from sparring.core.errors import SparringError
-from sparring.core.fitting import Fitting
 from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_PIXELS, one_line, shown, some
 from sparring.data.files import Files, below, is_remote
 from sparring.data.images import Unread
 from sparring.data.labels import class_names, folder_labels
-from sparring.data.pictures import SUFFIXES, check_channels, fitted, fitting_of, read_picture, titled
+from sparring.data.pictures import SUFFIXES, Look, check_channels, fitting_of, titled
 
 SPLITS = {"train", "val", "valid", "validation", "test", "training", "testing", "eval", "dev"}
 FOREIGN = {".heic", ".heif", ".avif", ".gif", ".jxl", ".npy", ".npz"}
@@ -66,20 +64,6 @@ def folder(
     return Unread(pictures, titled(place, fitting), class_names(numbers))
 
 
-class Look(NamedTuple):
-    """How pictures are looked at: see ``read_picture`` and ``fitted``."""
-
-    channels: int | None
-    fitting: Fitting | None
-    max_pixels: int
-
-    def of(self, file: Path | IO[bytes], name: str) -> np.ndarray:
-        """A picture (H,W,C). Raises SparringError, also for a name that is of no picture that is read here."""
-        if Path(name).suffix.lower() not in SUFFIXES:
-            raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
-        return fitted(read_picture(file, name, self.channels, self.max_pixels), self.fitting, name)
-
-
 class Pictures:
     """Files below a folder, with the numbers of their classes."""
 
@@ -89,6 +73,7 @@ class Pictures:
 
     def read(self, number: int) -> tuple[np.ndarray, int]:
         """See ``Source``."""
+        _require_known(self.ids[number])
         return self.look.of(self.files[number], self.ids[number]), self.labels[number]
 
 
@@ -100,9 +85,16 @@ class RemotePictures:
 
     def read(self, number: int) -> tuple[np.ndarray, int]:
         """See ``Source``."""
+        _require_known(self.ids[number])
         with one_line(self.ids[number], "cannot be read", "check its permissions and the connection"):
             content = io.BytesIO(self.files.read(number))
         return self.look.of(content, self.ids[number]), self.labels[number]
+
+
+def _require_known(name: str) -> None:
+    """Raise SparringError for a file whose name says that it is a picture of a kind that is not read here."""
+    if Path(name).suffix.lower() not in SUFFIXES:
+        raise SparringError(f"{name} is no {', '.join(SUFFIXES)}; convert it to PNG")
 
 
 def _remote(path: str, place: str, labels: str, look: Look) -> Unread:

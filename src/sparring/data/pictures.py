@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -160,6 +160,18 @@ def fitted(picture: np.ndarray, fitting: Fitting | None, name: str) -> np.ndarra
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     cut = np.asarray(image.crop((left, top, left + size, top + size)))
     return cut[..., None] if cut.ndim == 2 else cut
+
+
+class Look(NamedTuple):
+    """How the pictures of a source are looked at: see ``read_picture`` and ``fitted``."""
+
+    channels: int | None
+    fitting: Fitting | None
+    max_pixels: int
+
+    def of(self, file: Path | IO[bytes], name: str) -> np.ndarray:
+        """A picture (H,W,C). Raises SparringError."""
+        return fitted(read_picture(file, name, self.channels, self.max_pixels), self.fitting, name)
 
 
 def titled(name: str, fitting: Fitting | None) -> str:

@@ -17,13 +17,12 @@ import pyarrow.parquet as pq
 from fsspec.spec import AbstractBufferedFile
 
 from sparring.core.errors import SparringError
-from sparring.core.fitting import Fitting
 from sparring.core.registry import DATA
 from sparring.data.boundary import MAX_PIXELS, one_line, shown, some
 from sparring.data.files import Files, files_of
 from sparring.data.images import Unread
 from sparring.data.labels import as_labels
-from sparring.data.pictures import SUFFIXES, check_channels, fitted, fitting_of, read_picture, titled
+from sparring.data.pictures import SUFFIXES, Look, check_channels, fitting_of, titled
 
 NUMBER = re.compile(r"\s*[0-9]{1,9}\s*")
 
@@ -45,20 +44,16 @@ class TarPictures:
         samples: Sequence[Sample],
         ids: Sequence[str],
         labels: Sequence[int],
-        channels: int | None,
-        fitting: Fitting | None,
-        max_pixels: int,
+        look: Look,
     ) -> None:
-        self.files, self.samples, self.ids, self.labels = files, samples, ids, labels
-        self.channels, self.fitting, self.max_pixels = channels, fitting, max_pixels
+        self.files, self.samples, self.ids, self.labels, self.look = files, samples, ids, labels, look
 
     def read(self, number: int) -> tuple[np.ndarray, int]:
         """See ``Source``."""
         name, (file, start, size) = self.ids[number], self.samples[number]
         with one_line(name, "cannot be read", "check the file and the connection"):
             content = self.files.read(file, start, size)
-        picture = read_picture(io.BytesIO(content), name, self.channels, self.max_pixels)
-        return fitted(picture, self.fitting, name), self.labels[number]
+        return self.look.of(io.BytesIO(content), name), self.labels[number]
 
 
 @DATA("wds")
@@ -93,7 +88,7 @@ def wds(
     if not samples:
         raise SparringError(f"{place}: no sample with a picture and a label KEY.{label}; write label=ENDING")
     fitting = fitting_of(size, crop, filter, place)
-    return Unread(TarPictures(files, samples, ids, labels, channels, fitting, max_pixels), titled(place, fitting))
+    return Unread(TarPictures(files, samples, ids, labels, Look(channels, fitting, max_pixels)), titled(place, fitting))
 
 
 def _samples(archive: tarfile.TarFile, label: str, thing: str) -> Iterator[tuple[str, tarfile.TarInfo, int]]:
@@ -143,12 +138,10 @@ class ParquetPictures:
         labels: Sequence[int],
         groups: Sequence[tuple[int, int]],
         ends: Sequence[int],
-        channels: int | None,
-        fitting: Fitting | None,
-        max_pixels: int,
+        look: Look,
     ) -> None:
         self.files, self.column, self.labels, self.groups, self.ends = files, column, labels, groups, ends
-        self.channels, self.fitting, self.max_pixels = channels, fitting, max_pixels
+        self.look = look
         self.ids = [str(i) for i in range(len(labels))]
         self._loaded = -1, pa.chunked_array([pa.nulls(0)])
 
@@ -168,8 +161,7 @@ class ParquetPictures:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(content, bytes):
             raise SparringError(f"{name} is no picture's bytes; give the column that holds them, image=NAME")
-        picture = read_picture(io.BytesIO(content), name, self.channels, self.max_pixels)
-        return fitted(picture, self.fitting, name), self.labels[number]
+        return self.look.of(io.BytesIO(content), name), self.labels[number]
 
 
 @DATA("parquet")
@@ -216,7 +208,7 @@ def parquet(
         raise SparringError(f"{place} has no rows; at least one image is needed")
     fitting = fitting_of(size, crop, filter, place)
     source = ParquetPictures(
-        files, image, labels, groups, list(itertools.accumulate(sizes)), channels, fitting, max_pixels
+        files, image, labels, groups, list(itertools.accumulate(sizes)), Look(channels, fitting, max_pixels)
     )
     return Unread(source, titled(place, fitting), classes)
 
