@@ -45,6 +45,18 @@ def test_each_seed_is_trained_as_if_alone_and_only_once(alone, tmp_path, monkeyp
         train_seeds("classifier", "0", out=out, **{**TASK, "epochs": "2"})
 
 
+def test_what_ended_just_before_it_was_told_is_not_lost(tmp_path):
+    """Killed between the last write of a training and the end of the command: the weights are there, and known."""
+    out = tmp_path / "w.safetensors"
+    train_seeds("classifier", "0", out=out, **TASK)
+    (again,) = train_seeds("classifier", "0", out=out, **TASK)
+    assert again.card["config"]["seed"] == 0
+    (tmp_path / "w.seed0.safetensors.job").unlink()
+    with pytest.raises(SparringError, match="exists"):  # it may be anybody's
+        train_seeds("classifier", "0", out=out, **TASK)
+    assert not (tmp_path / "w.seed0.safetensors.job").exists()
+
+
 @pytest.mark.parametrize(
     ("seeds", "more", "says"),
     [("0,0", {}, "names one twice"), ("0,x", {}, "seeds=x"), ("0,1", {"seed": "3"}, "seed or seeds, not both")],

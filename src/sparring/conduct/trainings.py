@@ -18,6 +18,8 @@ from sparring.core.errors import SparringError
 from sparring.core.ranges import Seed
 from sparring.core.registry import PLUGINS, load_plugin
 from sparring.core.spec import convert
+from sparring.evaluation.records.seal import write_text
+from sparring.models.weights import read_card
 from sparring.training.base import Trained, train
 
 TRIES = 3  # of a training whose worker died; it goes on where it was
@@ -42,20 +44,20 @@ class Job:
 
     @property
     def record(self) -> Path:
-        """Where it is written down what the finished file is of."""
+        """Where it is written down, before it begins, what the file is going to be of."""
         out = Path(self.out)
         return out.with_name(f"{out.name}.job")
 
     def trained(self) -> Trained:
-        """Do it, or say again what is there. Raises SparringError, also for a file that is there and of another job."""
-        if self.record.is_file() and Path(self.out).exists():
-            done = json.loads(self.record.read_text())
-            if done["job"] == self.text():
-                return Trained(done["card"], done["text"])
-            raise SparringError(f"{self.out} is of another training; delete it or choose another --out")
-        trained = train(self.task, data=self.data, out=self.out, limit=self.limit, **self.options)
-        self.record.write_text(json.dumps({"job": self.text(), "card": trained.card, "text": trained.text}) + "\n")
-        return trained
+        """Do it, or say again what is there. Raises SparringError, also for a file that is there and of another job, or of nobody knows what."""
+        out = Path(self.out)
+        if out.is_file() and self.record.is_file():  # weights are written last
+            if self.record.read_text() != self.text():
+                raise SparringError(f"{out} is of another training; delete it or choose another --out")
+            return Trained(read_card(out), f"{out}: trained before")
+        if not out.exists():
+            write_text(self.record, self.text())
+        return train(self.task, data=self.data, out=out, limit=self.limit, **self.options)
 
 
 def train_seeds(
