@@ -84,7 +84,7 @@ def candidates(rows: RowTable, defense: str, threat: str, attack: str) -> Candid
     if not bool(rows["pooled"][at]) and not averaged:  # bait, fixed-w: another judge, another clean
         clean = rows.where(defense=defense, threat=CLEAN, pooled=False, judge=str(rows.at("judge", at)))
     mask &= ~rows.spared
-    clean &= rows.among("image", rows.distinct("image", mask))
+    clean &= rows.of_images(mask)
     return Candidates(mask, mask & rows["feasible"], clean, averaged, bool(rows["random"][at]))
 
 
@@ -109,7 +109,7 @@ def own(rows: RowTable, defense: str, threat: str, attack: str) -> CellResult:
     mask, random, images = chosen.attacked, chosen.random, int(rows.clean(defense).sum())
     if not mask.any():
         return CellResult(*about, n=0, interval="n/a", random=random, judge_draws=int(rows["draws"][at]), images=images)
-    clean = rows.pick(rows.clean(defense) & rows.among("image", rows.distinct("image", mask)))
+    clean = rows.pick(rows.clean(defense) & rows.of_images(mask))
     picked = rows.pick(chosen.pool, chosen.averaged)
     interval = rate_interval(picked.p, picked.first, random or chosen.averaged)
     fooled = rows["source_fooled"][mask]

@@ -151,6 +151,11 @@ class RowTable:
         """Mask of rows whose text in a column is one of these."""
         return self.texts[name].among(texts)
 
+    def of_images(self, mask: np.ndarray) -> np.ndarray:
+        """Mask of all rows of those images that have a row in a mask."""
+        image = self.texts["image"]
+        return _there(image.numbers[mask], len(image.names))[image.numbers]
+
     def distinct(self, name: str, mask: np.ndarray) -> np.ndarray:
         """The texts of a column in a mask, sorted, each once."""
         column = self.texts[name]
