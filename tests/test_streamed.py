@@ -16,11 +16,13 @@ import torch
 from PIL import Image
 
 import sparring
+from sparring.conduct.inventory import read_inventory, write_inventory
 from sparring.core.errors import SparringError
 from sparring.core.fitting import Fitting
 from sparring.data import images as images_module
 from sparring.data import stream
 from sparring.data.images import ImageSet
+from sparring.data.inventory import Inventory
 from sparring.data.sources import load_data
 from sparring.data.stream import Held, Streamed
 from sparring.models.classifier import Classifier
@@ -376,3 +378,52 @@ def test_images_may_lie_in_a_bucket(bucket, tmp_path):
     ):
         with pytest.raises(SparringError, match=says):
             load_data(text)
+
+
+def test_who_joins_a_run_reads_no_image_to_know_the_set(tmp_path, nothing_is_held, monkeypatch):
+    given = sources(tmp_path)["tars"]
+    images, folder = load_data(given, limit=8, seed=1), tmp_path / "run"
+    inventory = Inventory.of(images)
+    assert inventory
+    write_inventory(folder, inventory, "asked")
+    reads: list[int] = []
+    assert isinstance(images.stored, Streamed)
+    kind = type(images.stored.source)
+    read = kind.read
+    monkeypatch.setattr(kind, "read", lambda self, number: reads.append(number) or read(self, number))
+    assert read_inventory(folder, "something else") is None
+    again = load_data(given, limit=8, seed=1, known=read_inventory(folder, "asked"))
+    assert (again.hash, again.ids, again.classes) == (images.hash, images.ids, images.classes)
+    assert not reads
+    assert torch.equal(again.x, images.x)
+
+
+def test_a_inventory_of_another_listing_or_a_damaged_one_is_not_believed(tmp_path, nothing_is_held):
+    given, folder = sources(tmp_path)["tars"], tmp_path / "run"
+    inventory = Inventory.of(load_data(given))
+    assert inventory
+    write_inventory(folder, inventory, "asked")
+    tar(tmp_path / "tars" / "a-2.tar", range(2))
+    assert len(load_data(given, known=read_inventory(folder, "asked"))) == COUNT + 2
+    content = (folder / "images.parquet").read_bytes()
+    (folder / "images.parquet").write_bytes(content[:-9] + b"x" + content[-8:])
+    assert read_inventory(folder, "asked") is None
+
+
+def test_a_shard_that_joins_reads_only_the_blocks_that_it_attacks(tmp_path, nothing_is_held, monkeypatch):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)).eval()
+    given, out = sources(tmp_path)["folder"], tmp_path / "run"
+    arguments = {"threats": ["adaptive"], "attacks": ["pgd:eps=2/255,steps=3"], "block": 4, "expect_clean": 0.3}
+    sparring.evaluate(net, given, out=tmp_path / "alone", **arguments)
+    sparring.evaluate(net, given, out=out, shard="0/2", **arguments)
+    monkeypatch.setattr(images_module.Unread, "draw", None)  # who reads all of it fails
+    cells = [cell for cell in (out / "rows").iterdir() if len(list(cell.iterdir())) == 3]
+    for cell in cells:
+        sorted(cell.iterdir())[0].unlink()
+    sparring.evaluate(net, given, out=out, shard="1/2", **arguments)
+    assert digest(out) == digest(tmp_path / "alone")
+    file = next((tmp_path / "folder").rglob("*.png"))
+    file.write_bytes(png(255 - PICTURES[0]))
+    with pytest.raises(SparringError, match="is not what it was"):
+        sparring.evaluate(net, given, out=out, shard="1/2", **arguments)

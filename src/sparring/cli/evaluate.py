@@ -110,6 +110,10 @@ def evaluate(
             help="what stays of points of images that fell; survivors and nearest errors stay as floats",
         ),
     ] = "8bit",
+    reuse: Annotated[
+        Path | None,
+        place_option("another run folder: what it has of the same images and attacks is not made again", stored=True),
+    ] = None,
     skip_bad: SkipBad = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the plan, its cost and an estimated time, run nothing")
@@ -182,7 +186,7 @@ def evaluate(
             typed = numbers("evaluate", slots=slots, workers=workers, max_time=max_time, max_forwards=max_forwards)
             typed |= numbers("evaluate", gpus_per_worker=gpus_per_worker)
             where = {"device": device, "shard": shard, "engine": engine, "address": address, "runtime_env": runtime_env}
-            result = run(spec, out=out, **typed, **where, keep=keep, dry_run=dry_run, progress=bar)
+            result = run(spec, out=out, **typed, **where, keep=keep, reuse=reuse, dry_run=dry_run, progress=bar)
     if html and out and not dry_run:
         from sparring.report.page import write_report
 

@@ -39,6 +39,7 @@ from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.finding import Finding, InvalidSetup
 from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.place import Place, Remote, place_of
+from sparring.evaluation.records.reuse import names_in
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.load import Evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
@@ -66,6 +67,7 @@ def evaluate(
     max_time: float | None = None,
     max_forwards: int | None = None,
     keep: str = "8bit",
+    reuse: str | Place | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
     **fields: Any,
@@ -80,7 +82,8 @@ def evaluate(
     begun here; gpus_per_worker: of each, a part is allowed; runtime_env: a JSON file of what is brought to them (``Engine``). shard: this process is
     one of several that were started on one folder, "i/N" or "auto" (``Shard.of``); the last of them gives the verdict. max_time (seconds),
     max_forwards (network calls): stop there, with what is there. keep: of the points of images that fell 8-bit images stay (survivors and nearest errors
-    stay as floats); "float": all as floats; "none": no points, once the run is complete.
+    stay as floats); "float": all as floats; "none": no points, once the run is complete. reuse: another run folder;
+    its rows and points of the same images, systems and attacks count here too, and are not made again.
     progress(done, total, text) counts network calls; total is what is expected now, and 1 before the plan is known.
 
     Raises SparringError for bad input, a failed fatal check, an output folder of another configuration or in use by another process,
@@ -104,10 +107,12 @@ def evaluate(
         raise SparringError("evaluate: a cluster needs an out folder that all its machines have at the same path")
     if not dry_run and (max_time is not None or max_forwards is not None):
         progress = limited(progress, max_time, max_forwards)
-    running = Running(slots, device, workers, mine, progress, keep_of(keep), there)
     if out == "" or not isinstance(out, str | Path | Remote | None):
         raise SparringError(f"evaluate: out is {out!r}; name a folder, or leave it out")
     place = None if out is None else place_of(out)
+    running = Running(
+        slots, device, workers, mine, progress, keep_of(keep), there, None if reuse is None else _other(reuse, place)
+    )
     if dry_run:
         return _dry_run(spec, running)
     with (
@@ -121,6 +126,15 @@ def evaluate(
         except Spent as reason:  # what a folder holds was not compared with what is asked: it says nothing of that
             raise SparringError(f"{reason}, before anything was attacked; give more") from None
     return result if out else replace(result, folder=None)
+
+
+def _other(reuse: object, out: Place | None) -> Place:
+    """The folder of a run that is taken over. Raises SparringError."""
+    if not reuse or not isinstance(reuse, str | Path | Remote):
+        raise SparringError(f"evaluate: reuse is {reuse!r}; name a run folder, or leave it out")
+    if place_of(reuse) == out:
+        raise SparringError("evaluate: reuse is the folder of out itself, which is resumed anyway; leave reuse out")
+    return place_of(reuse)
 
 
 def _dry_run(spec: EvaluationSpec, running: Running) -> Evaluation:
@@ -172,7 +186,8 @@ def _team(planned: Planned, folder: Place, running: Running) -> tuple[Workers | 
 def _evaluate(spec: EvaluationSpec, folder: Place, running: Running, cluster: Cluster | None) -> Evaluation:
     """The evaluation in a folder that is this process's own, or that of all shards."""
     say, shard = running.say, running.shard
-    planned = planned_of(spec, folder, running.device, say)
+    known = names_in(running.reuse) if running.reuse else frozenset[str]()
+    planned = planned_of(spec, folder, running.device, say, joining=shard is not None, known=known)
     subject, plan = planned.subject, planned.plan
     team, shares = (None, Split(cluster.workers, 1)) if cluster else _team(planned, folder, running)
     threads, begun, comparing = torch.get_num_threads(), False, ExitStack()
@@ -209,6 +224,10 @@ def _evaluate(spec: EvaluationSpec, folder: Place, running: Running, cluster: Cl
             require_precision(read_run(folder), folder)
         else:
             store.write_run(**facts, passed=spec.passed(), complete=False)
+            if shard or cluster:
+                planned.tell_images(folder)
+            if running.reuse:
+                planned.take_over(running.reuse, store, ring.cells, say)
         begun = True
         comparing.close()
         claims = ring.claims() if team or shard else None

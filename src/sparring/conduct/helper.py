@@ -116,7 +116,9 @@ class Helper:
         for file in self.order.plugins:
             load_plugin(file)
         spec, folder = EvaluationSpec.of(**self.order.spec), place_of(self.order.folder)
-        return planned_of(spec, folder, self.order.device, lambda _: None).cut(folder, self.order.processes)
+        return planned_of(spec, folder, self.order.device, lambda _: None, joining=True).cut(
+            folder, self.order.processes
+        )
 
     @cached_property
     def ring(self) -> Ring:

@@ -10,12 +10,14 @@ from typing import Literal, NamedTuple
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.active.g03_eot import draws_that_agree
 from sparring.conduct.engine import Engine
+from sparring.conduct.inventory import read_inventory, write_inventory
 from sparring.conduct.shards import Shard
 from sparring.conduct.workers import cut
 from sparring.core.code import code_of
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.registry import THREATS
+from sparring.data.inventory import Inventory
 from sparring.data.sources import load_data
 from sparring.defenses.base import DefenseLike, defense, name_of
 from sparring.evaluation.judge import Judge
@@ -28,6 +30,7 @@ from sparring.evaluation.records.claim import Claim
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.place import Place
 from sparring.evaluation.records.provenance import code_hash
+from sparring.evaluation.records.reuse import Former
 from sparring.evaluation.records.rows import blocks_before
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.run.pace import Progress
@@ -35,7 +38,7 @@ from sparring.evaluation.run.ring import Ring
 from sparring.evaluation.run.trial import trial_before
 from sparring.models.classifier import weights_hash
 from sparring.models.load import load_model, require_trained
-from sparring.subject import Subject
+from sparring.subject import PROBED, Subject
 from sparring.threats import Options, threat
 from sparring.verdict.read import refuse_unasked
 
@@ -73,6 +76,7 @@ class Running:
     progress: Progress | None
     keep: Keep = "8bit"
     engine: Engine | None = None
+    reuse: Place | None = None
 
     def say(self, text: str) -> None:
         """Tell who listens what is being done."""
@@ -91,6 +95,7 @@ class Planned:
     options: dict[str, Options]
     attacks: list[Attack]
     threats: list[str]
+    known: frozenset[str] = frozenset()
 
     @property
     def identity(self) -> Json:
@@ -120,9 +125,8 @@ class Planned:
         """The same with new images in blocks so small that so many processes share them; asked just before the folder is, so that all of them see
         the blocks that one has written."""
         images = self.subject.images
-        return replace(
-            self, blocks=Partition.of(images, cut(len(images), self.spec.block, processes), blocks_before(folder))
-        )
+        size = cut(len(images), self.spec.block, processes)
+        return replace(self, blocks=Partition.of(images, size, blocks_before(folder), self.known))
 
     def store(self, folder: Place) -> Store:
         """The run folder, which is of this configuration or of a part of it. Raises SparringError."""
@@ -130,14 +134,39 @@ class Planned:
         store.require_same(self.subject.answers())
         return store
 
+    def tell_images(self, folder: Place) -> None:
+        """Write down, for those who join, what was seen of a set that is larger than memory."""
+        inventory = Inventory.of(self.subject.images)
+        if inventory and (meant := self.spec.images_meant(self.subject.model.fitting)):
+            write_inventory(folder, inventory, meant)
+
+    def take_over(self, folder: Place, store: Store, cells: Sequence[str], say: Say) -> None:
+        """Put into the store what the run of another folder has of these images. Raises SparringError where that is of another configuration."""
+        former, images, taken = Former(folder, store), self.blocks.images, 0
+        store.require_alike(folder, PROBED)
+        for rows, names in zip(self.blocks.slices, self.blocks.names, strict=True):
+            if self.known.issuperset(names):
+                taken += former.give(cells, self.blocks.id(rows), names, images.ids[rows])
+                say(f"taking over what {folder} has: {taken} blocks of rows")
+
     def ring(self, store: Store, running: Running) -> Ring:
         """What attacks and judges."""
         floats = KEEPS[running.keep].floats
         return Ring(self.subject, self.plan, store, running.slots, self.blocks, running.progress, floats)
 
 
-def planned_of(spec: EvaluationSpec, folder: Place | None, device: str | None, say: Say) -> Planned:
-    """Load, check against each other, plan. The images of the run that ``folder`` holds come first, in its order."""
+def planned_of(
+    spec: EvaluationSpec,
+    folder: Place | None,
+    device: str | None,
+    say: Say,
+    *,
+    joining: bool = False,
+    known: frozenset[str] = frozenset(),
+) -> Planned:
+    """Load, check against each other, plan. The images of the run that ``folder`` holds come first, in its order. ``joining``: another process is at work
+    there; what it has seen of a set that is larger than memory need not be read again. ``known``: names of images of which another run has rows.
+    """
     tier, seed = spec.tier, spec.seed
     threats = list(dict.fromkeys(str(threat(t)) for t in spec.threats))
     if spec.sources and not any(threat(t).kind.needs for t in threats):
@@ -151,8 +180,10 @@ def planned_of(spec: EvaluationSpec, folder: Place | None, device: str | None, s
         refuse_idle(attacks, spec.eps)
     say("loading the model and the images")
     model = require_trained(load_model(spec.model))
-    images = load_data(spec.data, limit=spec.limit, skip_bad=spec.skip_bad, fitting=model.fitting, say=say)
-    blocks = Partition.of(images, spec.block, blocks_before(folder) if folder else ())
+    meant = spec.images_meant(model.fitting)
+    seen = read_inventory(folder, meant) if folder and joining and meant else None
+    images = load_data(spec.data, limit=spec.limit, skip_bad=spec.skip_bad, fitting=model.fitting, known=seen, say=say)
+    blocks = Partition.of(images, spec.block, blocks_before(folder) if folder else (), known)
     subject = Subject.of(model, blocks.images, once(spec.defenses), sources=spec.sources, device=device)
     chosen = with_budgets(attacks, spec.eps, subject.images.shape, of_tier=not spec.attacks)
     numbers = {(t, a.norm, a.budget) for t in threats for a in chosen}
@@ -174,7 +205,7 @@ def planned_of(spec: EvaluationSpec, folder: Place | None, device: str | None, s
     )
     if spec.draws is not None and not any(view.victim.random for c in plan.cells for view in c.seat.views):
         warnings.warn(f"draws={spec.draws} is used by nothing here: no system is random", stacklevel=3)
-    return Planned(spec, subject, blocks, plan, options, chosen, threats)
+    return Planned(spec, subject, blocks, plan, options, chosen, threats, known)
 
 
 def options_of(subject: Subject, spec: EvaluationSpec, judge: Judge) -> dict[str, Options]:

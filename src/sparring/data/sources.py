@@ -18,6 +18,7 @@ from sparring.core.registry import DATA, suggest
 from sparring.core.spec import PYTHON, Spec, build, convert, entry_of, parse, signature, without
 from sparring.data.boundary import one_line, shown, whole
 from sparring.data.images import ImageSet, Unread
+from sparring.data.inventory import Inventory
 from sparring.data.items import of_object
 
 Images = (
@@ -36,17 +37,19 @@ def load_data(
     skip_bad: bool = False,
     otherwise: int | None = None,
     fitting: Fitting | None = None,
+    known: Inventory | None = None,
     say: Say = lambda _: None,
 ) -> ImageSet:
     """An ``ImageSet`` from spec text, a path (folder or .npz), a pair of tensors, a torch ``Dataset`` or ``DataLoader``, or an image set.
 
     Spec fields limit=, seed= (a drawn subset), classes=0+3+5 and skip_bad=true (leave out what cannot be read) work on every source; a seed= that
     the source itself takes (cues) is the source's. What the text says wins over ``seed``; another ``limit`` beside it is refused. ``otherwise``: the first so many where
-    nobody says a limit. ``fitting``: what size=auto means, of the model that the images are for. ``say`` hears how far the reading is.
+    nobody says a limit. ``fitting``: what size=auto means, of the model that the images are for. ``known``:
+    what was seen of the very same images before; those of a set that is larger than memory are not read again to be known. ``say`` hears how far the reading is.
     """
     if limit is None and not (isinstance(data, str | Path) and without(str(data), "limit")[1]):
         limit = otherwise
-    return _load(data, limit, seed, skip_bad, fitting, say)
+    return _load(data, limit, seed, skip_bad, fitting, known, say)
 
 
 def _load(
@@ -55,6 +58,7 @@ def _load(
     seed: int | None,
     skip_bad: bool,
     fitting: Fitting | None,
+    known: Inventory | None,
     say: Say,
 ) -> ImageSet:
     if isinstance(given, ImageSet):
@@ -64,7 +68,7 @@ def _load(
             raise SparringError(f"data is a tuple of {len(given)}; give a pair (images, labels)")
         return ImageSet.of(*given).draw(limit, seed)
     if isinstance(given, Dataset | DataLoader):
-        return _drawn(of_object(given), limit, seed, None, skip_bad, say)
+        return _drawn(of_object(given), limit, seed, None, skip_bad, known, say)
     if not isinstance(given, str | Path):
         raise SparringError(f"data is {_called(given)}; {FORMS}")
     spec = _spec(given)
@@ -84,7 +88,7 @@ def _load(
         skip_bad = convert("data", "skip_bad", bool, values.pop("skip_bad"))
     if "size" in taken and values.get("size") == AUTO:
         values |= _as_the_model_does(spec, fitting)
-    return _drawn(_built(replace(spec, values=values)), limit, seed, keep, skip_bad, say)
+    return _drawn(_built(replace(spec, values=values)), limit, seed, keep, skip_bad, known, say)
 
 
 def _drawn(
@@ -93,9 +97,12 @@ def _drawn(
     seed: int | None,
     keep: Sequence[int] | None,
     skip_bad: bool,
+    known: Inventory | None,
     say: Say,
 ) -> ImageSet:
     if isinstance(images, Unread):
+        if known and known.is_of(images):
+            return known.images_of(images)
         return images.draw(limit, seed, keep, skip_bad, say)
     return images.draw(limit, seed, keep)
 

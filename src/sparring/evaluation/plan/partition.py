@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,16 +25,23 @@ class Partition:
     ends: tuple[int, ...]
 
     @classmethod
-    def of(cls, images: ImageSet, size: int, before: Sequence[Sequence[str]] = ()) -> Partition:
+    def of(
+        cls,
+        images: ImageSet,
+        size: int,
+        before: Sequence[Sequence[str]] = (),
+        known: Collection[str] = (),
+    ) -> Partition:
         """The set in blocks of ``size`` images, or fewer of large ones. The blocks that a run had ``before`` stay as they are where all
-        their images are still there; they come first, and the new images follow in their order.
+        their images are still there; they come first, and the new images follow in their order, those first that another run ``known`` has.
         """
         size = min(size, max(1, VALUES // images.values))
         number = {name: i for i, name in enumerate(_names(images))}
         kept = [block for block in before if all(name in number for name in block)]
         taken = {name for block in kept for name in block}
         rest = [name for name in number if name not in taken]
-        groups = [*kept, *(rest[i : i + size] for i in range(0, len(rest), size))]
+        parts = [name for name in rest if name in known], [name for name in rest if name not in known]
+        groups = [*kept, *(part[i : i + size] for part in parts for i in range(0, len(part), size))]
         order = [number[name] for group in groups for name in group]
         ends = [0]
         for group in groups:

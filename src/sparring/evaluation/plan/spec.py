@@ -16,6 +16,7 @@ from torch import nn
 
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
+from sparring.core.fitting import Fitting
 from sparring.core.ranges import Count, Draws, Limit, Positive, Seed, Share, adapter
 from sparring.core.registry import suggest
 from sparring.core.spec import PYTHON, convert, signature, split, without
@@ -108,6 +109,12 @@ class EvaluationSpec:
             **given,
             "objects": [name for name in ("model", "data", "defenses", "sources") if not self._texts(name)],
         }
+
+    def images_meant(self, fitting: Fitting | None) -> str:
+        """The text of all that decides which images are meant, "" where they are objects."""
+        if not self._texts("data"):
+            return ""
+        return json.dumps([str(self.data), self.limit, self.skip_bad, str(fitting)])
 
     def _texts(self, name: str) -> bool:
         """Is a field text, all of it?"""

@@ -35,10 +35,13 @@ def grown_by(folder: Place, record: Json, identity: Json, blocks: Blocks) -> str
         )
     if changed:
         passed, was = record.get("passed", {}), ""
+        shares = (
+            f", and --reuse {folder} for what both have" if "blocks" in record and set(changed) <= set(GROWS) else ""
+        )
         if "data" in changed and "limit" in passed:
             was = f"; its data was {passed.get('data')} with limit {passed['limit'] or 'none'}"
         raise SparringError(
-            f"output folder {folder} holds another configuration (differs in {', '.join(sorted(changed))}{was}); choose another --out"
+            f"output folder {folder} holds another configuration (differs in {', '.join(sorted(changed))}{was}); choose another --out{shares}"
         )
     return ", ".join(more)
 

@@ -23,7 +23,8 @@ except ImportError:  # Windows has none
     fcntl = None
 
 LOCK, OWNER = ".lock", ".owner"
-OURS = {"run.json", "run.json.damaged", "rows", "points", "pictures", CLAIMS, LOCK, OWNER}
+IMAGES = "images.parquet"  # the inventory of a large image set
+OURS = {"run.json", "run.json.damaged", IMAGES, "rows", "points", "pictures", CLAIMS, LOCK, OWNER}
 UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}  # what a file system without locks answers
 
 

@@ -26,6 +26,7 @@ from sparring.evaluation.records.files import (
     block_id,
     note,
     parse_run,
+    read_run,
     read_tensors,
     row_identity,
     to_json,
@@ -115,19 +116,16 @@ class Store:
         """Keep what each system answers on a few images, in run.json. Raises SparringError where the folder's rows were made while one of them
         answered otherwise: its code, a file or a variable that it reads has changed, which no hash of its weights shows.
         """
-        for name, before in self._answers.items():
-            now = answers.get(name, [])
-            most = max((abs(score) for _, score in before), default=0.0)
-            moved = sum(
-                abs(score - was) > SAME * most or label != old
-                for (old, was), (label, score) in zip(before, now, strict=False)
-            )
-            if moved > 1:  # one may be a tie
-                raise SparringError(
-                    f"output folder {self.folder} was made while {name} answered otherwise ({moved} of {len(before)} answers "
-                    "differ): a module, file or variable that it reads has changed; choose another --out"
-                )
+        _require_same(self._answers, answers, f"output folder {self.folder}", "choose another --out")
         self._answers = answers
+
+    def require_alike(self, other: Place, first: int) -> None:
+        """Raise SparringError where the rows of another folder were made while a system answered otherwise, by its first answers: those that do not depend on
+        the image set.
+        """
+        answers = read_run(other).get("answers", {})
+        shared = {name: said[:first] for name, said in answers.items() if name in self._answers}
+        _require_same(shared, self._answers, f"reuse: {other}", "leave reuse out")
 
     def write_run(self, **content: Any) -> None:
         """Write run.json: identity, environment and ``content``. Raises SparringError where the folder holds more than this run by now."""
@@ -168,11 +166,16 @@ class Store:
         """Remove all points: the rows are enough for every number."""
         remove(self.folder / "points")
 
-    def put_points(self, run: str, block: str, tensors: dict[str, Tensor]) -> None:
-        """Store the points of a block."""
+    def put_points(self, run: str, block: str, tensors: dict[str, Tensor], of: str = "") -> None:
+        """Store the points of a block; ``of``: what stands for the checksum of those of which some are 8-bit images alone."""
         file = self._points(run, block)
-        self._seals[file] = self._save(file, tensors, {NOTE: note(self.folder, file)})
-        self._compact.discard(file)
+        if KEPT in tensors:
+            self._save(file, tensors, {NOTE: note(self.folder, file, of=of)})
+            self._seals[file] = of
+            self._compact.add(file)
+        else:
+            self._seals[file] = self._save(file, tensors, {NOTE: note(self.folder, file)})
+            self._compact.discard(file)
 
     def forget_points(self, run: str, block: str) -> None:
         """Remove the points of a block, which are to be made anew with all that was made of them."""
@@ -215,10 +218,10 @@ class Store:
             raise SparringError(f"{self._rows(cell, block)} is gone; {RESUMES}")
         return stored[0].table(stored[1])
 
-    def put_rows(self, cell: str, block: str, rows: pa.Table, runs: tuple[str, ...] = ()) -> None:
-        """Store the rows of a block, judged on the stored points of ``runs``."""
+    def put_rows(self, cell: str, block: str, rows: pa.Table, runs: tuple[str, ...] = (), made_by: str = "") -> None:
+        """Store the rows of a block, judged on the stored points of ``runs``. ``made_by``: which code and machine made them, if not this one."""
         file = self._rows(cell, block)
-        made_by = {**environment(), "code": self.identity.get("code")}  # stays with the block, whoever resumes the run
+        here = {**environment(), "code": self.identity.get("code")}  # stays with the block, whoever resumes the run
         number = self._numbers[block]
         facts = {
             "identity": self.hash,
@@ -227,7 +230,7 @@ class Store:
             "images": self.blocks[number],
             "number": number,
         }
-        self._write(file, written(self.folder, file, rows, json.dumps(made_by), **facts), sealed=True)
+        self._write(file, written(self.folder, file, rows, made_by or json.dumps(here), **facts), sealed=True)
         self._made_of[cell, block] = facts["points"]
 
     def look_again(self) -> None:
@@ -337,3 +340,17 @@ class Store:
 
     def _rows(self, cell: str, block: str) -> Place:
         return self.folder / "rows" / cell / f"{block}.parquet"
+
+
+def _require_same(before: Answers, now: Answers, folder: str, fix: str) -> None:
+    """Raise SparringError where more than one answer of a system is another than it was (one may be a tie)."""
+    for name, said in before.items():
+        most = max((abs(score) for _, score in said), default=0.0)
+        moved = sum(
+            abs(score - was) > SAME * most or label != old
+            for (old, was), (label, score) in zip(said, now.get(name, []), strict=False)
+        )
+        if moved > 1:
+            raise SparringError(
+                f"{folder} was made while {name} answered otherwise ({moved} of {len(said)} answers differ): a module, file or variable that it reads has changed; {fix}"
+            )
