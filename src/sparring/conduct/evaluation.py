@@ -216,7 +216,7 @@ def _evaluate(spec: EvaluationSpec, folder: Place, running: Running, cluster: Cl
         if team:
             running = replace(running, progress=_together(running.progress, team))
             torch.set_num_threads(shares.threads)
-        ring = planned.ring(store, running)
+        ring = planned.ring(store, replace(running, progress=_before_checks(running.progress)))
         how = {"workers": shares.processes, "threads": shares.threads, "shards": shard.count if shard else 0}
         how |= {"precision": precision()} | ({"engine": "ray", "session": uuid4().hex} if cluster else {})
         facts = facts_of(subject, plan, findings, notes) | {"cells": ring.cells, "running": how}
@@ -259,6 +259,13 @@ def _evaluate(spec: EvaluationSpec, folder: Place, running: Running, cluster: Cl
         torch.set_num_threads(threads)
         if team:
             team.stop()
+
+
+def _before_checks(progress: Progress | None) -> Progress | None:
+    """Progress that says what its estimate leaves out: which checks fail, and so which attacks follow, nobody knows before."""
+    if progress is None:
+        return None
+    return lambda done, total, text: progress(done, total, f"{text} (then the checks, and what these ask for)")
 
 
 def _together(progress: Progress | None, team: Workers) -> Progress | None:
