@@ -9,13 +9,29 @@ import typer
 from rich.console import Console
 
 from sparring.cli.analyze import analyze
+from sparring.cli.compare import EXAMPLE as COMPARING
+from sparring.cli.compare import compare
 from sparring.cli.evaluate import EXAMPLE, evaluate
+from sparring.cli.gates import FailUnder, FailVerdict, Junit, gate_of, pass_or_leave
 from sparring.cli.kinds import Once, OneLine, listed, numbers, place, place_option
-from sparring.cli.options import Baseline, Claimed, Data, Expect, Json, LargeEps, Limit, Model, Seed, SkipBad, Slots
+from sparring.cli.options import (
+    Baseline,
+    Claimed,
+    Data,
+    Expect,
+    Json,
+    LargeEps,
+    Limit,
+    Model,
+    Seed,
+    SkipBad,
+    Slots,
+    Wide,
+)
 from sparring.cli.output import Bar, emit, print_evaluation
 from sparring.cli.recipe import recipe
 from sparring.cli.train import train
-from sparring.core.errors import SparringError
+from sparring.core.errors import SparringError, visible_lines
 from sparring.core.registry import load_plugin
 from sparring.version import __version__
 
@@ -55,6 +71,7 @@ app.add_typer(analyze, name="analyze")
 app.add_typer(recipe, name="recipe")
 
 app.command(cls=Once, epilog=EXAMPLE)(evaluate)
+app.command(cls=Once, epilog=COMPARING)(compare)
 
 
 @app.command(cls=Once, epilog="Example: sparring doctor lite0 --data imagenet20 --defense cd:bits=4")
@@ -168,13 +185,24 @@ def report(
     ] = None,
     baseline: Baseline = None,
     claim: Claimed = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="markdown|latex|csv|html|text", help="print the table alone, for another program"
+        ),
+    ] = None,
+    fail_under: FailUnder = None,
+    fail_verdict: FailVerdict = None,
+    junit: Junit = None,
+    wide: Wide = False,
     json_out: Json = False,
 ) -> None:
     """Tables and a page from run folders; nothing is run again. With --baseline and --claim they are judged anew. Exit code 3 where a run lacks
-    some of its rows, so that it has no verdict.
+    some of its rows, so that it has no verdict; 4 where --fail-under or --fail-verdict says so.
     """
     from sparring.evaluation.results.load import load_rows
     from sparring.evaluation.results.metrics.base import measure
+    from sparring.report.formats import evaluation_as, table_as
     from sparring.report.page import write_report
     from sparring.report.tables import metrics_table
     from sparring.report.terminal import draw_table
@@ -186,11 +214,15 @@ def report(
         measured = [
             result for run in runs for name in listed("metric", metric) for result in measure(load_rows(run), name)
         ]
-        emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
+        if form:
+            print(visible_lines(table_as(metrics_table(measured), form)))
+        else:
+            emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
         return
+    gate = gate_of(fail_under, listed("fail-verdict", fail_verdict), junit)
+    for option in (name for name, value in (("--images", images), ("--junit", junit)) if value and len(runs) > 1):
+        raise SparringError(f"{option} is about one run folder; give one")
     evaluations = [load_evaluation(r, baseline, claim or None) for r in runs]
-    if images and len(runs) > 1:
-        raise SparringError("--images is about one run folder; give one")
     if images:
         from sparring.verdict.images import write_images
 
@@ -201,7 +233,12 @@ def report(
         emit([r.json() for r in evaluations], "", True)
     else:
         for result in evaluations:
-            print_evaluation(result, json_out, html)
+            if form:
+                print(visible_lines(evaluation_as(result, form)))
+            else:
+                print_evaluation(result, json_out, html)
+    for result in evaluations:
+        pass_or_leave(gate, result, junit)
     if any(result.missing for result in evaluations):
         raise typer.Exit(3)
 
@@ -226,14 +263,20 @@ def status(
 @app.command("list", cls=Once, epilog="Example: sparring list attacks --json")
 def list_things(
     kind: Annotated[
-        str,
-        typer.Argument(help="attacks, defenses, threats, checks, models, data, analyses, tasks, metrics or sections"),
-    ],
+        str | None,
+        typer.Argument(
+            help="attacks, defenses, threats, checks, models, data, analyses, tasks, metrics or sections; none: how many of each there are"
+        ),
+    ] = None,
     json_out: Json = False,
 ) -> None:
     """Everything that can be named in a spec, with its fields, defaults and source."""
-    from sparring.cli.catalog import catalog, catalog_table
+    from sparring.cli.catalog import catalog, catalog_table, kinds
 
+    if kind is None:
+        counts = kinds()
+        emit(counts, "\n".join(f"{count:4} {name}" for name, count in counts.items()), json_out)
+        return
     entries = catalog(kind)
     emit(entries, catalog_table(kind, entries), json_out)
 

@@ -23,6 +23,11 @@ from sparring.threats.base import ThreatKind
 Entry = dict[str, Any]  # what is told of a registered thing, as plain values
 
 
+def kinds() -> dict[str, int]:
+    """How many things of each kind can be named."""
+    return {kind: len(list(registry)) for kind, registry in REGISTRIES.items()}
+
+
 def catalog(kind: str) -> list[Entry]:
     """Entries of a kind: name, first sentence, fields with type and default, and what the kind adds."""
     if kind not in REGISTRIES:

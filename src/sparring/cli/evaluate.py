@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sparring.cli.gates import FailUnder, FailVerdict, Junit, gate_of, pass_or_leave
 from sparring.cli.kinds import listed, numbers, place_option
 from sparring.cli.options import (
     Baseline,
@@ -22,6 +23,7 @@ from sparring.cli.options import (
     Seed,
     SkipBad,
     Slots,
+    Wide,
 )
 from sparring.cli.output import Bar, invalid_as_json, print_evaluation
 from sparring.core.errors import SparringError
@@ -132,14 +134,19 @@ def evaluate(
         Path | None,
         place_option("FILE.toml or .json of an EvaluationSpec; a model, --data and options given beside it win"),
     ] = None,
+    fail_under: FailUnder = None,
+    fail_verdict: FailVerdict = None,
+    junit: Junit = None,
+    wide: Wide = False,
     save_config: Annotated[Path | None, place_option("write the configuration here", "--save-config")] = None,
     json_out: Json = False,
 ) -> None:
     """Robust accuracy of a model behind defenses, per threat model, as a table, rows on disk and a page. Exit code 3 where some of it is missing, so
-    that there is no verdict.
+    that there is no verdict; 4 where --fail-under or --fail-verdict says so.
     """
     if html and not out:
         raise SparringError("--html needs --out DIR: the page is made from the run folder")
+    gate = gate_of(fail_under, listed("fail-verdict", fail_verdict), junit)
     fields = {
         "model": model,
         "data": data,
@@ -192,6 +199,8 @@ def evaluate(
 
         write_report([out], html)
     print_evaluation(result, json_out, html)
+    if not dry_run and not (result.missing and shard):
+        pass_or_leave(gate, result, junit)
     if result.missing and shard and not result.damaged and max_time is None and max_forwards is None:
         print(
             "this shard has done its part; the last of them gives the verdict (sparring status shows who is at work)",

@@ -48,8 +48,8 @@ class _Stdout(Console):
 
 
 def console() -> Console:
-    """stdout; wide enough for tables when it is not a terminal."""
-    return _Stdout() if sys.stdout.isatty() else _Stdout(width=WIDTH)
+    """stdout; wide enough for tables when it is not a terminal, unless somebody says how wide it is (COLUMNS)."""
+    return _Stdout() if sys.stdout.isatty() or "COLUMNS" in os.environ else _Stdout(width=WIDTH)
 
 
 @contextmanager

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def visible_lines(text: str) -> str:
+    """Text of several lines, each ``visible``."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def visible(text: str) -> str:
     """Text with everything escaped that a terminal would obey or not show: control characters, line ends, lone surrogates."""
     if text.isprintable():

@@ -35,12 +35,13 @@ class Entry:
 @dataclass(frozen=True)
 class Table:
     """``columns``: headings, those of numbers in ``numbers``. A row that begins with another first entry than the one before it begins a
-    group."""
+    group. ``spare``: columns that a narrow terminal may leave out, the first of them first."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Entry, ...], ...]
     numbers: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
     kind: Literal["table"] = "table"
 
 

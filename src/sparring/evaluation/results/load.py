@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import warnings
 from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
+from sparring.core.extras import need
 from sparring.evaluation.records.estimate import Estimate
 from sparring.evaluation.records.files import read_run, scan_pictures
 from sparring.evaluation.records.finding import Finding
@@ -20,6 +24,9 @@ from sparring.evaluation.results.cells import CellResult, all_cells
 from sparring.evaluation.results.closed import UNDEFENDED, ClosedResult, all_closed, headline, strongest
 from sparring.evaluation.results.table import CLEAN, RowTable
 from sparring.evaluation.results.verdicts import Verdict
+
+if TYPE_CHECKING:  # an extra
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,28 @@ class Evaluation:
         lines += [f"{f.severity} {f.check} {f.subject}: {f.message}" for f in self.findings if not f.ok]
         return "\n".join(lines + ([f"rows: {self.folder}"] if self.folder else []))
 
+    def table(self, form: str = "text") -> str:
+        """The numbers to report and their verdicts, as "text", "markdown", "latex", "csv" or "html". Raises SparringError for another form."""
+        return _report("formats").evaluation_as(self, form)
+
+    def to_pandas(self) -> DataFrame:
+        """The numbers to report as a pandas DataFrame, shares in [0,1], a row a (defense, threat, ball); ``verdict`` is "" where a number has none.
+        Raises SparringError where pandas is not installed.
+        """
+        words = {(v.defense, v.threat, v.norm, v.eps): v.word for v in self.verdicts}
+        rows = [{**c.json(), "verdict": words.get((c.defense, c.threat, c.norm, c.eps), "")} for c in self.closed]
+        return need("pandas", "pandas").DataFrame(rows)
+
+    def report(self, file: str | Place) -> Place:
+        """Write the page of the run folder to FILE.html; its path. Raises SparringError where the run was not kept."""
+        if self.folder is None:
+            raise SparringError("this run was not kept, so there is no page of it; give evaluate an out folder")
+        return _report("page").write_report(self.folder, file)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.table("html")
+
     def undermined(self, result: ClosedResult) -> list[str]:
         """Ids of the failed checks that speak against a number."""
         about = (result.defense, result.threat, result.norm, result.eps)
@@ -84,6 +113,11 @@ class Evaluation:
             "damaged": list(self.damaged),
             "made_by": self.made_by,
         }
+
+
+def _report(module: str) -> ModuleType:
+    """A module of the room that draws, which stands above this one and knows it: imported when somebody wants to look."""
+    return importlib.import_module(f"sparring.report.{module}")
 
 
 def evaluation_of(folder: str | Place, record: Json, rows: RowTable, missing: str, damaged: list[str]) -> Evaluation:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 
 from sparring.attacks.attack import attack as make_attack
 from sparring.attacks.engine import Batch, RunOptions
+from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.geometry import NORMS, distance
 from sparring.evaluation.judge import Judge
@@ -43,7 +44,7 @@ def make_images(
     slots: int = 64,
     skip_bad: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Attack through a defense's declared surrogates (its first variant), save, reload, re-score on the deployed
     system.
 
@@ -84,9 +85,7 @@ def make_images(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _saved(
-    partial: Path, folder: Path, subject: Subject, seat: Seat, points: torch.Tensor, about: dict[str, Any]
-) -> dict[str, Any]:
+def _saved(partial: Path, folder: Path, subject: Subject, seat: Seat, points: torch.Tensor, about: Json) -> Json:
     """Write the points to ``partial``, reload and judge what is there, and rename it to ``folder``; the summary."""
     x, y, seed = subject.images.x, subject.images.y, about["seed"]
     shutil.rmtree(partial, ignore_errors=True)

@@ -48,7 +48,9 @@ def cells_table(cells: Sequence[CellResult]) -> Table:
     title = "Each attack in each seat: accuracy over all images, own points only (%)"
     if any(c.n < c.images for c in cells):
         title = "Each attack in each seat: accuracy over the n images that it attacked, own points only (%)"
-    return Table(title, COLUMNS, tuple(rows), COLUMNS[4:])
+    return Table(
+        title, COLUMNS, tuple(rows), COLUMNS[4:], ("median norm", "source fooled", "fwd/img", "8-bit", "clean")
+    )
 
 
 def _left(c: CellResult) -> str:

@@ -56,7 +56,7 @@ def closed_table(results: Sequence[ClosedResult], flags: Mapping[str, Sequence[s
     title = "Worst case per image over the closed pool: the numbers to report (%)"
     if any(math.isinf(r.eps) for r in results):  # a defense has either bounded balls or unbounded ones
         title += ". An unbounded ball: what the attack leaves, no robustness"
-    return Table(title, COLUMNS, tuple(rows), COLUMNS[3:])
+    return Table(title, COLUMNS, tuple(rows), COLUMNS[3:], ("attacks", "upper bound", "undefended", "8-bit"))
 
 
 @section("worst_case", 20)
