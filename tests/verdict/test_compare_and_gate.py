@@ -185,6 +185,6 @@ def test_no_word_is_broken_however_narrow_the_terminal_is(rows, width):
 
 
 def test_columns_that_are_left_out_are_named(runs, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sparring.cli.output.WIDTH", 80)
     assert "left out here: attacks" in run(runs, "report", "weak").stdout
     assert "left out here" not in run(runs, "report", "weak", "--wide").stdout

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
-from sparring.cli.output import many
+from sparring.cli.output import many, widened
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count, Positive, Seed, Share, Workers, leaves, range_of
 from sparring.core.registry import REGISTRIES
@@ -140,7 +140,7 @@ def numbers(owner: str, **texts: str | None) -> Values:
 
 
 class Once(TyperCommand):
-    """A command that refuses an option given twice, of which click would silently keep the last."""
+    """A command that refuses an option given twice, of which click would silently keep the last, and prints --wide tables where it has that option."""
 
     def parse_args(self, ctx: Command, args: list[str]) -> list[str]:
         said = self.make_parser(ctx).parse_args(args=list(args))[2]
@@ -149,6 +149,10 @@ class Once(TyperCommand):
             if single.count(option) > 1:
                 raise SparringError(f"{max(option.opts, key=len)} is given more than once; give it once")
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Command) -> object:
+        with widened(bool(ctx.params.get("wide"))):
+            return super().invoke(ctx)
 
 
 class OneLine(TyperGroup):

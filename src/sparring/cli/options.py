@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -27,17 +26,7 @@ Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="use only the
 Seed = Annotated[str, typer.Option(metavar="INTEGER", help="seed of all randomness")]
 Slots = Annotated[str, typer.Option(metavar="INTEGER", help="live rows; changes speed and memory, never answers")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout and nothing else there")]
-
-
-def _widen(asked: bool) -> None:
-    """Tables as wide as they are; the variable is what every program for terminals reads."""
-    if asked:
-        os.environ["COLUMNS"] = "400"
-
-
-Wide = Annotated[
-    bool, typer.Option("--wide", callback=_widen, help="tables with all their columns, however narrow the terminal is")
-]
+Wide = Annotated[bool, typer.Option("--wide", help="tables with all their columns, however narrow the terminal is")]
 Expect = Annotated[
     str | None,
     typer.Option(

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -31,8 +32,21 @@ if TYPE_CHECKING:  # what is printed brings torch with it; a command's help does
     from sparring.evaluation.records.estimate import Estimate
     from sparring.evaluation.results.load import Evaluation
 
-WIDTH = 180
+WIDTH, WIDEST = 180, 400
 TICK = 0.2  # seconds between two looks at how far a job is
+
+
+_WIDE = ContextVar("wide", default=False)
+
+
+@contextmanager
+def widened(asked: bool) -> Generator[None]:
+    """What is printed inside is as wide as it is, where that is asked."""
+    before = _WIDE.set(asked)
+    try:
+        yield
+    finally:
+        _WIDE.reset(before)
 
 
 def many(values: list[str] | None) -> list[str]:
@@ -48,8 +62,10 @@ class _Stdout(Console):
 
 
 def console() -> Console:
-    """stdout; wide enough for tables when it is not a terminal, unless somebody says how wide it is (COLUMNS)."""
-    return _Stdout() if sys.stdout.isatty() or "COLUMNS" in os.environ else _Stdout(width=WIDTH)
+    """stdout; wide enough for tables when it is not a terminal, or the command was given --wide."""
+    if _WIDE.get():
+        return _Stdout(width=WIDEST)
+    return _Stdout() if sys.stdout.isatty() else _Stdout(width=WIDTH)
 
 
 @contextmanager
