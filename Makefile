@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast lint types pytest mutants benchmark clean
+.PHONY: demo test test-fast lint types pytest docs mutants benchmark clean
 
 $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,7 +19,7 @@ $(VENV)/.demo: pyproject.toml  # what a user needs, not the developers' tools
 demo: $(VENV)/.demo
 	$(BIN)/sparring demo --out demo
 
-test: lint types pytest
+test: lint types pytest docs
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check src tests benchmarks examples
@@ -34,6 +34,9 @@ pytest: $(VENV)/.ready
 
 test-fast: $(VENV)/.ready  # a minute and a half while you work: every room, without what is marked slow
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+docs: $(VENV)/.ready  # the site, into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 mutants: $(VENV)/.ready  # does a test notice each of the one-line faults in tests/mutants/table.toml?
 	$(BIN)/python tests/mutants/run.py

@@ -11,7 +11,12 @@ from tests.conftest import SHORT
 from tests.fresh import fresh
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
+]
 BLOCKS = [(p, b) for p in PAGES for b in re.findall(r"```python\n(.*?)```", p.read_text(), re.S)]
 
 
@@ -52,14 +57,16 @@ def test_every_defense_and_surrogate_is_in_the_docs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("maker", ["attacks", "checks"])
-def test_made_pages_are_up_to_date(maker, tmp_path):
+@pytest.mark.parametrize(
+    ("maker", "name"), [("attacks", "attacks.md"), ("checks", "checks.md"), ("schema", "schema/evaluation.json")]
+)
+def test_made_pages_are_up_to_date(maker, name, tmp_path):
     """The page says what the docstrings say."""
-    script, made = ROOT / "docs" / f"make_{maker}.py", ROOT / "docs" / f"{maker}.md"
+    script, made = ROOT / "docs" / f"make_{maker}.py", ROOT / "docs" / name
     copy = tmp_path / script.name
     copy.write_text(script.read_text())
     fresh(copy, check=True)
-    assert (tmp_path / made.name).read_text() == made.read_text(), f"run python docs/{script.name}"
+    assert (tmp_path / name).read_text() == made.read_text(), f"run python docs/{script.name}"
 
 
 def test_ci_calls_the_readmes_own_test_command():

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
@@ -188,3 +189,13 @@ def test_columns_that_are_left_out_are_named(runs, monkeypatch):
     monkeypatch.setattr("sparring.cli.output.WIDTH", 80)
     assert "left out here: attacks" in run(runs, "report", "weak").stdout
     assert "left out here" not in run(runs, "report", "weak", "--wide").stdout
+
+
+def test_the_json_keeps_to_its_published_schema(runs):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "schema" / "evaluation.json").read_text())
+    for name in ("weak", "strong", "other"):
+        said = json.loads(run(runs, "report", name, "--json").stdout)
+        jsonschema.validate(said, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**said, "cells": [{}]}, schema)
