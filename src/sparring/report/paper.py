@@ -10,7 +10,7 @@ from sparring.evaluation.records.seal import write_text
 from sparring.recipes.expand import Seat
 from sparring.recipes.judging import agreement, judge
 from sparring.recipes.numbers import Number, Replay
-from sparring.recipes.recipe import SCALES, Recipe
+from sparring.recipes.recipe import SCALES, UNITS, Recipe
 from sparring.report.content import Entry, Item, Panels, Section, Table, Text, row
 from sparring.report.front import NAME, TONES, Replayed, flags, front_sections, unrun
 from sparring.report.page import GENERATOR, refuse_foreign, rendered
@@ -98,7 +98,7 @@ def _run(recipe: Recipe, run: Replay) -> Iterator[Item]:
 
 
 def _panels(recipe: Recipe, run: Replay | None) -> Iterator[Panels]:
-    """A drawing for each combination of labels but the last axis's; those of shares from 0 to 100 %."""
+    """A drawing for each combination of labels but the last axis's; those of our shares from 0 to 100 %."""
     axes = recipe.published.axes
     if not axes:
         return
@@ -115,7 +115,9 @@ def _panels(recipe: Recipe, run: Replay | None) -> Iterator[Panels]:
         ]
         series = [Series(kind, marks, recipe.kind == "series") for kind, marks in given if marks]
         if series:
-            shares = numbers[0].scale != 1 if numbers else recipe.published.unit == "%"
+            shares = (
+                bool(numbers) and numbers[0].scale == UNITS["%"]
+            )  # of cells that are not ours nobody says what they measure
             title = ", ".join(fixed) or recipe.title
             drawings.append((title, panel(f"{recipe.item}, {title}", labels, series, shares)))
     if drawings and len(labels) > 1:
