@@ -73,7 +73,7 @@ def test_what_is_drawn_is_said_in_words():
     series = [
         Series("published", (Mark("a<b", 40.0), Mark("c", 60.0)), joined=True),
         Series("ours", (Mark("a<b", 50.0, (45.0, 55.0)),)),
-        Series("adaptive", (Mark("a<b", 0.0, (0.0, 4.0)),)),
+        Series("informed", (Mark("a<b", 0.0, (0.0, 4.0)),)),
     ]
     svg = panel("FC & CD", ["a<b", "c"], series, shares=True)
     drawing = ElementTree.fromstring(svg)

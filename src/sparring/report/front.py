@@ -43,7 +43,7 @@ def claim_lines(replayed: Replayed) -> list[ClaimLine]:
 def _lines(recipe: Recipe, runs: Sequence[Replay]) -> Iterator[ClaimLine]:
     for run in runs:
         verdicts = judge(recipe, run.numbers)
-        other = {v.claim: v.word for v in verdicts if not v.counts and v.seat == "adaptive"}
+        other = {v.claim: v.word for v in verdicts if not v.counts}
         for v in verdicts:
             if v.counts:
                 yield ClaimLine(

@@ -9,10 +9,10 @@ from html import escape
 from typing import Literal
 
 WIDTH, HEIGHT = 280, 190
-LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 44
+LEFT, RIGHT, TOP, BOTTOM = 50, 8, 10, 44
 LABEL_LENGTH = 11  # letters of a label under the axis; the whole label is in the words
 
-Kind = Literal["published", "ours", "adaptive"]
+Kind = Literal["published", "ours", "informed"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def panel(title: str, labels: Sequence[str], series: Sequence[Series], shares: b
     step = (WIDTH - LEFT - RIGHT) / max(1, len(labels))
 
     def x(label: str, kind: Kind) -> float:
-        beside = {"published": -4, "ours": 0, "adaptive": 4}[kind]
+        beside = {"published": -4, "ours": 0, "informed": 4}[kind]
         return LEFT + (labels.index(label) + 0.5) * step + beside
 
     def y(value: float) -> float:
@@ -79,13 +79,13 @@ def panel(title: str, labels: Sequence[str], series: Sequence[Series], shares: b
 
 def _shape(kind: Kind, x: float, y: float) -> str:
     """Kinds differ by shape, not by color alone."""
-    if kind == "adaptive":
+    if kind == "informed":
         return f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>'
 
 
 def _words(series: Series) -> str:
-    name = {"published": "Published", "ours": "Ours", "adaptive": "Ours under adaptive"}[series.kind]
+    name = {"published": "Published", "ours": "Ours", "informed": "Ours under adaptive"}[series.kind]
     said = [f"{m.label} {m.value:.4g}{_between(m.interval)}" for m in series.marks]
     return f"{name}: {', '.join(said)}."
 

@@ -17,7 +17,7 @@ from sparring.report.page import GENERATOR, refuse_foreign, rendered
 from sparring.report.panels import Kind, Mark, Series, panel
 from sparring.report.replays import SCALE_SAYS, claims_table, combinations, number_table
 
-KINDS: dict[Seat, Kind] = {"paper": "ours", "adaptive": "adaptive"}
+KINDS: dict[Seat, Kind] = {"paper": "ours", "adaptive": "informed"}
 MARKS = (
     "Hollow circles, dashed: published. Filled circles: ours. Squares: ours, under an attacker who knows the defense. "
     "Bars: 95 % over images, or the range of several seeds."
