@@ -120,26 +120,41 @@ def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool) -> None:
         emit({}, f"no number of {cell}: {why}", False)
 
 
-@recipe.command("report", cls=Once, epilog="Example: sparring recipe report channels --rows docs/replay")
+@recipe.command("report", cls=Once, epilog="Example: sparring recipe report --rows docs/replay --html replay")
 def report_recipes(
     paper: Annotated[str, typer.Argument(help="a paper's name, or all")] = "all",
     rows: Annotated[Path, place_option("folder of PAPER/ITEM.SCALE.json, and of the pages")] = Path("docs/replay"),
+    html: Annotated[
+        Path | None, place_option("folder for a front page, index.html, and one page a paper, PAPER.html")
+    ] = None,
     json_out: Json = False,
 ) -> None:
-    """Write ROWS/PAPER.md of each paper from the rows of its recipes; nothing is run."""
+    """Write ROWS/README.md, the front page, and ROWS/PAPER.md of each paper from the rows of its recipes; nothing is run."""
     from sparring.evaluation.records.seal import write_text
-    from sparring.recipes.judging import judge
     from sparring.recipes.load import papers, recipes_of
     from sparring.recipes.numbers import replays_of
-    from sparring.report.replays import counts, markdown
+    from sparring.report.front import MADE, front_markdown
+    from sparring.report.page import refuse_foreign
+    from sparring.report.paper import write_replays
+    from sparring.report.replays import counts, markdown, verdicts_of
 
     if not rows.is_dir():
         raise SparringError(f"--rows {rows} is no folder; name the one that holds PAPER/ITEM.SCALE.json")
+    recipes_of(paper)  # an unknown paper is refused before anything is written
+    front = rows / "README.md"
+    refuse_foreign(front, MADE)
+    if html and (html.suffix or html.is_file()):
+        raise SparringError(f"--html {html} is no folder; name one for index.html and PAPER.html")
+    chosen = papers() if paper == "all" else [paper]
+    replayed = [(r, replays_of(r, rows)) for r in recipes_of()]
     summary: dict[str, str] = {}
-    for name in papers() if paper == "all" else [paper]:
-        replays = [(r, replays_of(r, rows)) for r in recipes_of(name)]
+    for name in chosen:
+        own = [pair for pair in replayed if pair[0].paper == name]
         page = rows / f"{name}.md"
-        write_text(page, markdown(name, replays))
-        verdicts = [v for r, runs in replays for run in runs for v in judge(r, run.numbers)]
-        summary[name] = f"{page}: {counts(verdicts)}"
+        write_text(page, markdown(name, own))
+        summary[name] = f"{page}: {counts(verdicts_of(own))}"
+    write_text(front, front_markdown(replayed))
+    summary["front page"] = str(front)
+    if html:
+        summary["html"] = ", ".join(map(str, write_replays(replayed, chosen, html)))
     emit(summary, "\n".join(summary.values()), json_out)

@@ -15,21 +15,25 @@ Tone = Literal["plain", "soft", "headline", "alarm", "good", "bad", "strong"]
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph. link: where it leads on a page."""
 
     text: str
     tone: Tone = "plain"
+    link: str = ""
     kind: Literal["text"] = "text"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table. bar: (value, low, high) as shares in [0,1], drawn beside it on a page. flags: warnings under it."""
+    """One entry of a table. bar: (value, low, high) as shares in [0,1], drawn beside it on a page. flags: warnings under it. link: where a page's entry
+    leads.
+    """
 
     text: str
     tone: Tone = "plain"
     bar: tuple[float, float, float] | None = None
     flags: tuple[str, ...] = ()
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,16 @@ class Figure:
     title: str
     svg: str
     kind: Literal["figure"] = "figure"
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Small drawings of one scale side by side, each (caption, SVG text); ``about`` says what the marks are."""
+
+    title: str
+    about: str
+    drawings: tuple[tuple[str, str], ...]
+    kind: Literal["panels"] = "panels"
 
 
 @dataclass(frozen=True)
@@ -82,15 +96,16 @@ class Fold:
     kind: Literal["fold"] = "fold"
 
 
-Item = Text | Table | Figure | Strip | Fold
+Item = Text | Table | Figure | Panels | Strip | Fold
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page; without a title it stands under the one before it."""
+    """A part of a page; without a title it stands under the one before it. ``anchor``: its name for links."""
 
     title: str
     items: tuple[Item, ...]
+    anchor: str = ""
 
     def json(self) -> Json:
         """Plain values."""

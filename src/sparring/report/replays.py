@@ -36,7 +36,7 @@ def number_table(recipe: Recipe, replay: Replay | None) -> Table:
     published = {} if recipe.all_lost else recipe.numbers
     names = [*axes[:-1], "of", *columns] if axes[:-1] else ["of", *columns]
     rows: list[tuple[str, ...]] = []
-    for labels in _products([list(recipe.axes[axis]) for axis in axes[:-1]]):
+    for labels in combinations([list(recipe.axes[axis]) for axis in axes[:-1]]):
         said = [published.get((*labels, c), "lost" if recipe.all_lost else "") for c in columns]
         rows.append((*labels, "published", *(s if isinstance(s, str) else f"{s:g}" for s in said)))
         for seat in dict.fromkeys(n.seat for n in replay.numbers) if replay else ():
@@ -54,12 +54,13 @@ def _by_place(replay: Replay | None) -> dict[tuple[str, ...], list[Number]]:
     return places
 
 
-def _products(axes: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
+def combinations(axes: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    """Each combination of a label of every axis; one empty one where there is no axis."""
     if not axes:
         yield ()
         return
     for label in axes[0]:
-        for rest in _products(axes[1:]):
+        for rest in combinations(axes[1:]):
             yield (label, *rest)
 
 
@@ -77,7 +78,8 @@ def _shown(numbers: Sequence[Number]) -> str:
 
 
 def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
-    """Each claim with its verdict and why; under who knows the defense beside it."""
+    """Each claim with its verdict and why; that under who knows the defense follows it."""
+    order = list(dict.fromkeys(v.claim for v in verdicts))
     rows = [
         row(
             v.claim,
@@ -87,7 +89,7 @@ def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
             v.word,
             v.why,
         )
-        for v in verdicts
+        for v in sorted(verdicts, key=lambda v: order.index(v.claim))
     ]
     return Table("claims", ("claim", "text", "where", "seat", "verdict", "why"), tuple(rows))
 
@@ -115,9 +117,14 @@ def stale(recipe: Recipe, replay: Replay) -> str:
     return "" if asked == before else "made by an earlier text of this recipe; run it again"
 
 
+def verdicts_of(replays: Sequence[tuple[Recipe, Sequence[Replay]]]) -> list[ClaimVerdict]:
+    """The verdicts on all claims of the recipes that were run."""
+    return [v for r, runs in replays for replay in runs for v in judge(r, replay.numbers)]
+
+
 def markdown(paper: str, replays: Sequence[tuple[Recipe, Sequence[Replay]]]) -> str:
     """A paper's page: counts by verdict on top, then every recipe."""
-    judged = [v for r, runs in replays for replay in runs for v in judge(r, replay.numbers)]
+    judged = verdicts_of(replays)
     unrun = [v for r, runs in replays if not runs for v in judge(r, ()) if v.word in ("missing", "lost")]
     waiting = sum(len(r.claim) for r, runs in replays if not runs) - len(unrun)
     every = judged + unrun
@@ -139,7 +146,7 @@ def markdown(paper: str, replays: Sequence[tuple[Recipe, Sequence[Replay]]]) -> 
         for replay in runs:
             lines += _run(recipe, replay)
         if not runs:
-            lines += [*_grid(number_table(recipe, None)), ""] if recipe.published.axes and not recipe.all_lost else []
+            lines += [*grid(number_table(recipe, None)), ""] if recipe.published.axes and not recipe.all_lost else []
             waits = [f"- {c.id}: {c.text} ({c.where or 'ours'})" for c in recipe.claim]
             lines += ["Claims, not judged:", "", *waits, ""] if waits else []
     return "\n".join(lines).rstrip() + "\n"
@@ -153,17 +160,19 @@ def _run(recipe: Recipe, replay: Replay) -> list[str]:
         f"Scale {SCALE_SAYS[replay.scale]}. {scale.about if scale else ''} `{provenance['command']}`: {provenance['seconds']:g} s, seeds "
         f"{', '.join(map(str, provenance['seeds']))}, sparring {environment['sparring']}, {provenance['made']}.{f' **{old}.**' if old else ''}",
         "",
-        *_grid(number_table(recipe, replay)),
+        *grid(number_table(recipe, replay)),
         "",
         *([agreement(recipe, replay), ""] if replay.scale == "paper" else []),
         *(f"- Doubted by {line}" for line in replay.doubts),
         *([""] if replay.doubts else []),
     ]
     verdicts = judge(recipe, replay.numbers)
-    return [*lines, *_grid(claims_table(verdicts)), ""] if verdicts else lines
+    return [*lines, *grid(claims_table(verdicts)), ""] if verdicts else lines
 
 
-def _grid(table: Table) -> list[str]:
+def grid(table: Table) -> list[str]:
+    """A table as the lines of a Markdown table."""
+
     def line(texts: Sequence[str]) -> str:
         return f"| {' | '.join(t.replace('|', '/') for t in texts)} |"
 
