@@ -7,6 +7,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import make_reference  # noqa: E402
+
 from sparring.version import __version__  # noqa: E402
 
 make_reference.write(HERE / "reference")
