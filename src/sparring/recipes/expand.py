@@ -12,14 +12,24 @@ from typing import Literal
 from sparring.core.errors import SparringError
 from sparring.core.spec import PYTHON, split
 from sparring.evaluation.results.table import CLEAN
-from sparring.recipes.recipe import AnalyzeStep, EvaluateStep, Label, Recipe, Scale, ScaleName, Settings, TrainStep
+from sparring.recipes.recipe import (
+    AnalyzeStep,
+    AttackStep,
+    EvaluateStep,
+    Label,
+    Recipe,
+    Scale,
+    ScaleName,
+    Settings,
+    TrainStep,
+)
 
 DATA, OUT = "${DATA}", "${OUT}"  # stay in texts until a step is run: what is asked does not depend on where files lie
 DEEPEST = 20
 WEIGHTS = "trained"  # ${trained.ID}
 Seat = Literal["paper", "adaptive"]
-Kind = Literal["train", "evaluate", "analyze"]
-AnyStep = TrainStep | EvaluateStep | AnalyzeStep
+Kind = Literal["train", "evaluate", "analyze", "attack"]
+AnyStep = TrainStep | EvaluateStep | AnalyzeStep | AttackStep
 
 
 class Placeholders(Template):
@@ -38,7 +48,7 @@ class Unbound(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One command: ``name`` is a task or an analysis ("" of an evaluation), ``asked`` its fields as texts, ``place`` what it writes below the out folder."""
+    """One command: ``name`` is a task or an analysis ("" of an evaluation or attack), ``asked`` its fields as texts, ``place`` what it writes below the out folder."""
 
     kind: Kind
     id: str
@@ -88,7 +98,7 @@ class Expanded:
         steps: dict[str, Step] = {}
         for seed in self.scale.seeds:
             trainings = [step for step in self.recipe.train if self.scale_name in step.scales]
-            for step in (*trainings, *self.recipe.evaluate, *self.recipe.analyze):
+            for step in (*trainings, *self.recipe.evaluate, *self.recipe.analyze, *self.recipe.attack):
                 for bound in self._bindings(step.axes):
                     expanded = self._step(step, bound, seed)
                     steps.setdefault(expanded.place, expanded)
@@ -140,6 +150,8 @@ class Expanded:
             kind, name, given = "evaluate", "", step.settings
         elif isinstance(step, TrainStep):
             kind, name, given = "train", step.task, step.settings
+        elif isinstance(step, AttackStep):
+            kind, name, given = "attack", "", step.settings
         else:
             kind, name, given = "analyze", step.name, step.settings
         asked: Settings = {}
@@ -149,6 +161,8 @@ class Expanded:
                 asked[field] = self._list(value, where, bound, seed)
             elif value not in ("", None):
                 asked[field] = self._one(value, where, bound, seed) if isinstance(value, str) else value
+        if isinstance(step, AnalyzeStep) and step.png:
+            asked["png"] = f"{OUT}/{self.place(step, bound, seed)}.png"
         own = seed + step.twin if isinstance(step, TrainStep) else seed
         return Step(kind, step.id, name, self.place(step, bound, seed), own, asked)
 
