@@ -11,11 +11,12 @@ from sparring.analysis.heatmap import gradient_heatmap
 from sparring.analysis.labels import label_map
 from sparring.analysis.layers import perturbation_levels
 from sparring.analysis.noise import predicted_perturbation
-from sparring.analysis.overlap import PUBLISHED_GAIN, bait_pixels, bait_share, gradient_overlap, top_pixels
+from sparring.analysis.overlap import bait_share
 from sparring.analysis.pixels import white_pixel_map
 from sparring.analysis.similarity import reconstruction_loss, ssim_matrix
 from sparring.core.errors import SparringError
 from sparring.models.ace import AceNet
+from sparring.models.overlap import PUBLISHED_GAIN, bait_pixels, gradient_overlap, top_pixels
 
 LAMBDAS = (0, 1, 2, 5, 10, 20, 100, float("inf"))
 # ACE paper, Table 2, second half: percent of 256 pixels, to one decimal

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from sparring.analysis.base import Analysis, analysis
 from sparring.analysis.gradients import class_loss
-from sparring.analysis.overlap import bait_pixels
 from sparring.analysis.panel import Map, Panel
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Natural, Positive
 from sparring.core.spec import option
+from sparring.models.overlap import bait_pixels
 from sparring.subject import Subject
 
 

@@ -227,7 +227,9 @@ def status(
 def list_things(
     kind: Annotated[
         str,
-        typer.Argument(help="attacks, defenses, threats, checks, models, data, analyses, tasks, metrics or sections"),
+        typer.Argument(
+            help="attacks, defenses, threats, checks, models, masks, data, analyses, tasks, metrics or sections"
+        ),
     ],
     json_out: Json = False,
 ) -> None:
