@@ -113,10 +113,10 @@ def test_changes_of_attacked_images_are_measured_from_the_clean_ones():
     points = attack("fgsm:eps=0.1").run(network, images.x, images.y, ids=list(images.ids), stop="never").x
     far = (points - images.x).double().flatten(1).norm(dim=1)
     for name in ("adversarial", "gauss:eps=0.000001"):
-        assert panel.data[name]["l2"]["values"] == pytest.approx(far.tolist(), rel=1e-3)
+        assert panel.json()["data"][name]["l2"]["values"] == pytest.approx(far.tolist(), rel=1e-3)
     right = (network(points).argmax(1) == images.y).double()
-    assert panel.data["adversarial"]["right"]["values"] == right.tolist()
-    assert panel.data["cd:bits=8"]["reach"] <= 0.1 + 1 / 255
+    assert panel.json()["data"]["adversarial"]["right"]["values"] == right.tolist()
+    assert panel.json()["data"]["cd:bits=8"]["reach"] <= 0.1 + 1 / 255
     assert torch.allclose(panel.maps[0].values, spectrum(points.double()).float(), atol=1e-4)
     assert list(panel.sheets[0].rows) == ["clean", "adversarial", "cd:bits=8", "gauss:eps=0.000001"]
 
@@ -124,6 +124,5 @@ def test_changes_of_attacked_images_are_measured_from_the_clean_ones():
 def test_changes_ask_no_network(monkeypatch):
     """Without an attack only the defenses are asked: a look for gradients that stop costs more than all the rest."""
     monkeypatch.setattr(Defended, "mended", lambda *_: pytest.fail("gradients were looked for"))
-    assert (
-        "right" not in sparring.analyze("changes", conv_classifier(), pictures(), defense="cd:bits=4").data["cd:bits=4"]
-    )
+    panel = sparring.analyze("changes", conv_classifier(), pictures(), defense="cd:bits=4")
+    assert "right" not in panel.json()["data"]["cd:bits=4"]

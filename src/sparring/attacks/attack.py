@@ -167,10 +167,9 @@ class Attack(ABC):
             )
         if self.setting.mask is None:
             return self.perform(victim, batch, eps.to(batch.clean.dtype), options)
-        masked = batch.masked(pixels_of(self.setting.mask, *batch.clean.shape[1:]))
-        outcome = self.perform(victim, masked, eps.to(batch.clean.dtype), options)
-        moved = (outcome.x - batch.clean).abs() * (1 - masked.mask)
-        if len(batch) and float(moved.max()) > EPS_SLACK:
+        pixels = pixels_of(self.setting.mask, *batch.clean.shape[1:]).to(batch.clean)
+        outcome = self.perform(victim, batch.masked(pixels), eps.to(batch.clean.dtype), options)
+        if len(batch) and float(((outcome.x - batch.clean).abs() * (1 - pixels)).max()) > EPS_SLACK:
             raise AssertionError(f"{self.name} moved a pixel outside {self.setting.mask}: a bug, please report it")
         return outcome
 

@@ -122,8 +122,9 @@ class Folders:
         """The pictures that a step has left, by the names that they get beside the rows."""
         output = self.output(step)
         if step.kind == "attack":
-            images: Json = json.loads((output / "table.json").read_text())["images"]
-            return {f"{output.name}-{image['file']}": output / image["file"] for image in images}
+            images: list[Json] = json.loads((output / "table.json").read_text())["images"]
+            files: list[str] = [image["file"] for image in images]
+            return {f"{output.name}-{file}": output / file for file in files}
         if "png" not in step.asked:
             return {}
         names: list[str] = json.loads(output.read_text())["pictures"]

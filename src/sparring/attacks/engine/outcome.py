@@ -45,8 +45,8 @@ class Batch:
         return Batch(self.clean[rows], self.label[rows], self.keys[rows], **chosen)
 
     def masked(self, pixels: Tensor) -> Batch:
-        """The same images, of which only those pixels (H,W) may change that might change before."""
-        mask = pixels.to(self.clean).expand(len(self), 1, -1, -1)
+        """The same images, of which of those pixels that might change before only ``pixels`` (H,W), 0 or 1, may."""
+        mask = pixels.expand(len(self), 1, -1, -1)
         return replace(self, mask=mask if self.mask is None else mask * self.mask)
 
     def capped(self, queries: int | None) -> Batch:
