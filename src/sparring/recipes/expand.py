@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
 from typing import Literal
 
@@ -15,6 +15,7 @@ from sparring.evaluation.results.table import CLEAN
 from sparring.recipes.recipe import (
     AnalyzeStep,
     AttackStep,
+    CellAt,
     EvaluateStep,
     Label,
     Recipe,
@@ -60,7 +61,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Address:
-    """Where one number is read: a step's place, and there a defense, threat and attacks, or the path into a panel's data."""
+    """Where one number is read: a step's place, and there a defense, threat and attacks, or the path into a panel's data. ``divisor``: where the number
+    is read that it is divided by; ``complement``: one minus that.
+    """
 
     labels: tuple[str, ...]
     seat: Seat
@@ -72,6 +75,8 @@ class Address:
     metric: str
     path: tuple[str, ...]
     exact: bool
+    divisor: Address | None = None
+    complement: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,14 @@ class Expanded:
 
     def _address(self, seat: Seat, changes: Mapping[str, str], bound: Mapping[str, str], seed: int) -> Address:
         assert self.recipe.cell is not None
-        cell = self.recipe.cell.model_copy(update=dict(changes))
+        cell = self.recipe.cell
+        address = self._at(cell.model_copy(update=dict(changes)), seat, bound, seed)
+        if not cell.divisor:
+            return address
+        divisor = self._at(cell.model_copy(update=cell.divisor), seat, bound, seed)
+        return replace(address, divisor=divisor, complement=cell.complement)
+
+    def _at(self, cell: CellAt, seat: Seat, bound: Mapping[str, str], seed: int) -> Address:
         filled = {
             name: self._one(text, f"cell.{name}", bound, seed)
             for name, text in cell.model_dump().items()

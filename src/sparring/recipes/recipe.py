@@ -121,7 +121,8 @@ class CellAt(Strict):
     """Where a cell of the table is read: of an evaluation its defense, threat ("clean": no attack) and attacks, whose mean counts where there are
     several; of an analysis the ``path`` of names into its panel's data, to a number, to counts (right, n), or to values by image
     (see ``per_image``). ``alike``: only cells with the same label on these axes are there. ``exact``: a number without chance, such as a count.
-    ``adaptive``: what is another for whoever knows the defense.
+    ``adaptive``: what is another for whoever knows the defense. ``divisor``: what is another of the cell that this one is divided by; ``complement``:
+    one minus the quotient.
     """
 
     step: str
@@ -133,6 +134,8 @@ class CellAt(Strict):
     alike: list[str] = []
     exact: bool = False
     adaptive: dict[str, str] = {}
+    divisor: dict[str, str] = {}
+    complement: bool = False
 
 
 class PublishedTable(Strict):
@@ -250,6 +253,9 @@ class Recipe(Strict):
             _known("cell.alike", self.cell.alike, self.axes)
             fields = [name for name, field in CellAt.model_fields.items() if field.annotation is str]
             _known("cell.adaptive", self.cell.adaptive, fields)
+            _known("cell.divisor", self.cell.divisor, fields)
+            if self.cell.complement and not self.cell.divisor:
+                raise SparringError("cell.complement is one minus a quotient; write [cell.divisor], or leave it out")
         elif not self.missing and not self.draws:
             raise SparringError("cell is not given; write [cell], a step that draws, or missing = what is missing")
         if not self.scale and not self.missing:
