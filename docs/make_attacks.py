@@ -12,7 +12,9 @@ or a class). `fgsm:target=least` is the least-likely-class FGSM, `fgsm:start=ran
 
 - A **budget** attack looks for the best point inside eps; a **minimal** one for the nearest adversarial point, and with `eps=`
   ends where it finds one inside it.
-- Restricting an attack to some pixels is the ball's mask: `attack(...).run(model, x, y, mask=m)` with m (N,1,H,W) of 0 and 1.
+- `mask=` keeps an attack to the pixels of a registered rule (`sparring list masks`): `pgd:eps=8/255,mask=overlap:model=resnet18;share=0.3` moves only the
+  30 % that most parameters of that architecture are tied to. It breaks fewer images: where every attack is so kept, P16 fails. From Python any mask of the
+  ball: `attack(...).run(model, x, y, mask=m)` with m (N,1,H,W) of 0 and 1.
 - A query budget is the seat's (`score:queries=500`) or the call's (`run(..., queries=500)`): what it cannot pay for does not count.
 - Decision attacks begin at given points with `run(..., start=points)`, else at random images.
 - Attacks of other libraries sit in any gradient seat: `torchattacks.PGD:eps=8/255,steps=40`, `foolbox.L2DeepFoolAttack:norm=l2`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import struct
 from typing import Any
 
 import numpy as np
@@ -286,6 +287,41 @@ def test_torchvision_datasets_load_from_disk(tmp_path):
         sparring.load_data(f"torchvision:CIFAR10,root={tmp_path}")
     with pytest.raises(SparringError, match="no dataset"):
         sparring.load_data("torchvision:CIFAR11")
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
+def test_idx_files_of_gray_digits_load_and_the_cifar_networks_take_them(name, tmp_path):
+    """torchvision's own layout, from a folder that is given; networks of one channel and 28 pixels, as defective ones too."""
+    pytest.importorskip("torchvision", reason="extra models is not installed")
+    raw = tmp_path / name / "raw"
+    raw.mkdir(parents=True)
+    digits = np.random.default_rng(0).integers(0, 256, (12, 28, 28)).astype(np.uint8)
+    for split, first in (("train", 0), ("t10k", 8)):
+        part = digits[first : first + 8]
+        head = struct.pack(">IIII", 0x803, len(part), 28, 28)
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(head + part.tobytes())
+        labels = bytes(i % 10 for i in range(len(part)))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, len(part)) + labels)
+    images = sparring.load_data(f"torchvision:{name},root={tmp_path},split=train")
+    assert torch.equal((images.x * 255).round().to(torch.uint8)[:, 0], torch.from_numpy(digits[:8]))
+    assert len(sparring.load_data(f"torchvision:{name},root={tmp_path}")) == 4
+    for model in (
+        "resnet10:width=4,channels=1,size=28",
+        "defective:model=resnet10:width=4;channels=1;size=28,keep=0.5",
+    ):
+        network = sparring.load_model(f"{model},weights=random")
+        assert (network.channels, network.size) == (1, 28)
+        assert network(images.x).shape == (8, 10)
+    with pytest.raises(SparringError, match="channels=2"):
+        sparring.load_model("resnet10:channels=2,weights=random")
+
+
+@pytest.mark.parametrize("name", ["densenet121", "senet18"])
+def test_gray_networks_differ_from_those_of_colors_in_the_stem_alone(name):
+    gray, color = (sparring.load_model(f"{name}:weights=random{more}") for more in (",channels=1,size=28", ""))
+    other = {k for k, v in color.state_dict().items() if gray.state_dict()[k].shape != v.shape}
+    assert other == {"network.conv1.weight", "mean", "std"}
+    assert gray(torch.rand(1, 1, 28, 28)).shape == (1, 10)
 
 
 def test_bug_29_a_missing_extra_names_the_extra(monkeypatch):

@@ -56,9 +56,11 @@ class Subject:
         limit: int | None = None,
         skip_bad: bool = False,
         device: str | None = None,
+        mend: bool = True,
     ) -> Subject:
         """Load, check against each other, prepare, install. ``model``, ``data``, ``defenses``, ``sources``: spec texts, a module,
-        tensors or an image set. ``limit``: the first so many images. ``device``: where the networks go; the images stay.
+        tensors or an image set. ``limit``: the first so many images. ``device``: where the networks go; the images stay. ``mend``: look for gradients that stop on their
+        way through the systems (see ``Defended.mended``), which whoever attacks these needs and whoever asks for their answers does not.
 
         Raises SparringError for anything that does not fit: the one place that says so.
         """
@@ -80,7 +82,7 @@ class Subject:
             if code and system.network is not base.network:
                 system = replace(system, id=system.id + code)
             own_code += [code, *(stage.fingerprint for stage in system.stages if code_of_network(stage))]
-            systems[name] = _placed(system.mended(images.pixels(slice(MENDED_ON))), device)
+            systems[name] = _placed(system.mended(images.pixels(slice(MENDED_ON))) if mend else system, device)
             notes |= {name: note} if note else {}
         others: list[Defended] = []
         for other in (require_trained(load_model(s)) for s in sources):

@@ -6,16 +6,19 @@ import pytest
 import torch
 from torch import nn
 
+import sparring
 from sparring.analysis.gradients import class_loss, class_shares, gradient_maps
 from sparring.analysis.heatmap import gradient_heatmap
 from sparring.analysis.labels import label_map
 from sparring.analysis.layers import perturbation_levels
 from sparring.analysis.noise import predicted_perturbation
-from sparring.analysis.overlap import PUBLISHED_GAIN, bait_pixels, bait_share, gradient_overlap, top_pixels
+from sparring.analysis.overlap import bait_share
 from sparring.analysis.pixels import white_pixel_map
 from sparring.analysis.similarity import reconstruction_loss, ssim_matrix
 from sparring.core.errors import SparringError
 from sparring.models.ace import AceNet
+from sparring.models.overlap import PUBLISHED_GAIN, bait_pixels, gradient_overlap, top_pixels
+from sparring.testing.networks import conv_classifier, pictures
 
 LAMBDAS = (0, 1, 2, 5, 10, 20, 100, float("inf"))
 # ACE paper, Table 2, second half: percent of 256 pixels, to one decimal
@@ -133,3 +136,28 @@ def test_a_heatmap_of_a_linear_network_is_its_weights():
     assert torch.equal(gradient_heatmap(network, x, y, "0"), found)
     with pytest.raises(SparringError, match="not a map of pixels"):
         gradient_heatmap(network, x, y, "1")
+
+
+def test_labels_behind_a_defense_are_those_of_the_system():
+    """Along the defense's declared gradient, every point through the defense; the bare model's map is another."""
+    network, images = conv_classifier(), pictures()
+    coarse = {"points": 5, "reach": 2.0, "image": 1}
+    behind = sparring.analyze("labels", network, images, defense="cd:bits=1", **coarse).json()["data"]
+    bare = sparring.analyze("labels", network, images, **coarse).json()["data"]
+    assert behind["labels"] != bare["labels"]
+    x, y = images.x[1:2], images.y[1:2]
+    leaf = x.round().requires_grad_(True)
+    (grad,) = torch.autograd.grad(torch.nn.functional.cross_entropy(network(leaf), y), leaf)
+    want = label_map(lambda u: network(u.clamp(0, 1).round()), x, grad, bait_pixels(32, 32), 2.0, 5)
+    assert behind["labels"] == want.tolist()
+    middle = want[2]
+    assert behind["on_bait"] == float((middle == middle[2]).double().mean())
+    with pytest.raises(SparringError, match="gives no gradient"):
+        sparring.analyze("labels", Constant().eval(), images, **coarse)
+
+
+class Constant(torch.nn.Module):
+    """Says the same of every image."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, :10] * 0

@@ -12,6 +12,8 @@ from sparring.analysis.changes import likeliest, spectrum
 from sparring.analysis.curvature import top_eigenvalues
 from sparring.analysis.norms import gradient_norms
 from sparring.analysis.panel import per_image
+from sparring.attacks.attack import attack
+from sparring.defenses.base import Defended
 from sparring.testing.networks import conv_classifier, pictures
 
 
@@ -100,3 +102,27 @@ def test_the_window_of_an_image_is_its_own():
     assert few
     assert many[: len(few)] == few
     assert all(0 <= value <= 7 for value in many)
+
+
+def test_changes_of_attacked_images_are_measured_from_the_clean_ones():
+    """The points before any defense, and behind one that does nothing to speak of, are where the attack put them."""
+    network, images = conv_classifier(), pictures()
+    panel = sparring.analyze(
+        "changes", network, images, attack="fgsm:eps=0.1", defense=("cd:bits=8", "gauss:eps=0.000001"), spectrum="image"
+    )
+    points = attack("fgsm:eps=0.1").run(network, images.x, images.y, ids=list(images.ids), stop="never").x
+    far = (points - images.x).double().flatten(1).norm(dim=1)
+    for name in ("adversarial", "gauss:eps=0.000001"):
+        assert panel.json()["data"][name]["l2"]["values"] == pytest.approx(far.tolist(), rel=1e-3)
+    right = (network(points).argmax(1) == images.y).double()
+    assert panel.json()["data"]["adversarial"]["right"]["values"] == right.tolist()
+    assert panel.json()["data"]["cd:bits=8"]["reach"] <= 0.1 + 1 / 255
+    assert torch.allclose(panel.maps[0].values, spectrum(points.double()).float(), atol=1e-4)
+    assert list(panel.sheets[0].rows) == ["clean", "adversarial", "cd:bits=8", "gauss:eps=0.000001"]
+
+
+def test_changes_ask_no_network(monkeypatch):
+    """Without an attack only the defenses are asked: a look for gradients that stop costs more than all the rest."""
+    monkeypatch.setattr(Defended, "mended", lambda *_: pytest.fail("gradients were looked for"))
+    panel = sparring.analyze("changes", conv_classifier(), pictures(), defense="cd:bits=4")
+    assert "right" not in panel.json()["data"]["cd:bits=4"]

@@ -13,6 +13,7 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import ANALYSES
 from sparring.core.spec import signature
 from sparring.data.images import ImageSet
+from sparring.models.weights import save_weights
 from sparring.testing.analyses import AnalysisContract
 from sparring.testing.networks import conv_classifier, pictures
 
@@ -34,12 +35,27 @@ def test_all_analyses_of_this_release_are_there():
         "curvature",
         "window",
         "changes",
+        "training",
     }
     assert set(ANALYSES) >= expected
 
 
 @pytest.mark.parametrize("spec", list(ANALYSES))
 class TestAnalyses(AnalysisContract):
+    @pytest.fixture(autouse=True)
+    def trained(self, tmp_path):
+        """A weights file whose card has a curve."""
+        self.weights = tmp_path / "toy.safetensors"
+        curve = [
+            {"epoch": e, "loss": 1 / e, "validation_loss": 2 / e, "validation_accuracy": 1 - 1 / e} for e in (1, 2)
+        ]
+        save_weights(conv_classifier(), self.weights, {"model": "toy:weights=toy.safetensors", "curve": curve})
+
+    def model(self, spec):
+        network = conv_classifier()
+        network.name = f"trained:{self.weights}" if spec == "training" else network.name
+        return network
+
     def options(self, spec):
         """Small ones, and a defense that does something where one is needed."""
         entry = ANALYSES[spec]

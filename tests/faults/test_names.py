@@ -31,7 +31,7 @@ def test_figures_take_dollars_and_underscores():
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from sparring.report.figures import figure_text
+    from sparring.analysis.drawing import figure_text
 
     mpl.use("Agg")
     figure = Figure()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sparring.analysis.panel import per_image
 from sparring.recipes.bounds import difference
 from sparring.recipes.expand import Address
-from sparring.recipes.numbers import Number
-from sparring.recipes.reading import Absent, Reader
+from sparring.recipes.numbers import Number, PerImage
+from sparring.recipes.reading import Absent, Reader, quotient
 from sparring.recipes.steps import Folders
 
 IDS = [f"image{i}" for i in range(60)]
@@ -52,3 +53,36 @@ def test_numbers_of_the_same_images_are_pairs(tmp_path):
 def test_what_is_not_there_is_absent(tmp_path, name, why):
     with pytest.raises(Absent, match=why):
         number(tmp_path, name)
+
+
+RIGHT, AFTER = [1.0] * 40 + [0.0] * 20, [1.0] * 30 + [0.0] * 30
+
+
+def share(values: list[float], ids: list[str] = IDS) -> Number:
+    top = np.array(values)
+    column = PerImage(top, np.ones(len(top)), top > 0.5, "share", False)
+    about = ("a",), "paper", 0, "", "", "".join(ids)
+    return Number(*about, (column,), 100.0, 100 * top.mean())
+
+
+def test_a_cell_may_be_one_minus_the_quotient_of_two():
+    """1 - (30 of 60) / (40 of 60): a quarter; images are drawn for both together."""
+    fallen = quotient(share(AFTER), share(RIGHT), True)
+    assert fallen.value == pytest.approx(25)
+    assert quotient(share(AFTER), share(RIGHT), False).value == pytest.approx(75)
+    bounds = difference([fallen], [])
+    assert 10 < bounds.low(0.95) < 25 < bounds.high(0.95) < 45
+    assert Number.of(fallen.json()).value == pytest.approx(25)
+
+
+@pytest.mark.parametrize(
+    ("divisor", "why"),
+    [
+        (share(RIGHT, IDS[::-1]), "of different images"),
+        (share([0.0] * 60), "its divisor is 0"),
+        (quotient(share(AFTER), share(RIGHT), True), "only shares of all images"),
+    ],
+)
+def test_a_quotient_of_what_does_not_fit_is_absent(divisor, why):
+    with pytest.raises(Absent, match=why):
+        quotient(share(AFTER), divisor, True)

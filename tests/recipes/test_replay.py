@@ -265,3 +265,30 @@ def test_labels_are_replaced_and_dropped_by_a_scale(tmp_path):
         ("oblivious", ("fgsm:eps=0.01",))
     }
     assert Folders.of(tmp_path).out == tmp_path
+
+
+def test_pictures_stand_beside_the_rows_and_are_named(data, tmp_path):
+    """Of an analysis and of an attack; an entry of a list stands for all labels, so that the attack is run once."""
+    drawing = load_recipe(str(TOY.with_name("figure1.toml")))
+    replayed = replay(drawing, out=tmp_path, data_dir=data)
+    folder = tmp_path / "toy" / "figure1.small"
+    assert sorted(replayed.pictures) == sorted(f.name for f in folder.iterdir())
+    assert all((folder / name).read_bytes()[:4] == b"\x89PNG" for name in replayed.pictures)
+    assert [len(s["pictures"]) for s in replayed.provenance["steps"]] == [4, 2, 2], (
+        "three spectra and a sheet; two images"
+    )
+    page = markdown("toy", [(drawing, replays_of(drawing, tmp_path))])
+    assert "![points-coarse-s0-00001.png](toy/figure1.small/points-coarse-s0-00001.png)" in page
+    said = [step.command for step in plan(drawing, out=tmp_path, data_dir=data)]
+    assert "--defense cd:bits=2,cd:bits=5" in said[0]
+    assert f"--png {tmp_path}/toy.small/figure1/changes-s0.png" in said[0]
+    assert said[1].startswith("sparring attack small_cnn:weights=random")
+    assert all(step.done for step in plan(drawing, out=tmp_path, data_dir=data))
+
+
+def test_what_neither_counts_nor_draws_is_refused(tmp_path):
+    file = tmp_path / "toy" / "figure1.toml"
+    file.parent.mkdir()
+    file.write_text(TOY.with_name("figure1.toml").read_text().replace("png = true", "").partition("[[attack]]")[0])
+    with pytest.raises(SparringError, match=r"write \[cell\], a step that draws"):
+        load_recipe(str(file))

@@ -117,7 +117,7 @@ def analyze(
     if not asked.needs_data and (data is not None or limit is not None):
         raise SparringError(f"{label} brings its own images; leave data and limit out")
     images = asked.images() if data is None else load_data(data, limit=limit, otherwise=asked.limit)
-    subjects = [Subject.of(m, images, asked.defenses) for m in models]
+    subjects = [Subject.of(m, images, asked.defenses, mend=False) for m in models]
     names = [s.model.name for s in subjects]
     if len(set(names)) < len(names):
         raise SparringError(f"{label}: two models have the name {max(names, key=names.count)}; give each its own")

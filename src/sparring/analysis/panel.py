@@ -40,6 +40,16 @@ class Map:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """Named lines of points (x, y) over one axis. ``x``, ``y``: names of the axes."""
+
+    title: str
+    lines: Mapping[str, Sequence[tuple[float, float]]]
+    x: str = ""
+    y: str = ""
+
+
+@dataclass(frozen=True)
 class Sheet:
     """Named rows of images (N,C,H,W) in [0,1], one under the other."""
 
@@ -49,7 +59,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Panel:
-    """What an analysis found. ``data``: its numbers by name. ``text``: sentences to print. ``maps`` and ``sheets``: what can be drawn.
+    """What an analysis found. ``data``: its numbers by name. ``text``: sentences to print. ``maps``, ``curves`` and ``sheets``: what can be drawn.
     ``provenance``: what decides the numbers (models and their weights' hashes, images' hash, options and seed, versions).
     """
 
@@ -57,6 +67,7 @@ class Panel:
     data: Mapping[str, object]
     tables: Sequence[Grid] = ()
     maps: Sequence[Map] = ()
+    curves: Sequence[Curves] = ()
     sheets: Sequence[Sheet] = ()
     text: Sequence[str] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
@@ -64,8 +75,8 @@ class Panel:
     def json(self) -> dict[str, Any]:
         """Everything as plain JSON values: tensors as lists, images as PNG data URIs, numbers that are not finite as null."""
         sheets = [{"title": s.title, "rows": {n: [_uri(i) for i in x] for n, x in s.rows.items()}} for s in self.sheets]
-        tables, maps = [vars(t) for t in self.tables], [vars(m) for m in self.maps]
-        return plain({**vars(self), "tables": tables, "maps": maps, "sheets": sheets})
+        tables, maps, curves = ([vars(part) for part in parts] for parts in (self.tables, self.maps, self.curves))
+        return plain({**vars(self), "tables": tables, "maps": maps, "curves": curves, "sheets": sheets})
 
     def __str__(self) -> str:
         tables = (

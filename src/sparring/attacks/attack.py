@@ -15,9 +15,10 @@ from sparring.attacks import engine
 from sparring.attacks.engine import Batch, Outcome, RunOptions, Stop
 from sparring.attacks.engine.given import images_of, labels_of, mask_of, network_of, start_of
 from sparring.attacks.engine.loop import Aim
+from sparring.attacks.engine.pixels import pixel_mask, pixels_of
 from sparring.attacks.method import Method
 from sparring.core.errors import SparringError
-from sparring.core.geometry import Norm
+from sparring.core.geometry import EPS_SLACK, Norm
 from sparring.core.noise import Noise, image_keys
 from sparring.core.prepare import prepare as prepared_copy
 from sparring.core.ranges import Count, Limit, Natural, NonNegative
@@ -38,7 +39,7 @@ class Setting:
 
     norm, eps (pixel units of [0,1]; None: the data's default budget, unbounded for minimum-norm methods), restarts,
     targets (aim at this many runner-up classes in turn, success still untargeted), target (a targeted goal:
-    "random", "next", "least" likely, or a class number).
+    "random", "next", "least" likely, or a class number), mask (a registered rule: only its pixels may change).
     """
 
     norm: Norm | None = None
@@ -46,6 +47,7 @@ class Setting:
     restarts: Count = 1
     targets: Natural = 0
     target: TargetChoice | None = None
+    mask: str | None = None
 
 
 SHARED = signature(Setting)
@@ -75,6 +77,8 @@ class Attack(ABC):
             raise SparringError(
                 f"{self.name}: norm={self.norm} is not supported (takes {', '.join(self.method.norms)})"
             )
+        if setting.mask is not None:
+            pixel_mask(setting.mask)
         if setting.target is not None and setting.targets:
             raise SparringError(
                 f"{self.name}: target= (a targeted goal) and targets= (a multi-target untargeted attack) exclude each other"
@@ -161,7 +165,13 @@ class Attack(ABC):
             raise SparringError(
                 f"{self.name}: every eps must be a number that is not negative, and finite for this attack"
             )
-        return self.perform(victim, batch, eps.to(batch.clean.dtype), options)
+        if self.setting.mask is None:
+            return self.perform(victim, batch, eps.to(batch.clean.dtype), options)
+        pixels = pixels_of(self.setting.mask, *batch.clean.shape[1:]).to(batch.clean)
+        outcome = self.perform(victim, batch.masked(pixels), eps.to(batch.clean.dtype), options)
+        if len(batch) and float(((outcome.x - batch.clean).abs() * (1 - pixels)).max()) > EPS_SLACK:
+            raise AssertionError(f"{self.name} moved a pixel outside {self.setting.mask}: a bug, please report it")
+        return outcome
 
     def run(
         self,

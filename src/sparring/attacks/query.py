@@ -112,10 +112,7 @@ class Query:
         if self._victim.amp:
             logits = self._verified(point, logits, call)
         self._ledger.observe(point, torch.where(paid >= self._victim.cost, self.margin(logits), -torch.inf))
-        grads = grads.nan_to_num(0.0, 0.0, 0.0)
-        if self.reparam is not None:
-            grads = torch.stack([self._pulled(g, x) for g in grads.unbind(1)], 1)
-        return grads, weights, logits
+        return torch.stack([self._pulled(g, x) for g in grads.unbind(1)], 1), weights, logits
 
     def scores(self, x: Tensor, call: str = "", only: Tensor | None = None) -> Tensor:
         """Scores of the deployed system: (B,K) for points (B,C,H,W), (B,k,K) for candidates (B,k,C,H,W).
@@ -216,5 +213,7 @@ class Query:
         return x if self.reparam is None else self.reparam.emit(x, self.clean, self.ball)
 
     def _pulled(self, grad: Tensor, x: Tensor) -> Tensor:
+        """Gradients at the victim -> those at the attack's own variable; none where a pixel may not change: a step would be spent there."""
         grad = grad.nan_to_num(0.0, 0.0, 0.0)
-        return grad if self.reparam is None else self.reparam.pullback(grad, x, self.clean, self.ball)
+        grad = grad if self.reparam is None else self.reparam.pullback(grad, x, self.clean, self.ball)
+        return grad if self.ball.mask is None else grad * self.ball.mask

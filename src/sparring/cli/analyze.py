@@ -55,7 +55,7 @@ class Analyses(Entries):
             limit = numbers(f"analyze {name}", limit=values.get("limit"))["limit"]
             panel = analyze(name, values["model"], values.get("data"), limit=limit, **options)
             if values.get("png"):
-                from sparring.report.maps import draw
+                from sparring.analysis.drawing import draw
 
                 draw(panel, values["png"])
             print_panel(panel, values["json_out"])

@@ -265,7 +265,7 @@ def list_things(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, defenses, threats, checks, models, data, analyses, tasks, metrics or sections; none: how many of each there are"
+            help="attacks, defenses, threats, checks, models, masks, data, analyses, tasks, metrics or sections; none: how many of each there are"
         ),
     ] = None,
     json_out: Json = False,

@@ -65,6 +65,7 @@ def run_recipe(
 ) -> None:
     """Run a recipe's trainings, evaluations and analyses, print its table and judge its claims. The same command resumes."""
     from sparring.recipes.load import load_recipe
+    from sparring.recipes.numbers import picture_folder
     from sparring.recipes.replay import plan, replay
 
     chosen, steps = load_recipe(name), listed("only", only)
@@ -77,7 +78,7 @@ def run_recipe(
     if planned is not None:
         _print_plan(planned, chosen.scale[scale].minutes, json_out)
     if replayed is not None:
-        _print_replay(chosen, replayed, json_out)
+        _print_replay(chosen, replayed, json_out, picture_folder(chosen, scale, out))
 
 
 def _print_plan(planned: list[PlannedStep], minutes: float | None, json_out: bool) -> None:
@@ -92,7 +93,7 @@ def _cost(step: PlannedStep) -> str:
     return "done" if step.done else step.why if step.seconds is None else f"at most {duration(step.seconds)}"
 
 
-def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool) -> None:
+def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool, pictures: Path) -> None:
     from sparring.recipes.judging import agreement, judge
     from sparring.report.replays import claims_table, counts, number_table
     from sparring.report.terminal import draw_table
@@ -108,7 +109,10 @@ def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool) -> None:
         shares = [{k: v for k, v in n.json().items() if k != "columns"} for n in replayed.numbers]
         emit({**content, "numbers": shares, "claims": [v.json() for v in verdicts]}, "", True)
         return
-    emit({}, draw_table(number_table(chosen, replayed)), False)
+    if chosen.published.axes:
+        emit({}, draw_table(number_table(chosen, replayed)), False)
+    for name in replayed.pictures:
+        emit({}, f"picture: {pictures / name}", False)
     if replayed.scale == "paper":
         emit({}, agreement(chosen, replayed), False)
     for line in replayed.doubts:

@@ -174,6 +174,7 @@ DEFENSES = Registry("defense", "sparring.defenses", "sparring.defenses")
 THREATS = Registry("threat", "sparring.threats", "sparring.threats")
 CHECKS = Registry("check", "sparring.checks", "sparring.checks")
 MODELS = Registry("model", "sparring.models", "sparring.models")
+MASKS = Registry("pixel mask", "sparring.models", "sparring.masks")
 DATA = Registry("data", "sparring.data", "sparring.data")
 ANALYSES = Registry("analysis", "sparring.analysis", "sparring.analyses")
 TASKS = Registry("training task", "sparring.training", "sparring.tasks")
@@ -185,6 +186,7 @@ REGISTRIES = {
     "threats": THREATS,
     "checks": CHECKS,
     "models": MODELS,
+    "masks": MASKS,
     "data": DATA,
     "analyses": ANALYSES,
     "tasks": TASKS,

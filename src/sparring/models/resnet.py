@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
@@ -21,6 +21,9 @@ from sparring.models.classifier import Classifier
 from sparring.models.weights import fill, seeded
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+GRAY_MEAN, GRAY_STD = (0.1307,), (0.3081,)  # of MNIST, as the defective paper's code has them
+Channels = Literal[1, 3]
+Side = Annotated[int, Ge(8), Le(1024)]
 
 
 def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
@@ -70,15 +73,21 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Normalised 32x32 images (B,3,H,W) -> logits (B,classes). Stage k has ``blocks[k]`` blocks of ``widths[k]`` channels; the
+    """Normalised images (B,``channels``,H,W) -> logits (B,classes). Stage k has ``blocks[k]`` blocks of ``widths[k]`` channels; the
     stride is 2 from the second stage on. ``places``: where the defective paper masks it (``models.defective``).
     """
 
     def __init__(
-        self, block: type[Basic | Bottleneck], blocks: Sequence[int], widths: Sequence[int], stem: int, classes: int
+        self,
+        block: type[Basic | Bottleneck],
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        stem: int,
+        classes: int,
+        channels: int = 3,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, stem, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         inputs = stem
         for number, (count, width) in enumerate(zip(blocks, widths, strict=True)):
@@ -112,12 +121,15 @@ def _each(stages: Sequence[str], within: Sequence[str]) -> list[str]:
     return [f"{s}.{w}" for s in stages for w in within]
 
 
-def cifar_classifier(make: Callable[[], nn.Module], name: str, weights: str | None) -> Classifier:
-    """A network for 32x32 color images as a Classifier: random weights (seed 0), or those of a file."""
+def cifar_classifier(
+    make: Callable[[], nn.Module], name: str, weights: str | None, channels: Channels = 3, size: Side = 32
+) -> Classifier:
+    """A network for images of ``channels`` x ``size`` x ``size`` as a Classifier: random weights (seed 0), or those of a file."""
     with seeded(0):
         network = make()
     fill(network, weights)
-    return Classifier(network.eval(), MEAN, STD, name=name, size=32)
+    mean, std = (MEAN, STD) if channels == 3 else (GRAY_MEAN, GRAY_STD)
+    return Classifier(network.eval(), mean, std, name=name, channels=channels, size=size)
 
 
 def widths(width: int, bottom: float) -> list[int]:
@@ -135,15 +147,18 @@ def _family(
         bottom: Annotated[float, Gt(0), Le(100)] = 1.0,
         weights: str | None = None,
         classes: Classes = 10,
+        channels: Channels = 3,
+        size: Side = 32,
     ) -> Classifier:
         def make() -> nn.Module:
-            return ResNet(block, blocks, widths(width, bottom), width, classes)
+            return ResNet(block, blocks, widths(width, bottom), width, classes, channels)
 
-        return cifar_classifier(make, f"resnet{depth}", weights)
+        return cifar_classifier(make, f"resnet{depth}", weights, channels, size)
 
     factory.__doc__ = (
         f"CIFAR ResNet-{depth} (arXiv:1512.03385 with a 3x3 stem), {'-'.join(map(str, blocks))} blocks. ``width``: of the stem and "
-        f"the first stage; ``bottom``: factor on the widths of the first two stages (the defective paper's DC and x n)."
+        f"the first stage; ``bottom``: factor on the widths of the first two stages (the defective paper's DC and x n). ``channels``, ``size``: of the images, "
+        f"1 and 28 for MNIST."
     )
     return factory
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparring.core.ranges import Classes
 from sparring.core.registry import MODELS
 from sparring.models.classifier import Classifier
-from sparring.models.resnet import cifar_classifier
+from sparring.models.resnet import Channels, Side, cifar_classifier
 
 
 class Dense(nn.Module):
@@ -51,10 +51,12 @@ class DenseNet(nn.Module):
         "top/activation": ["dense3.*.conv2", "dense4.*.conv2"],
     }
 
-    def __init__(self, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 24, 16), classes: int = 10) -> None:
+    def __init__(
+        self, growth: int = 32, blocks: tuple[int, ...] = (6, 12, 24, 16), classes: int = 10, channels: int = 3
+    ) -> None:
         super().__init__()
         width = 2 * growth
-        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         body: list[nn.Module] = []
         for number, count in enumerate(blocks, 1):
             block = nn.Sequential(*(Dense(width + i * growth, growth) for i in range(count)))
@@ -107,9 +109,9 @@ class SENet(nn.Module):
         "top/activation": ["layer3.*.conv*", "layer4.*.conv*"],
     }
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 10, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.layer1 = nn.Sequential(Squeezed(64, 64, 1), Squeezed(64, 64, 1))
         self.layer2 = nn.Sequential(Squeezed(64, 128, 2), Squeezed(128, 128, 1))
@@ -124,12 +126,16 @@ class SENet(nn.Module):
 
 
 @MODELS("densenet121")
-def densenet121(weights: str | None = None, classes: Classes = 10) -> Classifier:
-    """CIFAR DenseNet-121 (arXiv:1608.06993): 6,956,298 parameters."""
-    return cifar_classifier(lambda: DenseNet(classes=classes), "densenet121", weights)
+def densenet121(
+    weights: str | None = None, classes: Classes = 10, channels: Channels = 3, size: Side = 32
+) -> Classifier:
+    """CIFAR DenseNet-121 (arXiv:1608.06993): 6,956,298 parameters. ``channels``, ``size``: of the images."""
+    return cifar_classifier(
+        lambda: DenseNet(classes=classes, channels=channels), "densenet121", weights, channels, size
+    )
 
 
 @MODELS("senet18")
-def senet18(weights: str | None = None, classes: Classes = 10) -> Classifier:
-    """CIFAR SENet-18 (arXiv:1709.01507), pre-activation: 11,260,354 parameters."""
-    return cifar_classifier(lambda: SENet(classes), "senet18", weights)
+def senet18(weights: str | None = None, classes: Classes = 10, channels: Channels = 3, size: Side = 32) -> Classifier:
+    """CIFAR SENet-18 (arXiv:1709.01507), pre-activation: 11,260,354 parameters. ``channels``, ``size``: of the images."""
+    return cifar_classifier(lambda: SENet(classes, channels), "senet18", weights, channels, size)

@@ -5,21 +5,32 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
 from typing import Literal
 
 from sparring.core.errors import SparringError
 from sparring.core.spec import PYTHON, split
 from sparring.evaluation.results.table import CLEAN
-from sparring.recipes.recipe import AnalyzeStep, EvaluateStep, Label, Recipe, Scale, ScaleName, Settings, TrainStep
+from sparring.recipes.recipe import (
+    AnalyzeStep,
+    AttackStep,
+    CellAt,
+    EvaluateStep,
+    Label,
+    Recipe,
+    Scale,
+    ScaleName,
+    Settings,
+    TrainStep,
+)
 
 DATA, OUT = "${DATA}", "${OUT}"  # stay in texts until a step is run: what is asked does not depend on where files lie
 DEEPEST = 20
 WEIGHTS = "trained"  # ${trained.ID}
 Seat = Literal["paper", "adaptive"]
-Kind = Literal["train", "evaluate", "analyze"]
-AnyStep = TrainStep | EvaluateStep | AnalyzeStep
+Kind = Literal["train", "evaluate", "analyze", "attack"]
+AnyStep = TrainStep | EvaluateStep | AnalyzeStep | AttackStep
 
 
 class Placeholders(Template):
@@ -38,7 +49,7 @@ class Unbound(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One command: ``name`` is a task or an analysis ("" of an evaluation), ``asked`` its fields as texts, ``place`` what it writes below the out folder."""
+    """One command: ``name`` is a task or an analysis ("" of an evaluation or attack), ``asked`` its fields as texts, ``place`` what it writes below the out folder."""
 
     kind: Kind
     id: str
@@ -50,7 +61,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Address:
-    """Where one number is read: a step's place, and there a defense, threat and attacks, or the path into a panel's data."""
+    """Where one number is read: a step's place, and there a defense, threat and attacks, or the path into a panel's data. ``divisor``: where the number
+    is read that it is divided by; ``complement``: one minus that.
+    """
 
     labels: tuple[str, ...]
     seat: Seat
@@ -62,6 +75,8 @@ class Address:
     metric: str
     path: tuple[str, ...]
     exact: bool
+    divisor: Address | None = None
+    complement: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class Expanded:
         steps: dict[str, Step] = {}
         for seed in self.scale.seeds:
             trainings = [step for step in self.recipe.train if self.scale_name in step.scales]
-            for step in (*trainings, *self.recipe.evaluate, *self.recipe.analyze):
+            for step in (*trainings, *self.recipe.evaluate, *self.recipe.analyze, *self.recipe.attack):
                 for bound in self._bindings(step.axes):
                     expanded = self._step(step, bound, seed)
                     steps.setdefault(expanded.place, expanded)
@@ -113,7 +128,14 @@ class Expanded:
 
     def _address(self, seat: Seat, changes: Mapping[str, str], bound: Mapping[str, str], seed: int) -> Address:
         assert self.recipe.cell is not None
-        cell = self.recipe.cell.model_copy(update=dict(changes))
+        cell = self.recipe.cell
+        address = self._at(cell.model_copy(update=dict(changes)), seat, bound, seed)
+        if not cell.divisor:
+            return address
+        divisor = self._at(cell.model_copy(update=cell.divisor), seat, bound, seed)
+        return replace(address, divisor=divisor, complement=cell.complement)
+
+    def _at(self, cell: CellAt, seat: Seat, bound: Mapping[str, str], seed: int) -> Address:
         filled = {
             name: self._one(text, f"cell.{name}", bound, seed)
             for name, text in cell.model_dump().items()
@@ -140,6 +162,8 @@ class Expanded:
             kind, name, given = "evaluate", "", step.settings
         elif isinstance(step, TrainStep):
             kind, name, given = "train", step.task, step.settings
+        elif isinstance(step, AttackStep):
+            kind, name, given = "attack", "", step.settings
         else:
             kind, name, given = "analyze", step.name, step.settings
         asked: Settings = {}
@@ -149,6 +173,8 @@ class Expanded:
                 asked[field] = self._list(value, where, bound, seed)
             elif value not in ("", None):
                 asked[field] = self._one(value, where, bound, seed) if isinstance(value, str) else value
+        if isinstance(step, AnalyzeStep) and step.png:
+            asked["png"] = f"{OUT}/{self.place(step, bound, seed)}.png"
         own = seed + step.twin if isinstance(step, TrainStep) else seed
         return Step(kind, step.id, name, self.place(step, bound, seed), own, asked)
 

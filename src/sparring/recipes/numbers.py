@@ -153,6 +153,11 @@ class Replay:
         """What failed checks say of its evaluations, a line each."""
         return [line for step in self.provenance["steps"] for line in step.get("doubts", ())]
 
+    @property
+    def pictures(self) -> list[str]:
+        """The files in its ``picture_folder``."""
+        return [name for step in self.provenance["steps"] for name in step.get("pictures", ())]
+
     def save(self, file: Path, verdicts: Sequence[Json]) -> None:
         """Write it whole, as JSON with a number a line."""
         head = {"edition": EDITION, "recipe": self.recipe, "scale": self.scale, "provenance": self.provenance}
@@ -180,6 +185,11 @@ class Replay:
 def replay_file(recipe: Recipe, scale: ScaleName, folder: Path) -> Path:
     """Where the rows of a recipe at a scale stand."""
     return folder / recipe.paper / f"{recipe.item}.{scale}.json"
+
+
+def picture_folder(recipe: Recipe, scale: ScaleName, folder: Path) -> Path:
+    """Where its pictures stand."""
+    return replay_file(recipe, scale, folder).with_suffix("")
 
 
 def replays_of(recipe: Recipe, folder: Path) -> list[Replay]:

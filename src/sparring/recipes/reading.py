@@ -44,6 +44,10 @@ class Reader:
 
     def number(self, address: Address) -> Number:
         """The number at an address. Raises Absent where there is none."""
+        number = self._read(address)
+        return number if address.divisor is None else quotient(number, self._read(address.divisor), address.complement)
+
+    def _read(self, address: Address) -> Number:
         path = self.folders.out / address.place
         panel = path.with_name(f"{path.name}.json")
         if path.is_dir():
@@ -111,6 +115,22 @@ class Reader:
         if isinstance(inside, bool) or not isinstance(inside, int | float):
             raise Absent(f"the analysis says {inside} at {'/'.join(address.path)}")
         return Number(*about, "", (), scale, scale * inside, address.exact)
+
+
+def quotient(a: Number, b: Number, complement: bool) -> Number:
+    """a / b of two shares of the same images, or one minus that, per image: (the sum of tops) over (the sum of the other's tops). Raises Absent for
+    numbers of other images, or of other kinds.
+    """
+    if a.images != b.images:
+        raise Absent("it and its divisor are of different images")
+    columns = (*a.columns, *b.columns)
+    if len(columns) != 2 or any(c.kind != "share" or not (c.over == 1).all() for c in columns):
+        raise Absent("only shares of all images are divided, each of one attack")
+    top, over = columns[0].top, columns[1].top
+    column = PerImage(over - top if complement else top, over, top > 0.5, "ratio", any(c.random for c in columns))
+    if math.isnan(column.value()):
+        raise Absent("its divisor is 0")
+    return replace(a, columns=(column,), value=mean_number((column,), a.scale), exact=a.exact and b.exact)
 
 
 def _hash(images: Sequence[str]) -> str:

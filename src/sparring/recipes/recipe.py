@@ -83,7 +83,7 @@ class EvaluateStep(Strict):
 
 
 class AnalyzeStep(Strict):
-    """A ``sparring analyze`` likewise."""
+    """A ``sparring analyze`` likewise; an entry of a list among its options, too, stands for all labels. ``png``: its pictures are drawn, too."""
 
     id: str
     axes: list[str] = Field(default=[], alias="for")
@@ -91,7 +91,8 @@ class AnalyzeStep(Strict):
     model: list[str]
     data: str = ""
     limit: int | None = None
-    options: dict[str, Value] = {}
+    options: dict[str, Value | list[str]] = {}
+    png: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -99,11 +100,29 @@ class AnalyzeStep(Strict):
         return {"model": self.model, "data": self.data, "limit": self.limit, **self.options}
 
 
+class AttackStep(Strict):
+    """A ``sparring attack`` likewise: it leaves a folder of adversarial pictures."""
+
+    id: str
+    axes: list[str] = Field(default=[], alias="for")
+    model: str
+    data: str
+    attack: str
+    defense: str = "none"
+    limit: int | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The keyword arguments of ``make_images``."""
+        return {name: value for name, value in dict(self).items() if name not in ("id", "axes")}
+
+
 class CellAt(Strict):
     """Where a cell of the table is read: of an evaluation its defense, threat ("clean": no attack) and attacks, whose mean counts where there are
     several; of an analysis the ``path`` of names into its panel's data, to a number, to counts (right, n), or to values by image
     (see ``per_image``). ``alike``: only cells with the same label on these axes are there. ``exact``: a number without chance, such as a count.
-    ``adaptive``: what is another for whoever knows the defense.
+    ``adaptive``: what is another for whoever knows the defense. ``divisor``: what is another of the cell that this one is divided by; ``complement``:
+    one minus the quotient.
     """
 
     step: str
@@ -115,6 +134,8 @@ class CellAt(Strict):
     alike: list[str] = []
     exact: bool = False
     adaptive: dict[str, str] = {}
+    divisor: dict[str, str] = {}
+    complement: bool = False
 
 
 class PublishedTable(Strict):
@@ -188,6 +209,7 @@ class Recipe(Strict):
     train: list[TrainStep] = []
     evaluate: list[EvaluateStep] = []
     analyze: list[AnalyzeStep] = []
+    attack: list[AttackStep] = []
     cell: CellAt | None = None
     published: PublishedTable = PublishedTable(axes=[])
     claim: list[PaperClaim] = []
@@ -212,11 +234,17 @@ class Recipe(Strict):
         """Does our copy of the paper lack all of it?"""
         return self.published.values == "lost"
 
+    @property
+    def draws(self) -> bool:
+        """Does a step of it leave pictures?"""
+        return bool(self.attack) or any(step.png for step in self.analyze)
+
     def check(self) -> None:
         """Raise SparringError, by field, for what is named and is not there."""
-        ids = [s.id for s in (*self.train, *self.evaluate, *self.analyze)]
+        steps = (*self.train, *self.evaluate, *self.analyze, *self.attack)
+        ids = [s.id for s in steps]
         _known("a step's id", [i for i in ids if ids.count(i) > 1], [])
-        for step in (*self.train, *self.evaluate, *self.analyze):
+        for step in steps:
             _known(f"{step.id}.for", step.axes, self.axes)
         _known("published.axes", self.published.axes, self.axes)
         if self.published.values != "lost":
@@ -225,8 +253,11 @@ class Recipe(Strict):
             _known("cell.alike", self.cell.alike, self.axes)
             fields = [name for name, field in CellAt.model_fields.items() if field.annotation is str]
             _known("cell.adaptive", self.cell.adaptive, fields)
-        elif not self.missing:
-            raise SparringError("cell is not given; write [cell], or missing = what is missing")
+            _known("cell.divisor", self.cell.divisor, fields)
+            if self.cell.complement and not self.cell.divisor:
+                raise SparringError("cell.complement is one minus a quotient; write [cell.divisor], or leave it out")
+        elif not self.missing and not self.draws:
+            raise SparringError("cell is not given; write [cell], a step that draws, or missing = what is missing")
         if not self.scale and not self.missing:
             raise SparringError("no scale is given; write [scale.small], or missing = what is missing")
         for name, scale in self.scale.items():

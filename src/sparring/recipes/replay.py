@@ -13,11 +13,12 @@ from sparring.core.errors import SparringError
 from sparring.core.registry import METRICS, suggest
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.provenance import environment
+from sparring.evaluation.records.seal import write_whole
 from sparring.evaluation.run.pace import Progress
 from sparring.recipes.expand import Expanded, Step
 from sparring.recipes.judging import judge
 from sparring.recipes.load import load_recipe
-from sparring.recipes.numbers import Number, Replay, replay_file
+from sparring.recipes.numbers import Number, Replay, picture_folder, replay_file
 from sparring.recipes.reading import Absent, Reader
 from sparring.recipes.recipe import Recipe, ScaleName
 from sparring.recipes.steps import Folders, check, command, do
@@ -79,8 +80,9 @@ def replay(
 ) -> Replay:
     """Run a recipe ("PAPER/ITEM", FILE.toml, or a ``Recipe``) at a scale: its trainings, evaluations and analyses, then its numbers and verdicts.
 
-    ``out``: folder of the steps, and of OUT/PAPER/ITEM.SCALE.json, which is written once all steps are done. ``data_dir``: what ${DATA} stands for, default
-    SPARRING_DATA. ``only``: ids of the steps that are run; the numbers are those that are there. Stopped at any time, the same call resumes.
+    ``out``: folder of the steps, and of OUT/PAPER/ITEM.SCALE.json with its pictures in the folder ITEM.SCALE, written once all steps are done.
+    ``data_dir``: what ${DATA} stands for, default SPARRING_DATA. ``only``: ids of the steps that are run; the numbers are those that are there.
+    Stopped at any time, the same call resumes.
 
     Raises SparringError for an unknown recipe, one that cannot run yet, a step that does not resolve, and where a step fails.
     """
@@ -90,6 +92,9 @@ def replay(
         do(step, folders, workers, _counted(progress, f"step {number} of {len(steps)}, {step.id}"), expanded.recipe.id)
     replayed = read(expanded, folders)
     if all(folders.is_done(step) for step in expanded.steps):
+        for step in expanded.steps:
+            for name, file in folders.pictures(step).items():
+                write_whole(picture_folder(expanded.recipe, scale, folders.out) / name, file.read_bytes())
         verdicts = [v.json() for v in judge(expanded.recipe, replayed.numbers)]
         replayed.save(replay_file(expanded.recipe, scale, folders.out), verdicts)
     return replayed

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparring.analysis.base import analyze
+from sparring.analysis.drawing import draw
 from sparring.attacks.attack import attack
 from sparring.conduct import evaluate
 from sparring.core.columns import Json
@@ -20,6 +21,7 @@ from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.seal import write_text
 from sparring.evaluation.run.pace import Progress
+from sparring.evaluation.run.save import make_images
 from sparring.recipes.expand import DATA as DATA_NAME
 from sparring.recipes.expand import OUT as OUT_NAME
 from sparring.recipes.expand import Expanded, Step
@@ -112,7 +114,21 @@ class Folders:
         elif step.kind == "analyze":
             told: Json = json.loads(self.output(step).read_text())["provenance"]
             facts |= {"weights": [model["hash"] for model in told["models"]], "data": told["data"]["hash"]}
+        if pictures := self.pictures(step):
+            facts["pictures"] = list(pictures)
         return facts
+
+    def pictures(self, step: Step) -> dict[str, Path]:
+        """The pictures that a step has left, by the names that they get beside the rows."""
+        output = self.output(step)
+        if step.kind == "attack":
+            images: list[Json] = json.loads((output / "table.json").read_text())["images"]
+            files: list[str] = [image["file"] for image in images]
+            return {f"{output.name}-{file}": output / file for file in files}
+        if "png" not in step.asked:
+            return {}
+        names: list[str] = json.loads(output.read_text())["pictures"]
+        return {name: output.with_name(name) for name in names}
 
 
 def _identity(step: Step) -> Json:
@@ -126,7 +142,10 @@ def command(step: Step, folders: Folders) -> str:
         spec = EvaluationSpec.of(**asked, seed=step.seed)
         return Command({**spec.passed(), "objects": []}).evaluate("--out", str(folders.output(step)))
     models = asked.pop("model", []) if step.kind == "analyze" else []
-    words = ["sparring", step.kind, step.name, *(models if isinstance(models, list) else [])]
+    if step.kind == "attack":
+        models = [str(asked.pop("model"))]
+    named = [step.name] if step.name else []
+    words = ["sparring", step.kind, *named, *(models if isinstance(models, list) else [])]
     for name, value in {**asked, "seed": step.seed}.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -154,8 +173,7 @@ def _checks(step: Step) -> None:
         for text in (spec.model, *spec.sources):
             _named(MODELS, text)
         for text in spec.defenses:
-            for part in split(text, "+"):
-                _named(DEFENSES, part)
+            _defense(text)
         for text in spec.threats:
             threat(text)
         for text in spec.attacks:
@@ -163,9 +181,14 @@ def _checks(step: Step) -> None:
                 raise SparringError(f"{text}: a recipe writes eps= in the attack, so that a cell names its ball")
         _named(DATA, str(spec.data))
         return
-    given = {
-        k: v for k, v in asked.items() if k not in ("data", "limit", "model") or (step.kind == "train" and k == "model")
-    }
+    if step.kind == "attack":
+        _named(MODELS, str(asked["model"]))
+        _named(DATA, str(asked["data"]))
+        _defense(str(asked["defense"]))
+        attack(str(asked["attack"]))
+        return
+    own = ("data", "limit") if step.kind == "train" else ("data", "limit", "model", "png")
+    given = {k: v for k, v in asked.items() if k not in own}
     entry = (TASKS if step.kind == "train" else ANALYSES)[step.name]
     known = {**signature(entry), **(schedule_fields(entry) if step.kind == "train" else {})}
     check_fields(step.name, {**given, "seed": step.seed}, known)
@@ -174,6 +197,11 @@ def _checks(step: Step) -> None:
     models = asked.get("model", [])
     for text in models if isinstance(models, list) else [models]:
         _named(MODELS, str(text))
+
+
+def _defense(text: str) -> None:
+    for part in split(text, "+"):
+        _named(DEFENSES, part)
 
 
 def _named(registry: Registry, text: str) -> None:
@@ -213,6 +241,9 @@ def _do(step: Step, asked: Settings, output: Path, workers: int, progress: Progr
         result = evaluate(EvaluationSpec.of(**asked, seed=step.seed), out=output, workers=workers, progress=progress)
         if result.missing:
             raise SparringError(f"{output}: {result.missing}")
+    elif step.kind == "attack":
+        if not output.is_dir():  # likewise
+            make_images(**_typed(asked), seed=step.seed, out=output, progress=progress)
     else:
         if progress:
             progress(0, 1, f"analyzing {step.name}")
@@ -221,9 +252,13 @@ def _do(step: Step, asked: Settings, output: Path, workers: int, progress: Progr
 
 def _analyze(name: str, asked: Json, seed: int, output: Path) -> None:
     given = dict(asked)
-    panel = analyze(name, given.pop("model"), seed=seed, **given).json()
+    png = given.pop("png", None)
+    panel = analyze(name, given.pop("model"), seed=seed, **given)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, json.dumps({k: v for k, v in panel.items() if k != "sheets"}) + "\n")
+    content = {k: v for k, v in panel.json().items() if k != "sheets"}
+    if png:
+        content["pictures"] = [file.name for file in draw(panel, png)]
+    write_text(output, json.dumps(content) + "\n")
 
 
 def _typed(asked: Settings) -> Json:

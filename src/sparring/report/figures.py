@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sparring.core.errors import visible
+from sparring.analysis.drawing import figure_text
 from sparring.data.sources import to_uint8
 from sparring.evaluation.results.closed import ClosedResult
 
@@ -19,12 +19,6 @@ from sparring.evaluation.results.closed import ClosedResult
 def percent(value: float) -> str:
     """A share as a percentage with one digit, "n/a" for nan."""
     return "n/a" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def figure_text(text: str) -> str:
-    """Text for matplotlib as it stands: a dollar begins no formula, a leading underscore hides no line of a legend."""
-    shown = visible(text).replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown
 
 
 ENLARGE = 96  # small images are shown at least this many pixels wide

@@ -160,8 +160,9 @@ def _run(recipe: Recipe, replay: Replay) -> list[str]:
         f"Scale {SCALE_SAYS[replay.scale]}. {scale.about if scale else ''} `{provenance['command']}`: {provenance['seconds']:g} s, seeds "
         f"{', '.join(map(str, provenance['seeds']))}, sparring {environment['sparring']}, {provenance['made']}.{f' **{old}.**' if old else ''}",
         "",
-        *grid(number_table(recipe, replay)),
-        "",
+        *([*grid(number_table(recipe, replay)), ""] if recipe.published.axes else []),
+        *(f"![{name}]({recipe.paper}/{recipe.item}.{replay.scale}/{name})" for name in replay.pictures),
+        *([""] if replay.pictures else []),
         *([agreement(recipe, replay), ""] if replay.scale == "paper" else []),
         *(f"- Doubted by {line}" for line in replay.doubts),
         *([""] if replay.doubts else []),

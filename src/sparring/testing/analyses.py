@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import pytest
 
 from sparring.analysis.base import Analysis, Comparison, analyze
+from sparring.analysis.drawing import draw
 from sparring.analysis.panel import Panel
 from sparring.core.errors import SparringError
 from sparring.core.registry import ANALYSES
 from sparring.core.spec import helps, parse, signature
-from sparring.report.maps import draw
+from sparring.models.classifier import Classifier
 from sparring.testing.networks import conv_classifier, pictures
 from sparring.testing.words import names_source
 
@@ -31,11 +32,15 @@ class AnalysisContract:
         """The options that it is asked with."""
         return dict(parse(spec).values)
 
+    def model(self, spec: str) -> Classifier:
+        """The classifier of 32x32 images that it is asked about."""
+        return conv_classifier()
+
     def ask(self, spec: str, **more: Any) -> Panel:
-        """Its answer about a toy classifier of 32x32 images."""
+        """Its answer about ``model``."""
         entry = ANALYSES[parse(spec).name]
         given = {"data": pictures(), "limit": 4} if entry.needs_data else {}
-        return analyze(entry.spec_name, conv_classifier(), **given, **{**self.options(spec), **more})
+        return analyze(entry.spec_name, self.model(spec), **given, **{**self.options(spec), **more})
 
     def test_it_is_declared(self, spec: str) -> None:
         """A docstring with its source, a line of help for every field, a seed, an example that is its own, and defaults for every field
@@ -61,13 +66,13 @@ class AnalysisContract:
         about = answer["provenance"]
         assert about["analysis"] == name
         assert about["options"]["seed"] == about["seed"] == 0
-        assert about["models"][0]["name"] == "toy0"
+        assert about["models"][0]["name"] == self.model(spec).name
         assert len(about["models"][0]["hash"]) == len(about["data"]["hash"]) == 64
         assert {"sparring", "torch"} <= set(about)
-        assert bool(panel.maps or panel.sheets) == ANALYSES[name].pictures
+        assert bool(panel.maps or panel.curves or panel.sheets) == ANALYSES[name].pictures
         if ANALYSES[name].pictures:
             files = draw(panel, tmp_path / "new" / "p.png")
-            assert len(files) == len(panel.maps) + len(panel.sheets)
+            assert len(files) == len(panel.maps) + len(panel.curves) + len(panel.sheets)
             assert all(f.read_bytes()[:4] == b"\x89PNG" for f in files)
         else:
             with pytest.raises(SparringError, match="no picture"):

@@ -44,6 +44,11 @@ class Batch:
         chosen = {k: None if v is None else v[rows] for k, v in optional.items()}
         return Batch(self.clean[rows], self.label[rows], self.keys[rows], **chosen)
 
+    def masked(self, pixels: Tensor) -> Batch:
+        """The same images, of which of those pixels that might change before only ``pixels`` (H,W), 0 or 1, may."""
+        mask = pixels.expand(len(self), 1, -1, -1)
+        return replace(self, mask=mask if self.mask is None else mask * self.mask)
+
     def capped(self, queries: int | None) -> Batch:
         """The same images, each with at most so many forwards."""
         return self if queries is None else replace(self, queries=torch.full_like(self.label, queries))

@@ -16,15 +16,20 @@ from sparring.checks.controls import context
     silent=context,
 )
 def goal(c: Context) -> list[Answer]:
-    """Raised if: every attack aims at a class (target=).
+    """Raised if: every attack aims at a class (target=) or is kept to some of the pixels (mask=).
 
-    Why: the number that is reported is of an attacker who wants any other class; one who must reach a certain class breaks fewer images.
+    Why: the number that is reported is of an attacker who wants any other class and may change every pixel; one who must reach a certain class, or may
+    change a few pixels only, breaks fewer images.
 
-    What to do: add an attack without target=, or use targets=N, which guides an untargeted attack.
+    What to do: add an attack without target= and mask=, or use targets=N, which guides an untargeted attack.
     """
-    aimed = [a for a in c.attacks if a.setting.target is not None]
+    aimed = [a for a in c.attacks if a.setting.target is not None or a.setting.mask is not None]
     ok = not c.attacks or len(aimed) < len(c.attacks)
-    text = f"{len(aimed)} of {len(c.attacks)} attacks aim at a class of their own choice"
+    text = (
+        f"{len(aimed)} of {len(c.attacks)} attacks aim at a class of their own choice or are kept to some of the pixels"
+    )
     if not ok:
-        text += ": the number is of an attacker who wants any other class, which they are weaker at"
+        text += (
+            ": the number is of an attacker who wants any other class and may change every pixel, and they are weaker"
+        )
     return [Answer(ok, len(aimed), len(c.attacks), text)]
