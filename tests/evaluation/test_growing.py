@@ -187,3 +187,18 @@ def test_rows_that_are_lost_are_not_judged_on_8_bit_points(tmp_path, attacked):
     attacked.clear()
     evaluate(problem(20), tmp_path / "run")
     assert attacked["points"] == 0
+
+
+def test_without_follow_up_the_doubts_stay_and_nothing_holds(tmp_path):
+    """A check that fails asks for attacks, and more budget is tried in a standard tier; who leaves them out has their doubts in the verdict."""
+    about = {"attacks": ["fgsm:eps=1/255"], "defenses": ("cd:bits=2",), "tier": "standard", "limit": 12}
+    with_them = evaluate(problem(24), tmp_path / "with", **about)
+    without = evaluate(problem(24), tmp_path / "without", no_follow_up=True, **about)
+    assert {str(c.attack) for c in without.cells} == {"fgsm:eps=1/255"}
+    checks = [set(read_rows(tmp_path / name)["check"].unique().to_pylist()) for name in ("with", "without")]
+    assert len(checks[0]) > 1
+    assert checks[1] == {""}
+    assert all(v.word not in ("HOLDS", "NOT_BROKEN_YET") for v in without.verdicts)
+    assert "--no-follow-up" not in "".join(v.next for v in without.verdicts)
+    again = evaluate(problem(24), tmp_path / "without", **about)
+    assert numbers(again) == numbers(with_them)

@@ -128,6 +128,13 @@ def evaluate(
             help="attack only images that those before it left, gradients first; default: so with the tier's attacks, not with named ones",
         ),
     ] = None,
+    no_follow_up: Annotated[
+        bool,
+        typer.Option(
+            "--no-follow-up",
+            help="do not make the attacks that failed checks ask for: their doubts stay, nothing can hold",
+        ),
+    ] = False,
     baseline: Baseline = None,
     claim: Claimed = None,
     config: Annotated[
@@ -164,6 +171,7 @@ def evaluate(
         "skip_bad": skip_bad,
         "large_eps": large_eps,
         "survivors": survivors,
+        "no_follow_up": no_follow_up,
         "baseline": baseline,
         "claim": claim,
     }

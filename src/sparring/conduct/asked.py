@@ -53,6 +53,8 @@ def asked_of(planned: Planned, store: Store, rows: RowTable, say: Say) -> tuple[
         # where slopes are right a planted or large goal is missed by an attack that is weak, not blind
         sees = any(f.check == "S1" and f.ok for f in mine)
         doubts = [f.check for f in failed if f.check in MISTRUSTED and not (sees and f.check in WEAK)]
+        if spec.no_follow_up:
+            continue
         if doubts:
             system = subject.systems[result.defense]
             cells += repairs(cell, system, among, doubts[0], spec.tier, options[result.defense], spec.seed)
@@ -77,4 +79,4 @@ def asked_at_most(
             if spec.tier != "quick":
                 more.append(more_budget(cells[0], subject.images.ids[:1], "X2", spec.seed))
             follow_up += sum(sum(plan.cost_of(run)) for cell in more for run in cell.runs)
-    return {"checks": checks, "follow_up_per_image": follow_up}
+    return {"checks": checks, "follow_up_per_image": 0.0 if spec.no_follow_up else follow_up}

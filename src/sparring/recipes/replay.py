@@ -11,7 +11,6 @@ from pathlib import Path
 from sparring.conduct import evaluate
 from sparring.core.errors import SparringError
 from sparring.core.registry import METRICS, suggest
-from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.provenance import environment
 from sparring.evaluation.records.seal import write_whole
 from sparring.evaluation.run.pace import Progress
@@ -21,7 +20,7 @@ from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Number, Replay, picture_folder, replay_file
 from sparring.recipes.reading import Absent, Reader
 from sparring.recipes.recipe import Recipe, ScaleName
-from sparring.recipes.steps import Folders, check, command, do
+from sparring.recipes.steps import Folders, as_spec, check, command, do
 
 OUT = "runs/recipes"
 
@@ -62,7 +61,7 @@ def _planned(step: Step, folders: Folders, cost: bool) -> PlannedStep:
     if not cost:
         return PlannedStep(step.id, text, False, None, "not asked")
     try:
-        result = evaluate(EvaluationSpec.of(**folders.asked(step), seed=step.seed), dry_run=True)
+        result = evaluate(as_spec(step, folders.asked(step)), dry_run=True)
     except SparringError as error:
         return PlannedStep(step.id, text, False, None, str(error))
     return PlannedStep(step.id, text, False, result.plan.seconds if result.plan else None, "")

@@ -135,11 +135,18 @@ def _identity(step: Step) -> Json:
     return {"kind": step.kind, "name": step.name, "seed": step.seed, "fields": step.asked}
 
 
+def as_spec(step: Step, asked: Settings) -> EvaluationSpec:
+    """What a step evaluates. The paper's attacks alone: those that failed checks would ask for are none of its cells, and may cost days; what the checks
+    doubt is told beside the numbers.
+    """
+    return EvaluationSpec.of(**{"no_follow_up": True, **asked}, seed=step.seed)
+
+
 def command(step: Step, folders: Folders) -> str:
     """The step as an ordinary ``sparring`` command."""
     asked = folders.asked(step)
     if step.kind == "evaluate":
-        spec = EvaluationSpec.of(**asked, seed=step.seed)
+        spec = as_spec(step, asked)
         return Command({**spec.passed(), "objects": []}).evaluate("--out", str(folders.output(step)))
     models = asked.pop("model", []) if step.kind == "analyze" else []
     if step.kind == "attack":
@@ -169,7 +176,7 @@ def check(step: Step, expanded: Expanded) -> None:
 def _checks(step: Step) -> None:
     asked = dict(step.asked)
     if step.kind == "evaluate":
-        spec = EvaluationSpec.of(**asked, seed=step.seed)
+        spec = as_spec(step, asked)
         for text in (spec.model, *spec.sources):
             _named(MODELS, text)
         for text in spec.defenses:
@@ -238,7 +245,7 @@ def _do(step: Step, asked: Settings, output: Path, workers: int, progress: Progr
         if not output.is_file():  # else it was stopped between the last byte and its note
             train(step.name, **_typed(asked), seed=step.seed, out=output, progress=progress)
     elif step.kind == "evaluate":
-        result = evaluate(EvaluationSpec.of(**asked, seed=step.seed), out=output, workers=workers, progress=progress)
+        result = evaluate(as_spec(step, asked), out=output, workers=workers, progress=progress)
         if result.missing:
             raise SparringError(f"{output}: {result.missing}")
     elif step.kind == "attack":

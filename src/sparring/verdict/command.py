@@ -24,6 +24,7 @@ FLAGS = {
     "skip_bad": "--skip-bad",
     "large_eps": "--large-eps",
     "survivors": "--survivors",
+    "no_follow_up": "--no-follow-up",
     "baseline": "--baseline",
     "claims": "--claim",
 }

@@ -26,7 +26,18 @@ from sparring.evaluation.records.claim import Claim
 from sparring.evaluation.records.seal import write_text
 
 BLOCK = 256  # images that are attacked, judged and stored together
-SETTINGS = ("seed", "limit", "draws", "expect_clean", "amp", "skip_bad", "block", "large_eps", "survivors")
+SETTINGS = (
+    "seed",
+    "limit",
+    "draws",
+    "expect_clean",
+    "amp",
+    "skip_bad",
+    "block",
+    "large_eps",
+    "survivors",
+    "no_follow_up",
+)
 LISTS = ("defenses", "threats", "attacks", "eps", "sources")
 
 
@@ -38,8 +49,9 @@ class EvaluationSpec:
     "auto": for each random system as few as agree, by check G3 on its first images, at most the tier's. expect_clean: declared clean accuracy
     in [0,1]. amp: bfloat16 gradients. skip_bad: leave unreadable images out. block: images stored together (of photos fewer). large_eps: an linf eps
     above 0.5 is meant. survivors: an attack looks only at images that its threat's closed pool still counts as right, white-box attacks first;
-    None: so with a tier's attacks, while named ones, which are to be compared, attack all images. baseline: the defense that each number is
-    compared with, "": none. claims: what somebody says a number is, such as "adaptive,linf 8/255 = 0.45"; both are asked of the rows and
+    None: so with a tier's attacks, while named ones, which are to be compared, attack all images. no_follow_up: the attacks that failed checks ask
+    for are not made, so that their doubts stay (and nothing can be said to hold, since more budget was not tried). baseline: the defense that each
+    number is compared with, "": none. claims: what somebody says a number is, such as "adaptive,linf 8/255 = 0.45"; both are asked of the rows and
     change none.
 
     Where it runs, how fast and where to is not its business. Raises SparringError for a field that is none or does not fit.
@@ -62,6 +74,7 @@ class EvaluationSpec:
     block: Count = BLOCK
     large_eps: bool = False
     survivors: bool | None = None
+    no_follow_up: bool = False
     baseline: str = ""
     claims: Sequence[str] = ()
 
@@ -216,7 +229,7 @@ def _checked(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
         **dict.fromkeys((*LISTS, "claims"), list[str] | str),
         **dict.fromkeys(("seed", "limit", "block"), int),
         "draws": int | str,
-        **dict.fromkeys(("amp", "skip_bad", "large_eps", "survivors"), bool),
+        **dict.fromkeys(("amp", "skip_bad", "large_eps", "survivors", "no_follow_up"), bool),
         "eps": list[float | str] | float | str,
         "expect_clean": float,
     }
