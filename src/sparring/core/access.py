@@ -1,0 +1,45 @@
+"""``Access``: what may be asked of a system. ``BlackBox``: a network that has less to offer than gradients."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from torch import Tensor, nn
+
+
+class Access(IntEnum):
+    """What an attacker may ask of the system it queries. Each grade includes the ones below."""
+
+    NONE = 0
+    LABEL = 1
+    SCORES = 2
+    GRADIENT = 3
+
+
+class BlackBox(nn.Module):
+    """A network without gradient: another runtime, an API, a plain function. ``offers``: SCORES, or LABEL where its scores are one-hot labels,
+    whose differences tell a score attack nothing.
+    """
+
+    def __init__(self, offers: Access = Access.SCORES) -> None:
+        super().__init__()
+        self.offers = offers
+        self.eval()
+
+
+class Opaque(BlackBox):
+    """A network of torch whose logits were seen to have no gradient, none that could be mended either (models/repair.py)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+
+def offered(network: object) -> Access:
+    """The most that a network can be asked for."""
+    if not isinstance(network, nn.Module):
+        return Access.GRADIENT
+    return min((m.offers for m in network.modules() if isinstance(m, BlackBox)), default=Access.GRADIENT)
