@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from torch import Tensor, nn
+from torch import nn
 
 
 class Access(IntEnum):
@@ -25,17 +25,6 @@ class BlackBox(nn.Module):
         super().__init__()
         self.offers = offers
         self.eval()
-
-
-class Opaque(BlackBox):
-    """A network of torch whose logits were seen to have no gradient, none that could be mended either (models/repair.py)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x)
 
 
 def offered(network: object) -> Access:

@@ -13,7 +13,6 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from sparring.core.access import Access, Opaque, offered
 from sparring.core.code import code_of, code_of_network
 from sparring.core.errors import SparringError, one_line
 from sparring.core.noise import Noise, image_keys
@@ -80,12 +79,6 @@ class Stage(nn.Module):
     def fingerprint(self) -> str:
         """What the stage has learned, and what its code says if it is not ours, as a hash; empty where there is neither."""
         return (weights_hash(self) if self.state_dict() else "") + code_of_network(self)
-
-
-def _has_gradient(network: nn.Module, x: Tensor) -> bool:
-    """Do its logits depend on images ``x`` (B,C,H,W) as far as autograd knows?"""
-    with torch.enable_grad():
-        return network(x[:1].clone().requires_grad_(True)).requires_grad
 
 
 def _on_a_copy(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[object, ...]:
@@ -191,12 +184,9 @@ class Defended:
             stages.append(stage)
             with torch.no_grad():
                 x = through(x, stage, i)
-        if self.noisy or offered(self.network) < Access.GRADIENT:
+        if self.noisy:
             return replace(self, stages=tuple(stages))
-        mended = repaired(self.network, x)
-        if mended is None and not _has_gradient(self.network, x):
-            return replace(self, stages=tuple(stages), network=Opaque(self.network))
-        return replace(self, stages=tuple(stages), repaired=mended, decider=decider(self.network, x))
+        return replace(self, stages=tuple(stages), repaired=repaired(self.network, x), decider=decider(self.network, x))
 
 
 @runtime_checkable

@@ -46,7 +46,7 @@ def hf_model(path: str) -> Classifier:
     return Classifier(Chosen(network.eval(), LOGITS), mean, std, name=text, size=side, fitting=fitting)
 
 
-def _statistics(text: str, settings: Settings) -> tuple[object, object]:
+def _statistics(text: str, settings: Settings) -> tuple[list[float], list[float]]:
     """Mean and std in units of pixels in [0,1]. Raises SparringError for what a mean and a std cannot say."""
     if settings.get("do_flip_channel_order"):
         raise SparringError(
@@ -59,12 +59,13 @@ def _statistics(text: str, settings: Settings) -> tuple[object, object]:
             f"{text}: its processor does not bring pixels to [0,1] first (rescale_factor={factor}); wrap it in a module that does"
         )
     if not settings.get("do_normalize", True):
-        return (0.0,), (1.0,)
-    if "image_mean" not in settings or "image_std" not in settings:
+        return [0.0], [1.0]
+    mean, std = settings.get("image_mean"), settings.get("image_std")
+    if not isinstance(mean, list) or not isinstance(std, list):
         raise SparringError(
             f"{text}: its processor names no image_mean and image_std; load the module in Python and give mean and std"
         )
-    return settings["image_mean"], settings["image_std"]
+    return mean, std
 
 
 def _sizes(settings: Settings) -> tuple[int | None, Fitting | None]:
@@ -74,7 +75,8 @@ def _sizes(settings: Settings) -> tuple[int | None, Fitting | None]:
     side = crop if cut else size
     chosen = settings.get("resample")
     named = RESAMPLED.get(chosen) if isinstance(chosen, int) else None
-    shorter = isinstance(settings.get("size"), Mapping) and "shortest_edge" in dict(settings["size"])  # type: ignore[call-overload]
+    wanted = settings.get("size")
+    shorter = isinstance(wanted, Mapping) and "shortest_edge" in wanted
     if not (cut and shorter and size and crop and crop <= size and named in FILTERS):
         return side, None
     return side, Fitting(crop, crop / size, named)

@@ -64,7 +64,7 @@ def load_model(
             own: Fields = {
                 "weights": (str | None, None),
                 "output": (str | None, None),
-                "classes": (Classes | None, None),
+                "classes": (Classes, None),
             }
             loaded = _own(factory, spec.values[""], **check_fields(PYTHON, options.values, own))
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from sparring.core.registry import MODELS
 from sparring.models.classifier import Classifier, statistic
 from sparring.models.weights import require_file
 
-Arrays = Callable[[np.ndarray], np.ndarray]  # images (B,C,H,W) float32 in [0,1] -> scores (B,K) or labels (B,)
+Arrays = Callable[[np.ndarray], object]  # images (B,C,H,W) float32 in [0,1] -> scores (B,K) or labels (B,)
 
 
 class Outside(BlackBox):
@@ -65,16 +64,7 @@ def outside(function: Arrays, name: str, classes: int | None = None) -> Classifi
     return Classifier(Outside(function, code_of(function)[:16], classes), name=name)
 
 
-class _Value(Protocol):
-    name: str
-    shape: list[int | str | None]
-    type: str
-
-
-class _Session(Protocol):
-    def get_inputs(self) -> list[_Value]: ...
-    def get_outputs(self) -> list[_Value]: ...
-    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]: ...
+Ask = Callable[[list[str], dict[str, np.ndarray]], list[np.ndarray]]  # outputs, inputs by name -> outputs
 
 
 @MODELS("onnx")
@@ -93,7 +83,7 @@ def onnx_model(
     settings = runtime.SessionOptions()
     settings.log_severity_level = 3
     try:
-        session: _Session = runtime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise SparringError(f"ONNX file {path} cannot be loaded ({one_line(error)})") from None
     inputs, names = session.get_inputs(), [o.name for o in session.get_outputs()]
@@ -106,7 +96,7 @@ def onnx_model(
     if chosen not in names:
         raise SparringError(f"ONNX file {path} has no output {chosen!r}; it has {', '.join(names)}")
     batch, channels, height, width = (n if isinstance(n, int) else None for n in inputs[0].shape)
-    function = _in_batches(session, inputs[0].name, chosen, batch)
+    function = _in_batches(session.run, inputs[0].name, chosen, batch)
     identity = f"{hashlib.sha256(file.read_bytes()).hexdigest()[:16]} {chosen}"
     network = Outside(function, identity, classes)
     size = height if height == width else None
@@ -115,17 +105,17 @@ def onnx_model(
     )
 
 
-def _in_batches(session: _Session, name: str, output: str, batch: int | None) -> Arrays:
+def _in_batches(ask: Ask, name: str, output: str, batch: int | None) -> Arrays:
     """Images as the file takes them; one that was written for a fixed number of images gets as many, the last ones again where too few are left."""
 
-    def ask(x: np.ndarray) -> np.ndarray:
+    def answer(x: np.ndarray) -> np.ndarray:
         if batch is None:
-            return session.run([output], {name: x})[0]
+            return ask([output], {name: x})[0]
         answers = []
         for start in range(0, len(x), batch):
             part = x[start : start + batch]
             filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
-            answers.append(session.run([output], {name: filled})[0][: len(part)])
+            answers.append(ask([output], {name: filled})[0][: len(part)])
         return np.concatenate(answers)
 
-    return ask
+    return answer
