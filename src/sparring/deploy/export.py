@@ -93,8 +93,9 @@ def _written(module: nn.Module, example: Tensor, path: Path) -> None:
         if path.suffix == ".pt2":
             torch.export.save(program, path)
         else:
-            names = {"input_names": ["images"], "output_names": ["logits"]}
-            torch.onnx.export(program, (), path, **names, external_data=False, verbose=False)
+            torch.onnx.export(
+                program, (), path, input_names=["images"], output_names=["logits"], external_data=False, verbose=False
+            )
 
 
 class _Alone(nn.Module):

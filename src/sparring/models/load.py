@@ -104,7 +104,7 @@ class PretrainedConfig(TypedDict):
 def timm_model(name: str, weights: str = PRETRAINED, classes: Classes | None = None) -> Classifier:
     """A timm model with its own mean/std. weights: pretrained (fetched through timm), FILE, or random. classes: default the model's own."""
     timm = need("timm", "models")
-    if not timm.is_model(name):
+    if not name.startswith("hf-hub:") and not timm.is_model(name):  # timm's own prefix of what the hub has
         near = timm.list_models(f"*{name}*")[:3] or get_close_matches(name.lower(), timm.list_models(), cutoff=0.5)
         raise SparringError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
     text = f"timm:{name}"
