@@ -22,6 +22,7 @@ ALLOWED = {
     "defenses": {"core", "models"},
     "threats": {"core", "defenses"},
     "subject": {"core", "data", "models", "defenses"},
+    "deploy": {"core", "data", "models", "defenses"},
     "training": {"core", "data", "models", "defenses", "attacks"},
     "analysis": {"core", "data", "models", "defenses", "attacks", "subject"},
     "evaluation": set(),
@@ -45,7 +46,18 @@ ALLOWED = {
     "cli": LOWER
     | PLAN
     | JUDGED
-    | {"subject", "training", "analysis", "evaluation.run", "checks", "verdict", "conduct", "recipes", "report"},
+    | {
+        "subject",
+        "deploy",
+        "training",
+        "analysis",
+        "evaluation.run",
+        "checks",
+        "verdict",
+        "conduct",
+        "recipes",
+        "report",
+    },
     "__main__": {"cli"},
 }
 

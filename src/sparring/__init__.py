@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sparring.data.images import ImageSet
     from sparring.data.sources import load_data
     from sparring.defenses.base import defense
+    from sparring.deploy.export import export
+    from sparring.deploy.module import defend
     from sparring.evaluation.plan.spec import EvaluationSpec
     from sparring.evaluation.results.load import Evaluation
     from sparring.models.load import load_model
@@ -39,8 +41,10 @@ __all__ = [
     "__version__",
     "analyze",
     "attack",
+    "defend",
     "defense",
     "evaluate",
+    "export",
     "load_data",
     "load_evaluation",
     "load_model",
@@ -59,8 +63,10 @@ _HOME = {
     "Subject": "subject",
     "analyze": "analysis.base",
     "attack": "attacks.attack",
+    "defend": "deploy.module",
     "defense": "defenses.base",
     "evaluate": "conduct",
+    "export": "deploy.export",
     "load_data": "data.sources",
     "load_evaluation": "verdict.read",
     "load_model": "models.load",

@@ -19,6 +19,7 @@ from sparring.data.sources import Images, load_data
 from sparring.defenses.base import Composition, Defended, DefenseLike, defense, name_of
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model, require_trained
+from sparring.models.outputs import with_logits
 
 EXAMPLES = 4  # images that a network is tried and prepared on
 MENDED_ON = 16  # images on which its gradient is compared with a mended one
@@ -69,8 +70,11 @@ class Subject:
         classifier = require_trained(load_model(model))
         images = load_data(data, limit=limit, skip_bad=skip_bad, fitting=classifier.fitting)
         example = images.pixels(slice(EXAMPLES))
+        require_shape(classifier, images)
+        classifier, says = with_logits(classifier, example)
         classes = fit(classifier, images)
         prepared = prepare(classifier, example)
+        prepared = replace(prepared, note=f"{says}; {prepared.note}" if says else prepared.note)
         base = _placed(Defended(prepared.model, id=_identity(classifier)), device)
         own_code = [code_of_network(classifier)]
         systems: dict[str, Defended] = {}
@@ -86,6 +90,8 @@ class Subject:
             notes |= {name: note} if note else {}
         others: list[Defended] = []
         for other in (require_trained(load_model(s)) for s in sources):
+            require_shape(other, images)
+            other, _ = with_logits(other, example)
             fit(other, images)
             own_code.append(code_of_network(other))
             others.append(_placed(Defended(prepare(other, example).model, id=_identity(other)), device))
@@ -110,16 +116,22 @@ class Subject:
         return said
 
 
-def fit(classifier: Classifier, images: ImageSet) -> int:
-    """The number K of a classifier's classes, once it is sure that it takes these images: channels, size, logits (B,K) with
-    K >= 2 for the first few of them, every label below K. Raises SparringError for the first thing that does not fit.
-    """
+def require_shape(classifier: Classifier, images: ImageSet) -> None:
+    """Raise SparringError where a classifier says that it takes other images: of other channels, or of another size."""
     channels, height, width = images.shape
-    name, size, example = images.name, classifier.size, images.pixels(slice(EXAMPLES))
+    name, size = images.name, classifier.size
     if classifier.channels is not None and channels != classifier.channels:
         raise SparringError(f"{name}: images have {channels} channel(s), the model takes {classifier.channels}")
     if size is not None and (height, width) != (size, size):
         raise SparringError(f"{name}: images are {height}x{width}, the model takes {size}x{size}; resize them first")
+
+
+def fit(classifier: Classifier, images: ImageSet) -> int:
+    """The number K of a classifier's classes, once it is sure that it takes these images: channels, size, logits (B,K) with
+    K >= 2 for the first few of them, every label below K. Raises SparringError for the first thing that does not fit.
+    """
+    require_shape(classifier, images)
+    name, example = images.name, images.pixels(slice(EXAMPLES))
     logits = logits_of(classifier, example, classifier.name)
     classes, low, high = logits.shape[1], int(images.y.min()), int(images.y.max())
     if low < 0 or high >= classes:

@@ -17,6 +17,7 @@ from sparring.attacks.engine.given import images_of, labels_of, mask_of, network
 from sparring.attacks.engine.loop import Aim
 from sparring.attacks.engine.pixels import pixel_mask, pixels_of
 from sparring.attacks.method import Method
+from sparring.core.access import offered
 from sparring.core.errors import SparringError
 from sparring.core.geometry import EPS_SLACK, Norm
 from sparring.core.noise import Noise, image_keys
@@ -210,7 +211,7 @@ class Attack(ABC):
                 network, x = network_of(model, x, y)
                 self._refuse_no_gradient(network, x[:1])
                 model = System(network=network)
-            model = Victim((model,), Access.GRADIENT)
+            model = Victim((model,), offered(model.network))
         keys = image_keys([str(i) for i in (range(len(x)) if ids is None else ids)]).to(x.device)
         batch = Batch(x, y, keys, mask=mask_of(mask, x), start=start_of(start, x)).capped(queries)
         options = RunOptions(stop, slots, seed)

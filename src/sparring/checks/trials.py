@@ -11,8 +11,9 @@ from torch import Tensor
 from sparring.attacks.attack import Attack, attack
 from sparring.checks.base import Answer, Enrolled, in_order
 from sparring.checks.controls import context
+from sparring.core.access import Access, offered
 from sparring.core.registry import CHECKS
-from sparring.core.victim import Access, Victim
+from sparring.core.victim import Victim
 from sparring.defenses.base import Stage
 from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.tiers import DRAWS, JUDGES
@@ -71,7 +72,9 @@ def run_active_checks(trial: Trial, say: Callable[[str], None] | None = None) ->
 def run_first_checks(subject: Subject, chosen: Attack, seed: int, say: Callable[[str], None]) -> list[Finding]:
     """What active checks say before any attack of each system, as ``chosen`` would attack it: its slopes."""
     findings: list[Finding] = []
-    for defense in subject.systems:
+    for defense, defended in subject.systems.items():
+        if offered(defended.network) < Access.GRADIENT:  # no slopes to look at
+            continue
         trial = trial_before(subject, defense, chosen, Judge(*JUDGES["quick"], seed=seed), DRAWS["quick"], seed)
         for c in in_order(ActiveCheck):
             if c.first and trial:

@@ -166,6 +166,27 @@ def attack(
 
 
 @app.command(
+    cls=Once, epilog="Example: sparring export mnist_cnn --data mnist5k --defense cd:bits=4 --out defended.onnx"
+)
+def export(
+    model: Model,
+    data: Data,
+    out: Annotated[
+        Path, place_option("the file: .pt2 (torch.export) or .onnx; its card FILE.json is written beside it")
+    ],
+    defense: Annotated[str, typer.Option(help="one defense spec, stages joined by +")] = "none",
+    json_out: Json = False,
+) -> None:
+    """Write a model behind its defense to a file for use elsewhere. It is loaded again and must give the same labels on the first 100 images."""
+    from sparring.deploy.export import export as write
+
+    exported = write(model, defense, out, data)
+    said = "its noise is its own" if exported.difference is None else f"logits differ by {exported.difference:.1g}"
+    line = f"{out}: same label on {100 * exported.agree:.0f} % of {exported.images} images, {said}; it loads as {exported.loads_as}"
+    emit(vars(exported), line, json_out)
+
+
+@app.command(
     cls=Once,
     epilog="Example: sparring report runs/first --html report.html; sparring report runs/first --metric success_defense",
 )

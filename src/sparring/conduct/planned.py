@@ -13,6 +13,7 @@ from sparring.conduct.engine import Engine
 from sparring.conduct.inventory import read_inventory, write_inventory
 from sparring.conduct.shards import Shard
 from sparring.conduct.workers import cut
+from sparring.core.access import Access, offered
 from sparring.core.code import code_of
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
@@ -213,7 +214,7 @@ def options_of(subject: Subject, spec: EvaluationSpec, judge: Judge) -> dict[str
     most = spec.draws if isinstance(spec.draws, int) else DRAWS[spec.tier]
     draws = dict.fromkeys(subject.systems, most)
     for name, defended in subject.systems.items() if spec.draws == "auto" else ():
-        if not defended.random:
+        if not defended.random or offered(defended.network) < Access.GRADIENT:
             continue
         trial = trial_before(subject, name, attack("apgd:eps=8/255"), judge, most, spec.seed)
         draws[name] = min(most, draws_that_agree(trial)) if trial else most

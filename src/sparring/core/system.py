@@ -166,7 +166,7 @@ class System:
         z = _with_some_gradient(u, self.network(u, noise.child("network")) if self.noisy else self.network(u)).float()
         if not self.has_noise:  # nothing random: every draw is the same draw
             return z[:, None].expand(-1, draws, -1)
-        return z.reshape(len(x), draws, -1)
+        return z.reshape(x.shape[0], draws, -1)
 
     def scores(self, x: Tensor, noise: Noise) -> Tensor:
         """(B,K) deployed scores: one call of the deployed system, i.e. ``readout.samples`` draws."""

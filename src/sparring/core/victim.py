@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sparring.core.access import Access, offered
 from sparring.core.errors import AccessError
 from sparring.core.losses import label_of
 from sparring.core.noise import Noise
@@ -26,15 +27,6 @@ ROW_BUDGET = 3_200_000  # of other devices
 
 
 Objective = Callable[[Tensor, slice], Tensor]  # logits (b,K), which b rows of the batch -> (b,)
-
-
-class Access(IntEnum):
-    """What an attacker may ask of the system it queries. Each grade includes the ones below."""
-
-    NONE = 0
-    LABEL = 1
-    SCORES = 2
-    GRADIENT = 3
 
 
 class Goal(Enum):
@@ -76,6 +68,17 @@ class Victim:
     combine: Combine = "probs"
     amp: bool = False
     answers: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises AccessError where a network has less to offer: attacked all the same it would look robust."""
+        for system in self.systems:
+            offers = offered(system.network)
+            if offers < self.access:
+                ways = "decision" if offers is Access.LABEL else "score,decision"
+                raise AccessError(
+                    f"the network of {system.name or 'the model'} is a black box that gives {offers.name}, no {self.access.name}: evaluate it "
+                    f"with --threat {ways}, or with transfer and --sources MODEL"
+                )
 
     @property
     def random(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError
 from sparring.core.fitting import Fitting
+from sparring.core.ranges import number
 
 Stored: TypeAlias = "Tensor | tuple[Stored, ...] | float | str | None"  # an entry of a module's state
 LARGEST = 2.0  # mean or std that pixels in [0,1] may have, with room for who scales to [-1,1]
@@ -55,6 +56,16 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network((x - self.mean) / self.std)
+
+
+def statistic(name: str, text: str) -> list[float]:
+    """Numbers of a spec, one per channel, joined by +: ``0.485+0.456+0.406``. Raises SparringError."""
+    try:
+        return [number(part) for part in text.split("+")]
+    except ValueError:
+        raise SparringError(
+            f"{name}={text} is no list of numbers; write one per channel, joined by +: 0.485+0.456+0.406"
+        ) from None
 
 
 def _per_channel(name: str, values: Iterable[float] | float) -> list[float]:

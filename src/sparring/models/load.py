@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import TypedDict
 
 from torch import nn
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from sparring.core.errors import SparringError, one_line
@@ -18,8 +19,11 @@ from sparring.core.extras import need
 from sparring.core.fitting import FILTERS, Fitting
 from sparring.core.ranges import Classes, Count
 from sparring.core.registry import MODELS
-from sparring.core.spec import PYTHON, build, check_fields, entry_of, parse, signature
+from sparring.core.spec import PYTHON, Fields, build, check_fields, entry_of, parse, signature
 from sparring.models.classifier import Classifier
+from sparring.models.opaque import Arrays, outside
+from sparring.models.outputs import Chosen
+from sparring.models.programs import network_of
 from sparring.models.small import SmallCNN
 from sparring.models.weights import PRETRAINED, RANDOM, fill, load_weights, seeded
 
@@ -36,22 +40,33 @@ def require_trained(model: Classifier) -> Classifier:
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+ModelLike = str | nn.Module | ExportedProgram | Arrays  # spec text, or the user's own
+
+
 def load_model(
-    model: str | nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    model: ModelLike,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    output: str | None = None,
 ) -> Classifier:
-    """A ``Classifier`` from spec text or from your own module (images in [0,1]; or give the mean/std it expects).
+    """A ``Classifier`` from spec text or from your own: a module, a program of torch.export, or a plain function of numpy images (a black box).
+    It takes images in [0,1]; or give the mean/std it expects. ``output``: the key, field or position of the logits in what it returns.
 
     Raises SparringError if a module of it is in train mode, or for an unknown spec. A model of ours whose spec names no weights is
     ``untrained``: to be trained, not to be evaluated.
     """
-    if isinstance(model, str | Classifier) and (mean is not None or std is not None):
-        raise SparringError("mean and std belong to a module of your own; a spec and a Classifier have theirs")
+    if isinstance(model, str | Classifier) and (mean is not None or std is not None or output is not None):
+        raise SparringError("mean, std and output belong to a module of your own; a spec and a Classifier have theirs")
     if isinstance(model, str):
         spec = parse(model)
         if spec.name == PYTHON:
             factory, options = entry_of(MODELS, spec)
-            given = check_fields(PYTHON, options.values, {"weights": (str | None, None)})
-            loaded = _own(factory, spec.values[""], given.get("weights"))
+            own: Fields = {
+                "weights": (str | None, None),
+                "output": (str | None, None),
+                "classes": (Classes, None),
+            }
+            loaded = _own(factory, spec.values[""], **check_fields(PYTHON, options.values, own))
         else:
             takes = signature(MODELS[spec.name])
             given = spec.values.get("weights")
@@ -63,19 +78,13 @@ def load_model(
         loaded.name = model
     elif isinstance(model, Classifier):
         loaded = model
-    elif not isinstance(model, nn.Module):
-        raise SparringError(
-            f"a model is a spec text or an nn.Module, got {type(model).__name__}; wrap a function in a module whose forward calls it"
-        )
     else:
-        loaded = Classifier(
-            model, (0.0,) if mean is None else mean, (1.0,) if std is None else std, name=type(model).__name__
-        )
+        loaded = _given(model, mean, std, output)
     training = [name or "the model" for name, m in loaded.named_modules() if m.training]
     if training:
         fix = "call model.eval() before evaluating"
         if any(isinstance(m, GraphModule) for m in loaded.modules()):
-            fix += "; what torch.export made has no eval(): give the network that it was made from"
+            fix += "; of torch.export give the program itself, not its module()"
         raise SparringError(f"{loaded.name}: {training[-1]} is in train mode; {fix}")
     return loaded
 
@@ -95,7 +104,7 @@ class PretrainedConfig(TypedDict):
 def timm_model(name: str, weights: str = PRETRAINED, classes: Classes | None = None) -> Classifier:
     """A timm model with its own mean/std. weights: pretrained (fetched through timm), FILE, or random. classes: default the model's own."""
     timm = need("timm", "models")
-    if not timm.is_model(name):
+    if not name.startswith("hf-hub:") and not timm.is_model(name):  # timm's own prefix of what the hub has
         near = timm.list_models(f"*{name}*")[:3] or get_close_matches(name.lower(), timm.list_models(), cutoff=0.5)
         raise SparringError(f"timm has no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
     text = f"timm:{name}"
@@ -191,15 +200,48 @@ def mnist_cnn() -> Classifier:
     return Classifier(network, name="mnist_cnn", channels=1, size=28)
 
 
-def _own(factory: Callable[..., nn.Module], path: str, weights: str | None) -> Classifier:
-    """The user's own code: factory() -> nn.Module (images in [0,1] -> logits)."""
+def _given(model: object, mean: Sequence[float] | None, std: Sequence[float] | None, output: str | None) -> Classifier:
+    """What a caller in Python hands over."""
+    name = type(model).__name__
+    if isinstance(model, ExportedProgram):
+        model = network_of(model, name)
+    if not isinstance(model, nn.Module):
+        if isinstance(model, type) or not callable(model):
+            raise SparringError(f"a model is a spec text, an nn.Module or a function of images, got {name}")
+        model = outside(model, name).network
+    network = Chosen(model, output) if output else model
+    return Classifier(network, (0.0,) if mean is None else mean, (1.0,) if std is None else std, name=name)
+
+
+def _own(
+    factory: Callable[..., object],
+    path: str,
+    weights: str | None = None,
+    output: str | None = None,
+    classes: int | None = None,
+) -> Classifier:
+    """The user's own code: factory() -> nn.Module (images in [0,1] -> logits), or a function of numpy images, which is a black box."""
+    name = f"python:{path}"
     try:
-        network = factory()
+        built = factory()
     except (Exception, SystemExit) as error:
         raise SparringError(
-            f"python:{path}: the factory raised {one_line(error)}; it is called without arguments and returns an nn.Module"
+            f"{name}: the factory raised {one_line(error)}; it is called without arguments and returns an nn.Module, or a function of images"
         ) from None
-    if not isinstance(network, nn.Module):
-        raise SparringError(f"python:{path}: the factory returned {type(network).__name__}, not an nn.Module")
-    fill(network, weights)
-    return network if isinstance(network, Classifier) else Classifier(network, name=f"python:{path}")
+    if isinstance(built, ExportedProgram):
+        built = network_of(built, name)
+    if isinstance(built, nn.Module):
+        if classes is not None:
+            raise SparringError(
+                f"{name}: classes= is for a function that answers labels; a network shows how many it has"
+            )
+        fill(built, weights)
+        network = Chosen(built, output) if output else built
+        return network if isinstance(network, Classifier) else Classifier(network, name=name)
+    if isinstance(built, type) or not callable(built):
+        raise SparringError(
+            f"{name}: the factory returned {type(built).__name__}, not an nn.Module or a function of images"
+        )
+    if weights is not None or output is not None:
+        raise SparringError(f"{name}: weights= and output= belong to a network; the factory returned a plain function")
+    return outside(built, name, classes)

@@ -25,7 +25,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises SparringError for a missing, damaged or code-carrying file.
     """
     path = Path(path)
-    _refuse_no_file(path)
+    require_file(path, "weights file")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -44,10 +44,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def _refuse_no_file(path: Path) -> None:
-    if not path.is_file():
+def require_file(path: str | Path, what: str) -> Path:
+    """The path, if a file is there. Raises SparringError, which calls it ``what``."""
+    if not Path(path).is_file():
         fault = "is no file: name the file itself" if os.path.lexists(path) else "does not exist"
-        raise SparringError(f"weights file {path} {fault}")
+        raise SparringError(f"{what} {path} {fault}")
+    return Path(path)
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
@@ -92,7 +94,7 @@ def save_weights(module: nn.Module, path: Path, card: Mapping[str, object]) -> N
 
 def read_card(path: str | Path) -> Card:
     """The JSON card beside a weights file. Raises SparringError where there is none."""
-    _refuse_no_file(Path(path))
+    require_file(path, "weights file")
     card = Path(path).with_suffix(".json")
     try:
         return json.loads(card.read_text())

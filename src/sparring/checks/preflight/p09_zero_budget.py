@@ -10,8 +10,9 @@ from torch import Tensor
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context
+from sparring.core.access import Access, offered
 from sparring.core.noise import Noise
-from sparring.core.victim import Access, Victim
+from sparring.core.victim import Victim
 from sparring.evaluation.judge import Judge
 
 STEPS = 2
@@ -50,7 +51,8 @@ def zero_budget(c: Context) -> list[Answer]:
         system = defended.system()
         clean = judge.score(system, x, y, keys)
         draws = judge.draws_for(system)
-        for attack in (a.brief(STEPS) for a in c.attacks if a.method.needs is not Access.NONE):
+        offers = offered(defended.network)
+        for attack in (a.brief(STEPS) for a in c.attacks if Access.NONE < a.method.needs <= offers):
             victim = Victim((system,), attack.method.needs, 2 if system.random else 1)
             batch = Batch(x, y, keys, eps=torch.zeros(len(x)))
             points = attack.on(victim, batch, RunOptions("never", seed=c.seed))

@@ -8,6 +8,7 @@ from torch import Tensor
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import FunctionStage, context, eight_levels
 from sparring.checks.thresholds import thresholds
+from sparring.core.access import Access, offered
 from sparring.core.losses import margin
 from sparring.core.system import apply_part
 from sparring.defenses.base import Backward
@@ -38,6 +39,10 @@ def graph_continuity(c: Context) -> list[Answer]:
     """
     answers: list[Answer] = []
     for defended in c.systems:
+        if offered(defended.network) < Access.GRADIENT:
+            text = "a black box: nobody has its gradients, and threats that grant them are refused"
+            answers.append(Answer(True, 0.0, SHARE, text, defended.name, defense=defended.name))
+            continue
         system, noise = defended.system(), c.noise()
         points = [c.x.clone().requires_grad_(True)]
         with torch.enable_grad():

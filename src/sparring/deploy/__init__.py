@@ -1,0 +1,1 @@
+"""A defended model for use elsewhere: as a module, as a file."""
