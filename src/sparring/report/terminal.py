@@ -32,7 +32,7 @@ def literal(text: str) -> Text:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FittedTable:
     """A table as wide as the terminal that it is printed on, see ``draw_table``."""
 
     table: Table
@@ -41,11 +41,11 @@ class Drawn:
         yield fitted(self.table, options.max_width)
 
 
-def draw_table(table: Table) -> Drawn:
+def draw_table(table: Table) -> FittedTable:
     """A table as rich draws it: numbers to the right, a line between groups. Where it is too wide, long specs go on in a second line behind a comma or
     a plus, then columns that the table can do without are left out, and said so; at last each row stands by itself, a line a column. No word is broken.
     """
-    return Drawn(table)
+    return FittedTable(table)
 
 
 def fitted(table: Table, width: int) -> RichTable:
