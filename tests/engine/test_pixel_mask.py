@@ -85,3 +85,20 @@ def test_an_evaluation_of_a_masked_attack_is_not_trusted(tmp_path):
         network, (images.x, images.y), attacks=["pgd:eps=0.02,steps=3,mask=bait"], out=tmp_path / "run"
     )
     assert any(f.check == "P16" and not f.ok for f in result.findings)
+
+
+def test_one_pixel_proposes_only_pixels_that_may_change():
+    """Of 900 pixels two may change, and either flips the label: of four proposals none would lie there by chance."""
+
+    class Bright(torch.nn.Module):
+        def forward(self, x):
+            there = x[:, 0, 3, 5] + x[:, 0, 20, 7]
+            return torch.stack([0.1 + 0 * there, there, 0 * there, 0 * there], 1)
+
+    mask = torch.zeros(3, 1, 30, 30)
+    mask[:, 0, 3, 5] = mask[:, 0, 20, 7] = 1
+    outcome = attack("one_pixel:steps=1,population=4").run(
+        Bright().eval(), torch.zeros(3, 1, 30, 30), torch.zeros(3, dtype=torch.long), mask=mask
+    )
+    assert bool(outcome.success.all())
+    assert bool((outcome.x[:, 0] * (1 - mask[:, 0]) == 0).all())

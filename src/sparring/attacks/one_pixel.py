@@ -26,7 +26,7 @@ class OnePixel(Method):
 
     ``pixels`` changed at once (the ball's radius where eps is not given), ``population``, ``steps`` generations after
     the first. Differs from the paper: the margin of the logits is the fitness, not the probability; a child replaces
-    its parent also when equal.
+    its parent also when equal; under a mask places are counted among the pixels that may change.
     """
 
     needs = Access.SCORES
@@ -87,6 +87,8 @@ class OnePixel(Method):
         channels, height, width = q.clean.shape[1:]
         image = q.clean[:, None].expand(-1, many, -1, -1, -1).flatten(3)
         place = genes[..., 0].long() * width + genes[..., 1].long()
+        if q.ball.mask is not None:
+            place = _among(q.ball.mask.amax(1).flatten(1), place)
         for p in range(pixels):
             index = place[:, :, p, None, None].expand(rows, many, channels, 1)
             image = image.scatter(3, index, genes[:, :, p, 2:, None])
@@ -95,3 +97,10 @@ class OnePixel(Method):
             image = torch.where(q.ball.mask[:, None] > 0, image, q.clean[:, None])
         small = per_row(q.ball.eps < pixels, image)
         return torch.where(small, q.clean[:, None], image)  # a ball of fewer pixels holds none of these points
+
+
+def _among(free: Tensor, place: Tensor) -> Tensor:
+    """The pixels that may change, free (B,H*W) of 0 and 1, at the same share of their row-major order as place (B,k,P) is of all pixels."""
+    share = place / free.shape[1]
+    numbers = (share * free.sum(1)[:, None, None]).long().flatten(1)
+    return free.argsort(1, descending=True, stable=True).gather(1, numbers).view_as(place)
