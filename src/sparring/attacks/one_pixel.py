@@ -103,4 +103,4 @@ def _among(free: Tensor, place: Tensor) -> Tensor:
     """The pixels that may change, free (B,H*W) of 0 and 1, at the same share of their row-major order as place (B,k,P) is of all pixels."""
     share = place / free.shape[1]
     numbers = (share * free.sum(1)[:, None, None]).long().flatten(1)
-    return free.argsort(1, descending=True, stable=True).gather(1, numbers).view_as(place)
+    return free.sort(dim=1, descending=True, stable=True).indices.gather(1, numbers).view_as(place)
