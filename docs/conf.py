@@ -20,7 +20,7 @@ html_theme = "furo"
 html_title = f"sparring {__version__}"
 html_static_path = ["_static"]
 html_theme_options = {"footer_icons": [], "top_of_page_buttons": []}
-exclude_patterns = ["_build", "replay/*/*.json"]
+exclude_patterns = ["_build", "measured/README.md", "replay/*/*.json"]
 # links out of the site, such as to folders: tests/test_docs.py follows each link in the checkout
 suppress_warnings = ["myst.xref_missing"]
 myst_enable_extensions = ["colon_fence"]

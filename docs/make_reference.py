@@ -9,6 +9,7 @@ ABOUT = {
     "defenses": "What stands before, in or behind a classifier. [Their adaptive attacks](../defenses.md).",
     "threats": "What an attacker knows and may ask. [Their relations](../threats.md).",
     "checks": "What is asked before a number is believed. [When each fires](../checks.md).",
+    "masks": "Which pixels an attack may change: its `mask=` field.",
     "models": "Classifiers, and what makes them.",
     "data": "Where images come from.",
     "analyses": "Looks inside: `sparring analyze NAME`.",
