@@ -14,6 +14,7 @@ make_reference.write(HERE / "reference")
 
 project = "sparring"
 author = "the sparring developers"
+copyright = "the sparring developers"
 version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 html_theme = "furo"

@@ -72,3 +72,19 @@ def test_made_pages_are_up_to_date(maker, name, tmp_path):
 def test_ci_calls_the_readmes_own_test_command():
     assert "make test" in (ROOT / "README.md").read_text()
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["pgd:eps=0.1,alpha=0.01", "pgd:eps=0.1,iters=3", "apgd:eps=0.1,n_restarts=2", "pgd:epsilon=0.1"]
+)
+def test_fields_of_other_libraries_are_refused_with_their_name_here(text):
+    from sparring.attacks.attack import ELSEWHERE, attack
+    from sparring.core.errors import SparringError
+    from sparring.core.registry import ATTACKS
+    from sparring.core.spec import signature
+
+    with pytest.raises(SparringError, match=r"docs/migration\.md"):
+        attack(text)
+    for name, entry in ATTACKS.items():  # what an attack takes itself keeps its meaning
+        for field in set(ELSEWHERE) & set(signature(entry)):
+            assert field in signature(entry), name

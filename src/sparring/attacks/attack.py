@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal
 
@@ -24,7 +24,18 @@ from sparring.core.noise import Noise, image_keys
 from sparring.core.prepare import prepare as prepared_copy
 from sparring.core.ranges import Count, Limit, Natural, NonNegative
 from sparring.core.registry import ATTACKS
-from sparring.core.spec import PYTHON, build, check_fields, check_ranges, check_value, parse, show, signature, spec_text
+from sparring.core.spec import (
+    PYTHON,
+    Fields,
+    build,
+    check_fields,
+    check_ranges,
+    check_value,
+    parse,
+    show,
+    signature,
+    spec_text,
+)
 from sparring.core.system import System
 from sparring.core.victim import Access, Goal, Victim
 
@@ -52,6 +63,22 @@ class Setting:
 
 
 SHARED = signature(Setting)
+# fields as foolbox, torchattacks, ART, advertorch and AutoAttack call them: what each is here
+ELSEWHERE = {
+    **dict.fromkeys(
+        ("alpha", "eps_step", "eps_iter", "abs_stepsize", "stepsize", "step_length"),
+        "step_size is a share of eps: step_size = alpha / eps",
+    ),
+    "rel_stepsize": "it is step_size, a share of eps as well",
+    **dict.fromkeys(("iters", "max_iter", "nb_iter", "n_iter", "num_steps", "iterations"), "it is steps"),
+    **dict.fromkeys(("epsilon", "epsilons", "max_eps", "radius"), "it is eps, for images in [0,1]"),
+    **dict.fromkeys(("n_restarts", "num_restarts", "num_random_init", "random_restarts"), "it is restarts"),
+    **dict.fromkeys(("random_start", "rand_init", "rand_start"), "it is start=random or start=clean"),
+    **dict.fromkeys(("p", "ord", "order"), "it is norm=linf, l2, l1 or l0"),
+    **dict.fromkeys(("n_queries", "max_queries"), "a budget of queries is the threat's: score:queries=5000"),
+    "targeted": "a targeted goal is target=random, next, least or a class",
+    "eot_iter": "draws of a random defense are the evaluation's: --draws",
+}
 
 
 @dataclass(frozen=True)
@@ -311,6 +338,13 @@ class MethodAttack(Attack):
         return target[:, None], True, cost
 
 
+def _refuse_foreign(name: str, given: Mapping[str, object], known: Fields) -> None:
+    """Raise SparringError for a field as another library calls it, with what it is here."""
+    for field in given:
+        if field in ELSEWHERE and field not in known:
+            raise SparringError(f"{name}: unknown field {field!r}; here {ELSEWHERE[field]} (docs/migration.md)")
+
+
 def attack(text: str | Attack | Method) -> Attack:
     """An ``Attack`` from spec text: ``attack("pgd:eps=8/255,steps=40,restarts=5")``; one of another library:
     ``attack("torchattacks.PGD:eps=8/255,steps=40")``; or from a method of your own.
@@ -327,6 +361,8 @@ def attack(text: str | Attack | Method) -> Attack:
     if spec.name != PYTHON:
         ATTACKS[spec.name]  # an unknown name is refused before its fields are
     own = {k: v for k, v in spec.values.items() if k not in SHARED}
+    if spec.name != PYTHON:
+        _refuse_foreign(spec.name, own, signature(ATTACKS[spec.name]))
     shared = check_fields(spec.name, {k: v for k, v in spec.values.items() if k in SHARED}, SHARED)
     method: Method = build(ATTACKS, replace(spec, values=own))
     return (method.attack_kind or MethodAttack)(method, Setting(**shared))
