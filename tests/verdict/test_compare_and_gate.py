@@ -199,3 +199,45 @@ def test_the_json_keeps_to_its_published_schema(runs):
         jsonschema.validate(said, schema)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**said, "cells": [{}]}, schema)
+
+
+def test_a_gate_is_never_passed_by_what_it_does_not_look_at(runs, tmp_path):
+    assert (
+        "give one of them"
+        in run(runs, "report", "weak", "--metric", "success_defense", "--fail-under", "50", code=2).stderr
+    )
+    dry = (
+        "evaluate",
+        "mnist_cnn",
+        "--data",
+        "mnist5k:limit=4",
+        "--attack",
+        "pgd:eps=0.1",
+        "--dry-run",
+        "--fail-under",
+        "99",
+    )
+    assert "a dry run makes none" in run(runs, *dry, code=2).stderr
+    evaluate(problem(24), tmp_path / "unbounded", attacks=["deepfool:steps=1"], defenses=("cd:bits=5",))
+    unbounded = sparring.load_evaluation(tmp_path / "unbounded")
+    assert all("no budget" in fault for fault in Gate(0).failures(unbounded).values())
+    assert Gate(0).failures(unbounded)
+    assert all("no robust accuracy" in v.line and v.word != "HOLDS" for v in unbounded.verdicts)
+
+
+def test_metrics_of_a_run_that_lacks_rows_end_as_its_report_does(tmp_path):
+    evaluate(problem(24), tmp_path / "cut", defenses=("cd:bits=5",), attacks=["fgsm:eps=1/255"])
+    next((tmp_path / "cut" / "rows").rglob("*.parquet")).unlink()
+    run(tmp_path, "report", "cut", "--metric", "success_defense", code=3)
+
+
+def test_numbers_that_only_one_run_has_are_named(runs, tmp_path):
+    evaluate(
+        problem(24),
+        tmp_path / "wide",
+        defenses=("cd:bits=5", "cd:bits=4"),
+        attacks=["fgsm:eps=1/255", "fgsm:eps=2/255"],
+    )
+    notes = compare_runs(runs / "weak", tmp_path / "wide").notes
+    assert any("only in run 2: cd:bits=4, adaptive, linf 1/255" in note for note in notes)
+    assert any("only in run 2: cd:bits=5, adaptive, linf 2/255" in note for note in notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -221,7 +222,8 @@ def report(
     """Tables and a page from run folders; nothing is run again. With --baseline and --claim they are judged anew. Exit code 3 where a run lacks
     some of its rows, so that it has no verdict; 4 where --fail-under or --fail-verdict says so.
     """
-    from sparring.evaluation.results.load import load_rows
+    from sparring.evaluation.records.files import read_run
+    from sparring.evaluation.results.load import whole_rows
     from sparring.evaluation.results.metrics.base import measure
     from sparring.report.formats import evaluation_as, table_as
     from sparring.report.page import write_report
@@ -231,16 +233,26 @@ def report(
 
     if metric and (html or images):
         raise SparringError(f"--metric prints metrics and writes nothing; leave {'--html' if html else '--images'} out")
+    gate = gate_of(fail_under, listed("fail-verdict", fail_verdict), junit)
+    if metric and gate:
+        raise SparringError(
+            "--fail-under and --fail-verdict look at verdicts, which --metric leaves out; give one of them"
+        )
     if metric:
+        loaded = [whole_rows(run, read_run(run)) for run in runs]
         measured = [
-            result for run in runs for name in listed("metric", metric) for result in measure(load_rows(run), name)
+            result for rows, _, _ in loaded for name in listed("metric", metric) for result in measure(rows, name)
         ]
+        for run, (_, missing, _) in zip(runs, loaded, strict=True):
+            if missing:
+                warnings.warn(f"{run}: {missing}", stacklevel=2)
         if form:
             print(visible_lines(table_as(metrics_table(measured), form)))
         else:
             emit([m.json() for m in measured], draw_table(metrics_table(measured)), json_out)
+        if any(missing for _, missing, _ in loaded):
+            raise typer.Exit(3)
         return
-    gate = gate_of(fail_under, listed("fail-verdict", fail_verdict), junit)
     for option in (name for name, value in (("--images", images), ("--junit", junit)) if value and len(runs) > 1):
         raise SparringError(f"{option} is about one run folder; give one")
     evaluations = [load_evaluation(r, baseline, claim or None) for r in runs]

@@ -154,6 +154,10 @@ def evaluate(
     if html and not out:
         raise SparringError("--html needs --out DIR: the page is made from the run folder")
     gate = gate_of(fail_under, listed("fail-verdict", fail_verdict), junit)
+    if gate and dry_run:
+        raise SparringError(
+            "--fail-under and --fail-verdict judge numbers, and a dry run makes none; leave one of them out"
+        )
     fields = {
         "model": model,
         "data": data,

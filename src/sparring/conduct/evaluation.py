@@ -224,10 +224,13 @@ def _evaluate(spec: EvaluationSpec, folder: Place, running: Running, cluster: Cl
             require_precision(read_run(folder), folder)
         else:
             store.write_run(**facts, passed=spec.passed(), complete=False)
-            if shard or cluster:
-                planned.tell_images(folder)
-            if running.reuse:
-                planned.take_over(running.reuse, store, ring.cells, say)
+        if shard or cluster:
+            planned.tell_images(folder)
+        if running.reuse:
+            how["reused"] = {
+                "blocks": planned.take_over(running.reuse, store, ring.cells, say),
+                "of": running.reuse.name,
+            }
         begun = True
         comparing.close()
         claims = ring.claims() if team or shard else None

@@ -138,17 +138,21 @@ class Planned:
     def tell_images(self, folder: Place) -> None:
         """Write down, for those who join, what was seen of a set that is larger than memory."""
         inventory = Inventory.of(self.subject.images)
-        if inventory and (meant := self.spec.images_meant(self.subject.model.fitting)):
+        meant = self.spec.images_meant(self.subject.model.fitting)
+        if inventory and meant and read_inventory(folder, meant) != inventory:
             write_inventory(folder, inventory, meant)
 
-    def take_over(self, folder: Place, store: Store, cells: Sequence[str], say: Say) -> None:
-        """Put into the store what the run of another folder has of these images. Raises SparringError where that is of another configuration."""
+    def take_over(self, folder: Place, store: Store, cells: Sequence[str], say: Say) -> int:
+        """Put into the store what the run of another folder has of these images; how many blocks of rows. Raises SparringError where that is of another
+        configuration.
+        """
         former, images, taken = Former(folder, store), self.blocks.images, 0
         store.require_alike(folder, PROBED)
         for rows, names in zip(self.blocks.slices, self.blocks.names, strict=True):
             if self.known.issuperset(names):
                 taken += former.give(cells, self.blocks.id(rows), names, images.ids[rows])
                 say(f"taking over what {folder} has: {taken} blocks of rows")
+        return taken
 
     def ring(self, store: Store, running: Running) -> Ring:
         """What attacks and judges."""

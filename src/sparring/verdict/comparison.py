@@ -83,7 +83,8 @@ def compare_runs(first: str | Place, second: str | Place) -> RunPair:
     if not pairs:
         raise SparringError(f"{first} and {second} have no number in common: no defense, threat and ball is in both")
     shared = _shared(folders, rows)
-    return RunPair(tuple(_pair(pair, rows, evaluations, shared) for pair in pairs), _notes(records, evaluations))
+    notes = (*_alone(pairs, evaluations), *_notes(records, evaluations))
+    return RunPair(tuple(_pair(pair, rows, evaluations, shared) for pair in pairs), notes)
 
 
 def _pairs(one: Evaluation, other: Evaluation) -> list[tuple[ClosedResult, ClosedResult]]:
@@ -163,6 +164,22 @@ def _of(rows: RowTable, result: ClosedResult, shared: Sequence[str]) -> tuple[np
     number = {image: i for i, image in enumerate(picked.images)}
     at = [number[image] for image in shared]
     return picked.p[at], picked.first[at], picked.p[at] > 0.5
+
+
+def _alone(pairs: Sequence[tuple[ClosedResult, ClosedResult]], evaluations: Sequence[Evaluation]) -> list[str]:
+    """Numbers that only one of the runs has, and those that are no robust accuracy."""
+    said = []
+    for number, evaluation in enumerate(evaluations):
+        there = {(p[number].defense, p[number].threat, p[number].norm, p[number].eps) for p in pairs}
+        words = {(v.defense, v.threat, v.norm, v.eps): f" ({v.word})" for v in evaluation.verdicts}
+        for r in evaluation.closed:
+            key = r.defense, r.threat, r.norm, r.eps
+            if key not in there:
+                text = f"{r.defense}, {r.threat}, {ball(r.norm, r.eps)}: {100 * r.robust_accuracy:.1f} %{words.get(key, '')}"
+                said.append(f"not compared, only in run {number + 1}: {text}")
+    if any(math.isinf(one.eps) for one, _ in pairs):
+        said.append("an attack without a budget was compared: what it leaves is no robust accuracy")
+    return said
 
 
 def _notes(records: Sequence[Json], evaluations: Sequence[Evaluation]) -> tuple[str, ...]:

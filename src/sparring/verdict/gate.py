@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -20,7 +21,8 @@ UNBELIEVED: tuple[Word, ...] = ("ATTACK_NOT_TRUSTED", "INVALID")
 @dataclass(frozen=True)
 class Gate:
     """at_least: points of accuracy in [0,100] that must be *trusted* in every number with a verdict, None: no such mark. words: verdicts that fail. A
-    number that nobody can believe fails always, and so does a run without a verdict. The undefended model is asked where there is nothing else.
+    number that nobody can believe fails always, and so do one of an attack without a budget and a run without a verdict. The undefended model is asked where
+    there is nothing else.
     """
 
     at_least: float | None = None
@@ -50,6 +52,8 @@ class Gate:
         """What is wrong with a number, or ""."""
         if verdict.word in (*self.words, *UNBELIEVED):
             return f"its verdict is {verdict.word}"
+        if math.isinf(verdict.eps):
+            return "its attack has no budget, so that what it leaves is no robust accuracy; give the attack its eps"
         trusted = 100 * verdict.trusted
         if self.at_least is not None and not trusted >= self.at_least:  # nan fails, too
             return f"{trusted:.1f} % of its images are trusted to be right, {self.at_least:g} % are asked"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sparring.core.spec import ball
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.results.verdicts import Line, Verdict, Word
 from sparring.verdict.evidence import LEAST, Evidence, floor, is_broken, twice
@@ -90,6 +91,7 @@ def lines(e: Evidence) -> tuple[Line, ...]:
         Line("the attacks are sound", not e.open, ", ".join(ids(e.open)) or quiet),
         Line("few images are suspect", e.suspect <= CLOSE, f"{_points(e.suspect)} points, at most {_points(CLOSE)}"),
         Line("the attacker knows the defense", e.adaptive, e.threat),
+        Line("the attacker has a budget to spend", math.isfinite(e.eps), ball(e.norm, e.eps)),
         Line("the tier is standard or more", e.tier in TIERS, e.tier),
         Line("enough images", e.n >= IMAGES, f"{e.n}, at least {IMAGES}"),
         Line("stored 8-bit images were judged, too", not math.isnan(e.lattice), _percent(e.lattice)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -46,7 +47,10 @@ class Former:
             )
         self.folder, self.store, self._hash = folder, store, row_identity(now)
         self._pieces: dict[str, dict[str, tuple[RowFile, Piece]]] = {}
-        files = row_files(folder, True, self._hash)[0]
+        files, damaged = row_files(folder, True, self._hash)
+        if damaged:
+            more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            warnings.warn(f"reuse: {folder / damaged[0]}{more}; what it held is made anew here", stacklevel=4)
         for file in sorted(files, key=lambda file: not file.large):  # a small file counts before a large one
             for piece in file.pieces:
                 where = self._pieces.setdefault(piece.cell, {})

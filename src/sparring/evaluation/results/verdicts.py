@@ -61,6 +61,8 @@ class Verdict:
             f"{100 * share:.1f}" for share in (self.lower, self.upper, self.trusted, self.suspect, self.robust_accuracy)
         )
         bounds = f"(n={self.n}, one-sided 95 % bounds {low} and {high} %{drawn})"
+        if math.isinf(self.eps):  # whatever is left, a larger step might have broken it
+            return f"{start} an attack without a budget leaves {number} % right {bounds}, which is no robust accuracy"
         return f"{start} robust accuracy at most {number} % {bounds} = {trusted} trusted + {suspect} suspect points"
 
     def json(self) -> Json:

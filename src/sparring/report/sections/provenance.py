@@ -25,6 +25,8 @@ def provenance(run: Evaluated) -> Section:
         hashes += f" Made on {how['engine']} by {how['workers']} workers ({'; '.join(filter(None, said))}), {how.get('retries', 0)} blocks tried again."
     elif how.get("workers", 1) > 1:
         hashes += f" Made by {how['workers']} workers of {how['threads']} thread(s)."
+    if reused := how.get("reused"):
+        hashes += f" {reused['blocks']} blocks of rows were taken over from the run {reused['of']}."
     content = json.dumps({k: run.record.get(k) for k in DECIDES}, indent=2)
     return Section(
         "Provenance", (Text(f"{notes} {hashes}", "soft"), Fold("Everything that decides these numbers", content))
