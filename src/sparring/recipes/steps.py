@@ -105,7 +105,8 @@ class Folders:
         facts: Json = {"place": step.place, **said["asked"], "seconds": said["seconds"]}
         if step.kind == "evaluate":
             record = read_run(self.output(step))
-            facts |= {name: record["identity"][name] for name in ("weights", "data", "code", "draws", "judge")}
+            facts |= {name: record["identity"][name] for name in ("weights", "data", "code", "judge")}
+            facts["draws"] = {self._unplaced(name): count for name, count in record["identity"]["draws"].items()}
             failed = [c for c in record["checks"] if not c["ok"] and c["severity"] in ("FATAL", "FAIL")]
             lines = [
                 f"{c['check']} of {c['defense'] or 'all'} | {c['threat'] or 'all'}: {c['message']}" for c in failed
