@@ -71,10 +71,11 @@ class Subject:
         images = load_data(data, limit=limit, skip_bad=skip_bad, fitting=classifier.fitting)
         example = images.pixels(slice(EXAMPLES))
         require_shape(classifier, images)
+        told = classifier.told
         classifier, says = with_logits(classifier, example)
         classes = fit(classifier, images)
         prepared = prepare(classifier, example)
-        prepared = replace(prepared, note=f"{says}; {prepared.note}" if says else prepared.note)
+        prepared = replace(prepared, note="; ".join(filter(None, (told, says, prepared.note))))
         base = _placed(Defended(prepared.model, id=_identity(classifier)), device)
         own_code = [code_of_network(classifier)]
         systems: dict[str, Defended] = {}

@@ -22,7 +22,8 @@ class Classifier(nn.Module):
     """Images in [0,1] (B,C,H,W) -> logits (B,K). ``mean``/``std`` per channel are subtracted and divided inside.
 
     ``channels`` and ``size`` say which images it takes (None: any), ``fitting`` how pictures are brought to that size (None: nobody says);
-    ``name`` is how it was asked for; ``untrained``: its weights were drawn and nobody asked for that.
+    ``name`` is how it was asked for; ``untrained``: its weights were drawn and nobody asked for that;
+    ``told``: what others have measured of it, in words.
     """
 
     mean: Tensor
@@ -45,7 +46,7 @@ class Classifier(nn.Module):
             raise SparringError(
                 f"mean and std must have one value per channel and std must be positive, got {mean} and {std}"
             )
-        self.untrained = False
+        self.untrained, self.told = False, ""
         self.network, self.name, self.channels, self.size = network, name, channels, size
         self.fitting = fitting
         if len(mean) > 1:
