@@ -39,7 +39,7 @@ from sparring.version import __version__
 app = typer.Typer(
     cls=OneLine,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Put a defended image classifier in the ring: honest, adaptive robustness evaluation.",
