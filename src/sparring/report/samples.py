@@ -68,9 +68,10 @@ def chosen(run: Evaluated, rows: RowTable) -> dict[Seat, list[Stored]]:
     return {seat: images[:count] for seat, images in ordered.items() if seat in strongest}
 
 
-def _left(rows: RowTable, row: int) -> tuple[float, float]:
-    """How much of an image's label a point has left, and how far away it lies: the least is shown."""
-    return float(rows["k"][row]) / max(1, int(rows["draws"][row])), float(rows["l2"][row])
+def _left(rows: RowTable, row: int) -> tuple[float, bool, float]:
+    """How much of an image's label a point has left, is its ball unbounded, and how far away it lies: the least is shown."""
+    share = float(rows["k"][row]) / max(1, int(rows["draws"][row]))
+    return share, bool(np.isinf(rows["eps"][row])), float(rows["l2"][row])
 
 
 def _reasons(run: Evaluated, seat: Seat, image: str) -> tuple[str, ...]:
