@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.files import read_run
@@ -60,6 +62,7 @@ def rendered(title: str, sections: Sequence[Section]) -> str:
     room = files("sparring.report")
     template, style, script = (room.joinpath(f"page.{kind}").read_text() for kind in ("html.jinja", "css", "js"))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["breaking"] = _breaking
     named = [replace(s, anchor=s.anchor or f"section-{number}") for number, s in enumerate(sections)]
     return environment.from_string(template).render(
         title=title,
@@ -69,3 +72,8 @@ def rendered(title: str, sections: Sequence[Section]) -> str:
         script=script,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
+
+
+def _breaking(text: str) -> Markup:
+    """Text that may go on in a second line behind a comma or a plus, as long specs must."""
+    return Markup("<wbr>").join(re.split(r"(?<=[,+])(?=\S)", text))

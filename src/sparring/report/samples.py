@@ -17,7 +17,7 @@ from sparring.report.content import Evaluated, Sample, Shot, Strip
 from sparring.report.figures import perturbation, picture
 from sparring.report.names import ClassNames
 
-MOST, EACH = 24, 4  # samples of a run, and of one system and threat
+MOST, EACH = 18, 3  # samples of a run, and of one system and threat
 
 Seat = tuple[str, str]  # defense, threat
 
