@@ -79,7 +79,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Sample:
+class PicturedImage:
     """The pictures of one image at every stage. ``anchor``: its name for links; ``labels``: (stage, the class that is said there)."""
 
     title: str
@@ -93,7 +93,7 @@ class Strip:
     """Pictures of several images under one heading."""
 
     title: str
-    images: tuple[Sample, ...]
+    images: tuple[PicturedImage, ...]
     kind: Literal["strip"] = "strip"
 
 

@@ -25,7 +25,7 @@ class ClassNames:
         whole = len(given) == IMAGENET and all(given)
         if whole or record.get("classes") != IMAGENET or find_spec("timm") is None:
             return cls(given)
-        from timm.data import ImageNetInfo
+        from timm.data.imagenet_info import ImageNetInfo
 
         table = ImageNetInfo()
         known = [table.index_to_description(label).split(",")[0] for label in range(IMAGENET)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparring.evaluation.records.files import scan_pictures
 from sparring.evaluation.results.closed import UNDEFENDED
 from sparring.evaluation.results.table import RowTable
-from sparring.report.content import Evaluated, Sample, Shot, Strip
+from sparring.report.content import Evaluated, PicturedImage, Shot, Strip
 from sparring.report.figures import perturbation, picture
 from sparring.report.names import ClassNames
 
@@ -23,7 +23,7 @@ Seat = tuple[str, str]  # defense, threat
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPicture:
     """A picture on disk: ``at``: its place among the tensors in ``content``; ``row``: that of its point among the rows; ``reasons``: checks that doubt it."""
 
     image: str
@@ -39,13 +39,13 @@ def anchor_of(folder: str, seat: Seat, image: str) -> str:
     return f"image-{hashlib.sha256(json.dumps([folder, *seat, image]).encode()).hexdigest()[:12]}"
 
 
-def chosen(run: Evaluated, rows: RowTable) -> dict[Seat, list[Stored]]:
+def chosen(run: Evaluated, rows: RowTable) -> dict[Seat, list[StoredPicture]]:
     """Of each defended system and threat at most ``EACH`` images, each by the stored point that did most to it: suspect ones, then broken ones, then the
     others. Of more seats than ``MOST`` the strongest threats stay. Without a defense, of the undefended model.
     """
     identity = run.record["identity"]
     defenses = [d for d in identity["defenses"] if d != UNDEFENDED] or identity["defenses"]
-    best: dict[Seat, dict[str, Stored]] = {(d, t): {} for d in defenses for t in identity["threats"]}
+    best: dict[Seat, dict[str, StoredPicture]] = {(d, t): {} for d in defenses for t in identity["threats"]}
     for about, content in scan_pictures(run.folder, run.record)[0]:
         seat = about["defense"], about["threat"]
         if seat not in best or not rows.facts(about["threat"]).pictured:
@@ -57,7 +57,7 @@ def chosen(run: Evaluated, rows: RowTable) -> dict[Seat, list[Stored]]:
                 continue
             row, before = int(own[0]), best[seat].get(image)
             if before is None or _left(rows, row) < _left(rows, before.row):
-                best[seat][image] = Stored(image, at, row, about["attack"], content, _reasons(run, seat, image))
+                best[seat][image] = StoredPicture(image, at, row, about["attack"], content, _reasons(run, seat, image))
     ordered = {
         seat: sorted(images.values(), key=lambda s: (not s.reasons, *_left(rows, s.row), s.image))
         for seat, images in best.items()
@@ -80,12 +80,12 @@ def _reasons(run: Evaluated, seat: Seat, image: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reason for v in about for reason in v.suspects.get(image, ())))
 
 
-def strip(run: Evaluated, rows: RowTable, seat: Seat, images: list[Stored], names: ClassNames) -> Strip:
+def strip(run: Evaluated, rows: RowTable, seat: Seat, images: list[StoredPicture], names: ClassNames) -> Strip:
     """The pictures of a system and threat."""
     return Strip(" · ".join(seat), tuple(_sample(run, rows, seat, stored, names) for stored in images))
 
 
-def _sample(run: Evaluated, rows: RowTable, seat: Seat, stored: Stored, names: ClassNames) -> Sample:
+def _sample(run: Evaluated, rows: RowTable, seat: Seat, stored: StoredPicture, names: ClassNames) -> PicturedImage:
     row, here = stored.row, rows.where(image=stored.image)
     clean, attacked = (stored.content[name][stored.at] for name in ("clean", "adversarial"))
     truth, last, rounded = (names.of_label(int(rows[c][row])) for c in ("y", "label", "label_8bit"))
@@ -121,7 +121,7 @@ def _sample(run: Evaluated, rows: RowTable, seat: Seat, stored: Stored, names: C
         ("attacked, stored as 8 bits", rounded),
     ]
     said = tuple((stage, label) for stage, label in labels if label)
-    return Sample(
+    return PicturedImage(
         f"image {stored.image}, {truth}, {stored.attack}", anchor_of(run.folder, seat, stored.image), tuple(shots), said
     )
 

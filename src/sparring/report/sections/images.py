@@ -29,15 +29,14 @@ COLUMNS = (
     "doubted by",
 )
 # what speaks against a number first
-OUTCOMES: tuple[tuple[str, Tone], ...] = (
-    ("suspect", "bad"),
-    ("broken", "bad"),
-    ("broken in some draws", "bad"),
-    ("wrong without attack", "plain"),
-    ("not broken", "plain"),
-)
-TONES = dict(OUTCOMES)
-ORDER = [name for name, _ in OUTCOMES]
+TONES: dict[str, Tone] = {
+    "suspect": "bad",
+    "broken": "bad",
+    "broken in some draws": "bad",
+    "wrong without attack": "plain",
+    "not broken": "plain",
+}
+ORDER = list(TONES)
 
 
 @section("images", 50)
