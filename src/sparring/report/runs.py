@@ -53,7 +53,7 @@ def _entries(v: Verdict) -> tuple[str | Entry, ...]:
     about = v.defense or "-", v.threat or "-", ball(v.norm, v.eps) if v.threat else "-"
     if math.isnan(v.robust_accuracy):
         return *about, word, *["-"] * len(NUMBERS)
-    value = Entry(percent(v.robust_accuracy), "strong", (v.robust_accuracy, v.lower, v.upper))
+    value = Entry(percent(v.robust_accuracy), "strong")
     return (
         *about,
         word,
