@@ -242,6 +242,23 @@ def test_archives_of_arrays_and_of_files_are_read(tmp_path):
 # bombs: nothing is unpacked before its size is known -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_names_in_an_archive_are_those_of_its_classes(save, tmp_path):
+    x, y = np.zeros((3, 3, 5, 6), np.uint8), np.array([2, 0, 2])
+    x[1], x[2] = 1, 2
+    for number, (names, read) in enumerate(
+        [
+            (np.array(["cat", "dog", "cat"]), ("dog", "", "cat")),
+            (np.array(["a.png", "b.png", "c.png"]), ()),  # of images
+            (np.array(["cat", "dog"]), ()),
+            (np.array([1, 2, 3]), ()),
+            (np.array(["cat", "dog", "cat"], object), ()),  # never unpickled
+        ]
+    ):
+        save(tmp_path / f"{number}.npz", x=x, y=y, name=names)
+        assert load_data(str(tmp_path / f"{number}.npz")).classes == read
+
+
 def test_an_archive_that_unpacks_to_far_more_than_it_is(tmp_path, monkeypatch):
     file, zeros = tmp_path / "a.npz", bytes(2**20)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

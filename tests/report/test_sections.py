@@ -37,14 +37,14 @@ def test_all_of_a_page_is_plain_data(folder):
         "Worst case per image",
         "Accuracy against budget",
         "Each attack in each seat",
-        "What the images look like",
+        "Image by image",
         "Checks",
         "What the attacker was told",
         "Provenance",
     ]
     content = json.loads(json.dumps([s.json() for s in sections]))
     kinds = {item["kind"] for s in content for item in s["items"]}
-    assert kinds == {"text", "table", "figure", "strip", "fold"}
+    assert kinds == {"text", "card", "table", "figure", "strip", "fold"}
     tables = [item for s in sections for item in s.items if isinstance(item, Table)]
     assert all(len(row) == len(t.columns) for t in tables for row in t.rows)
     evaluation = sparring.load_evaluation(folder)

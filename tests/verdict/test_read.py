@@ -11,7 +11,7 @@ from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
 from sparring.evaluation.records.claim import Claim
 from sparring.evaluation.records.files import read_run
-from sparring.report.content import Evaluated, Table, Text, sections_of
+from sparring.report.content import Card, Evaluated, Text, sections_of
 from sparring.report.sections.verdict import verdict
 from tests.cli.test_cli import FACTORIES, place, run  # noqa: F401  (place is a fixture)
 
@@ -170,6 +170,6 @@ def test_what_is_invalid_says_so_as_json_beside_its_line(here):
 
 def test_evidence_is_a_table_on_the_page(folder):
     first = sections_of(Evaluated(str(folder), read_run(folder), sparring.load_evaluation(folder)))[0]
-    tables = [item for item in first.items if isinstance(item, Table)]
-    assert len(tables) == 4
-    assert {row[0].text for table in tables for row in table.rows} == {"yes", "no"}
+    cards = [item for item in first.items if isinstance(item, Card)]
+    assert len(cards) == 4
+    assert {row[1].text for card in cards for row in card.evidence.rows} == {"yes", "no"}

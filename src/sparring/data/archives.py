@@ -8,7 +8,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -36,7 +36,7 @@ def npz(
     path: str, channels: int | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None
 ) -> ImageSet | Unread:
     """An .npz file with ``x`` (N,C,H,W) or (N,H,W,C), uint8 or float in [0,1], and ``y`` (N,). Or ``jpeg`` (bytes of files one after
-    another), ``offset`` (N+1,) and ``y``. Other arrays are left alone. Never unpickled.
+    another), ``offset`` (N+1,) and ``y``. ``name`` (N,), texts, says what each label is called. Other arrays are left alone. Never unpickled.
 
     max_bytes: what an array may take as float32; without it 8 GiB, and no array of over 64 MiB may have packed to less than a 200th. An ``x`` of
     over 256 MiB that is not packed (np.savez) stays in its file, and its blocks are read when their turn comes: it may be larger than memory.
@@ -65,13 +65,42 @@ def npz(
         mapped = _mapped(archive, members["x"], file, f"{place}: x") if here else None
         rest = sorted(wanted - {"x"} if mapped is not None else wanted)
         content = {name: _array(archive, members[name], f"{place}: {name}", max_bytes) for name in rest}
+        texts = _texts(archive, members.get("name"), f"{place}: name", max_bytes)
     if mapped is not None:
-        return Unread(Mapped(mapped, as_labels(content["y"], mapped.shape[0], shown(path)).tolist()), shown(path))
+        labels = as_labels(content["y"], mapped.shape[0], shown(path)).tolist()
+        return Unread(Mapped(mapped, labels), shown(path), _class_names(texts, labels))
     if "x" in content:
-        return ImageSet.of(_channels_first(content["x"]), content["y"], name=shown(path))
+        images = ImageSet.of(_channels_first(content["x"]), content["y"], name=shown(path))
+        return replace(images, classes=_class_names(texts, images.y.tolist()))
     edges = _edges(content["jpeg"], content["offset"], place)
     labels = as_labels(content["y"], len(edges) - 1, place).tolist()
-    return Unread(Packed(content["jpeg"], edges, labels, channels, max_pixels), shown(path))
+    return Unread(
+        Packed(content["jpeg"], edges, labels, channels, max_pixels), shown(path), _class_names(texts, labels)
+    )
+
+
+def _texts(archive: zipfile.ZipFile, info: zipfile.ZipInfo | None, thing: str, max_bytes: int | None) -> list[str]:
+    """The texts of an array, none where it is not there or holds something else."""
+    if info is None:
+        return []
+    try:
+        with archive.open(info) as member:
+            shape, _, dtype = _header(member, thing)
+    except SparringError:  # objects, which are never read: nobody asked for this array
+        return []
+    if dtype.kind != "U" or len(shape) != 1:
+        return []
+    return [shown(text) for text in _array(archive, info, thing, max_bytes).tolist()]
+
+
+def _class_names(texts: list[str], labels: list[int]) -> tuple[str, ...]:
+    """Names by label, "" where no image has it; none where the texts do not call all images of a label the same: then they name images, not classes."""
+    if not texts or len(texts) != len(labels):
+        return ()
+    names = dict(zip(labels, texts, strict=True))
+    if any(names[label] != text for label, text in zip(labels, texts, strict=True)):
+        return ()
+    return tuple(names.get(label, "") for label in range(max(names) + 1))
 
 
 @dataclass(frozen=True)

@@ -70,21 +70,50 @@ class Panels:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture as a data URI, with its caption."""
+    """One picture as a data URI, with its caption. ``alt``: what is seen on it, in words."""
 
-    name: str
     image: str
     caption: str
+    alt: str
     tone: Tone = "plain"
 
 
 @dataclass(frozen=True)
-class Strip:
-    """Pictures of several images: a tuple of shots each."""
+class PicturedImage:
+    """The pictures of one image at every stage. ``anchor``: its name for links; ``labels``: (stage, the class that is said there)."""
 
     title: str
-    images: tuple[tuple[Shot, ...], ...]
+    anchor: str
+    shots: tuple[Shot, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures of several images under one heading."""
+
+    title: str
+    images: tuple[PicturedImage, ...]
     kind: Literal["strip"] = "strip"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A verdict. ``line``: all of it in a line; ``about``: system, threat and ball; ``number``: (value, low, high) as shares in [0,1], ``parts``: (trusted,
+    suspect), which add up to the value; None where there is no number. ``n``: images, with what is to be known of the number; ``next``: a command.
+    """
+
+    line: str
+    word: str
+    about: str
+    tone: Tone
+    number: tuple[float, float, float] | None
+    parts: tuple[float, float] | None
+    n: str
+    sentence: str
+    next: str
+    evidence: Table
+    kind: Literal["card"] = "card"
 
 
 @dataclass(frozen=True)
@@ -96,7 +125,7 @@ class Fold:
     kind: Literal["fold"] = "fold"
 
 
-Item = Text | Table | Figure | Panels | Strip | Fold
+Item = Text | Card | Table | Figure | Panels | Strip | Fold
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ def write_replays(replayed: Replayed, papers: Sequence[str], folder: Place) -> l
     """Write FOLDER/index.html about all of ``replayed``, and FOLDER/PAPER.html of each of ``papers``; returns their paths. Raises SparringError, before
     it writes, where a file of that name is there that is no page of ours.
     """
-    pages = {"index": rendered(NAME, [front_sections(replayed)])}
+    pages = {"index": rendered(NAME, front_sections(replayed))}
     for paper in papers:
         own = [pair for pair in replayed if pair[0].paper == paper]
-        pages[paper] = rendered(f"{paper}, replayed", [paper_sections(own)])
+        pages[paper] = rendered(f"{paper}, replayed", paper_sections(own))
     files = {folder / f"{name}.html": text for name, text in pages.items()}
     for file in files:
         refuse_foreign(file, GENERATOR)
@@ -79,7 +79,7 @@ def _run(recipe: Recipe, run: Replay) -> Iterator[Item]:
     for line in run.doubts:
         yield Text(f"Doubted by {line}", "bad")
     table = number_table(recipe, run)
-    yield Text(f"{table.title}. In brackets: 95 % over images.", "soft")
+    yield Text("In brackets: 95 % over images.", "soft")
     yield table
     if run.scale == SCALES[-1]:
         yield Text(agreement(recipe, run))

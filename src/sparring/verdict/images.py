@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 import pyarrow as pa
 from pyarrow import csv
@@ -14,17 +15,22 @@ from sparring.evaluation.records.place import Place
 from sparring.evaluation.records.seal import write_text
 from sparring.evaluation.results.closed import pool_mask
 from sparring.evaluation.results.load import whole_rows
-from sparring.evaluation.results.table import CLEAN
+from sparring.evaluation.results.table import CLEAN, RowTable
+from sparring.evaluation.results.verdicts import Verdict
 from sparring.verdict.read import load_evaluation
 
 
 def image_rows(folder: str | Place) -> list[Json]:
+    """``lines_of`` a run folder, as its own baseline and claims judge it."""
+    return lines_of(whole_rows(folder, read_run(folder))[0], load_evaluation(folder).verdicts)
+
+
+def lines_of(rows: RowTable, verdicts: Iterable[Verdict]) -> list[Json]:
     """One line per verdict about a number and image, of its worst point: the share of judge draws in which the label is right, the label in the first,
     who made the point and how far away it lies. ``reasons``: ids of the checks that doubt it, "" where none does; ``suspect`` says the same in a word.
     """
-    rows = whole_rows(folder, read_run(folder))[0]
     lines: list[Json] = []
-    for verdict in load_evaluation(folder).verdicts:
+    for verdict in verdicts:
         if not verdict.threat:
             continue
         about = verdict.defense, verdict.threat, verdict.norm, verdict.eps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparring.report.content import Evaluated, Figure, Section, section
-from sparring.report.figures import eps_curves
+from sparring.report.curves import eps_curves
 
 
 @section("curves", 30)

@@ -33,7 +33,7 @@ def summary(run: Evaluated) -> Section:
         )
     if evaluation.damaged:
         items.append(Text(f"Damaged files, not counted: {'; '.join(evaluation.damaged)}.", "alarm"))
-    items += [Text(line, "headline") for line in evaluation.headlines]
+    items += [Text(line) for line in evaluation.headlines]
     items += [Text(_said(f), "alarm") for f in evaluation.findings if not f.ok and f.severity != "INFO"]
     return Section("", tuple(items))
 

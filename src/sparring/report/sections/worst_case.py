@@ -64,7 +64,9 @@ def worst_case(run: Evaluated) -> Section:
     """Per threat and ball, accuracy against the worst of all points that the threat and those it dominates have made."""
     failed = [f for f in run.evaluation.findings if not f.ok and f.severity != "INFO"]
     flags = {
-        d: [f"{f.check}: {f.message}" for f in failed if not f.subject or f.subject.split(" / ")[0] == d]
+        d: list(
+            dict.fromkeys(f"{f.check}: {f.message}" for f in failed if not f.subject or f.subject.split(" / ")[0] == d)
+        )
         for d in run.record["identity"]["defenses"]
     }
     about = (
