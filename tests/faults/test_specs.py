@@ -180,7 +180,6 @@ OTHERS: dict[Words, str] = {
     ("evaluate", MODEL, "extra", "--data", "data.npz"): "unexpected extra argument",
     (*ATTACKED, "--source", ""): "--source: nothing stands in ''",
     (*ATTACKED, "--config", "none.toml"): "cannot be read",
-    ("list",): "Missing argument",
     ("list", "nonsense"): "unknown kind 'nonsense'",
     ("list", "attacks", "more"): "unexpected extra argument",
     ("report", "nowhere"): "nowhere",

@@ -239,10 +239,9 @@ def report(
             "--fail-under and --fail-verdict look at verdicts, which --metric leaves out; give one of them"
         )
     if metric:
+        names = listed("metric", metric)
         loaded = [whole_rows(run, read_run(run)) for run in runs]
-        measured = [
-            result for rows, _, _ in loaded for name in listed("metric", metric) for result in measure(rows, name)
-        ]
+        measured = [result for rows, _, _ in loaded for name in names for result in measure(rows, name)]
         for run, (_, missing, _) in zip(runs, loaded, strict=True):
             if missing:
                 warnings.warn(f"{run}: {missing}", stacklevel=2)
