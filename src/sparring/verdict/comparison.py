@@ -129,17 +129,6 @@ def _pair(
     bounds = mean_gain_bounds(b, a, first_b, first_a) if random else gain_bounds(b, a)
     lost = tuple(image for image, x, y in zip(shared, wins_a, wins_b, strict=True) if x and not y)
     won = tuple(image for image, x, y in zip(shared, wins_a, wins_b, strict=True) if y and not x)
-    words = [
-        next(
-            (
-                v.word
-                for v in e.verdicts
-                if (v.defense, v.threat, v.norm, v.eps) == (r.defense, r.threat, r.norm, r.eps)
-            ),
-            "",
-        )
-        for e, r in zip(evaluations, pair, strict=True)
-    ]
     one, other = pair
     return NumberPair(
         (one.defense, other.defense),
@@ -154,7 +143,7 @@ def _pair(
         math.nan if random else mcnemar(len(won), len(lost)),
         lost,
         won,
-        (words[0], words[1]),
+        (evaluations[0].word_on(one), evaluations[1].word_on(other)),
     )
 
 
@@ -171,12 +160,12 @@ def _alone(pairs: Sequence[tuple[ClosedResult, ClosedResult]], evaluations: Sequ
     said = []
     for number, evaluation in enumerate(evaluations):
         there = {(p[number].defense, p[number].threat, p[number].norm, p[number].eps) for p in pairs}
-        words = {(v.defense, v.threat, v.norm, v.eps): f" ({v.word})" for v in evaluation.verdicts}
         for r in evaluation.closed:
             key = r.defense, r.threat, r.norm, r.eps
             if key not in there:
-                text = f"{r.defense}, {r.threat}, {ball(r.norm, r.eps)}: {100 * r.robust_accuracy:.1f} %{words.get(key, '')}"
-                said.append(f"not compared, only in run {number + 1}: {text}")
+                text = f"{r.defense}, {r.threat}, {ball(r.norm, r.eps)}: {100 * r.robust_accuracy:.1f} %"
+                word = evaluation.word_on(r)
+                said.append(f"not compared, only in run {number + 1}: {text}{word and f' ({word})'}")
     if any(math.isinf(one.eps) for one, _ in pairs):
         said.append("an attack without a budget was compared: what it leaves is no robust accuracy")
     return said

@@ -82,8 +82,7 @@ class Evaluation:
         """The numbers to report as a pandas DataFrame, shares in [0,1], a row a (defense, threat, ball); ``verdict`` is "" where a number has none.
         Raises SparringError where pandas is not installed.
         """
-        words = {(v.defense, v.threat, v.norm, v.eps): v.word for v in self.verdicts}
-        rows = [{**c.json(), "verdict": words.get((c.defense, c.threat, c.norm, c.eps), "")} for c in self.closed]
+        rows = [{**c.json(), "verdict": self.word_on(c)} for c in self.closed]
         return need("pandas", "pandas").DataFrame(rows)
 
     def report(self, file: str | Place) -> Place:
@@ -95,6 +94,11 @@ class Evaluation:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return self.table("html")
+
+    def word_on(self, result: ClosedResult) -> str:
+        """The verdict on a number, "" where it has none."""
+        about = result.defense, result.threat, result.norm, result.eps
+        return next((v.word for v in self.verdicts if (v.defense, v.threat, v.norm, v.eps) == about), "")
 
     def undermined(self, result: ClosedResult) -> list[str]:
         """Ids of the failed checks that speak against a number."""
