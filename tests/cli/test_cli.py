@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import sparring
+from sparring.cli import yield_cores
 from tests.faults.commands import say
 
 FACTORIES = """
@@ -426,3 +427,13 @@ def test_analyze_prints_and_draws(place):
             place, "analyze", "labels", MODEL, "--data", "data.npz", "--png", "l.png", "--image", "999", code=2
         ).stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_that_wait_give_their_core_away_unless_the_user_says_how_they_wait(given, spins):
+    environment = dict(given)
+    yield_cores(environment)
+    assert environment.get("GOMP_SPINCOUNT") == spins

@@ -45,25 +45,25 @@ def test_the_first_estimate_comes_soon_and_then_one_every_half_minute(said):
     said(100, 0, 1000, "a")
     assert said(105, 50, 1000, "a") == ""
     assert said(110, 105, 1000, "a") == ""
-    assert said(111, 110, 1000, "b") == "11 % done, at most 89 s left: b\n", "not since the start of the process"
+    assert said(111, 110, 1000, "b") == "11 % done, about 89 s left: b\n", "not since the start of the process"
     assert said(140, 400, 1000, "b") == ""
-    assert said(142, 420, 1000, "b") == "42 % done, at most 58 s left: b\n"
-    assert said(173, 430, 800, "c") == "54 % done, at most 63 s left: c\n", "the total may change"
+    assert said(142, 420, 1000, "b") == "42 % done, about 58 s left: b\n"
+    assert said(173, 430, 800, "c") == "54 % done, about 63 s left: c\n", "the total may change"
 
 
 def test_a_long_step_is_no_slowness_of_those_before_it(said):
     """6, 25, 44 hours were announced while an attack of many steps said nothing of itself."""
     said(10, 0, 1000, "a")
     said(14, 40, 1000, "a")
-    assert said(21, 40, 1000, "b") == "4 % done, at most 89 s left: b\n"
-    assert said(52, 40, 1000, "b") == "4 % done, at most 58 s left: b\n"
+    assert said(21, 40, 1000, "b") == "4 % done, about 89 s left: b\n"
+    assert said(52, 40, 1000, "b") == "4 % done, about 58 s left: b\n"
     assert said(142, 40, 1000, "b") == "4 % done: b\n"
-    assert said(173, 500, 1000, "b") == "50 % done, at most 3 min left: b\n"
+    assert said(173, 500, 1000, "b") == "50 % done, about 3 min left: b\n"
 
 
 def test_what_a_resumed_job_has_done_before_is_not_its_speed(said):
     said(10, 900, 1000, "a")
-    assert said(21, 911, 1000, "a").startswith("91 % done, at most 89 s left")
+    assert said(21, 911, 1000, "a").startswith("91 % done, about 89 s left")
 
 
 def test_a_quick_job_says_nothing(capsys):

@@ -11,7 +11,7 @@ from sparring.checks.controls import images, linear_net
 from sparring.core.losses import margin
 from sparring.core.noise import Noise
 from sparring.defenses.base import Defended, OwnStage
-from sparring.models.repair import decider, repaired, repaired_stage
+from sparring.models.repair import Mending, repaired_stage
 
 X = images(16)
 
@@ -102,7 +102,7 @@ HONEST = {
 @pytest.mark.parametrize("name", list(MASKED))
 def test_a_masked_network_gets_the_gradient_it_hides(name):
     network = Wrapped(MASKED[name])
-    mended = repaired(network, X)
+    mended = Mending(network, X).repaired()
     assert mended is not None
     leaf = X.clone().requires_grad_(True)
     out = mended(leaf)
@@ -118,7 +118,7 @@ def test_a_masked_network_gets_the_gradient_it_hides(name):
 
 @pytest.mark.parametrize("name", list(HONEST))
 def test_an_honest_network_is_left_alone(name):
-    assert repaired(Wrapped(HONEST[name]), X) is None
+    assert Mending(Wrapped(HONEST[name]), X).repaired() is None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_black_pixels_keep_their_gradient(clip):
     x = (X > 0.5).to(X.dtype) * X
     network, plain = Wrapped(lambda net, x: net(clip(x))), linear_net()
     assert torch.equal(network(x), plain(x))
-    mended = repaired(network, x)
+    mended = Mending(network, x).repaired()
     assert mended is not None
     grads = []
     for f in (mended, plain):
@@ -143,13 +143,13 @@ def test_activations_that_are_cut_off_keep_their_own_gradient():
     """The clipped units of a network are no picture: no second view of every network with ReLU6."""
     layer = nn.Conv2d(3, 8, 3)
     units = lambda f: Wrapped(lambda net, x: f(layer(x)).flatten(2).mean(2))  # noqa: E731
-    assert repaired(units(nn.functional.relu), X) is None
-    assert repaired(units(nn.functional.relu6), X) is None
-    assert repaired(units(lambda u: u.clamp(-0.1, 0.1)), X) is None
+    assert Mending(units(nn.functional.relu), X).repaired() is None
+    assert Mending(units(nn.functional.relu6), X).repaired() is None
+    assert Mending(units(lambda u: u.clamp(-0.1, 0.1)), X).repaired() is None
 
 
 def test_what_cannot_be_mended_is_left_alone():
-    assert repaired(Wrapped(lambda net, x: net(torch.from_numpy(x.detach().numpy()))), X) is None
+    assert Mending(Wrapped(lambda net, x: net(torch.from_numpy(x.detach().numpy()))), X).repaired() is None
 
 
 class Decoy(nn.Module):
@@ -167,7 +167,7 @@ class Decoy(nn.Module):
 
 def test_what_decides_is_found_behind_a_decoys_scores():
     network = Decoy()
-    found = decider(network, X)
+    found = Mending(network, X).decider()
     assert found is not None
     grads = []
     for f in (found, network.network):
@@ -190,7 +190,7 @@ def test_what_decides_is_found_where_its_logits_leave_torch(leave):
             label = leave(network(x)).argmax(1)
             return 10.0 * nn.functional.one_hot(torch.as_tensor(label), 4) + linear_net(seed=1, scale=0.01)(x)
 
-    found = decider(Outside().eval(), X)
+    found = Mending(Outside().eval(), X).decider()
     assert found is not None
     leaf = X.clone().requires_grad_(True)
     (grad,) = torch.autograd.grad(margin(found(leaf), network(X).argmax(1)).sum(), leaf)
@@ -213,7 +213,7 @@ class OneByOne(nn.Module):
 
 def test_what_decides_is_found_image_by_image():
     network = OneByOne()
-    found = decider(network, X)
+    found = Mending(network, X).decider()
     assert found is not None
     (together, apart) = (found(X), torch.cat([found(x[None]) for x in X]))
     assert torch.equal(together.argmax(1), network(X).argmax(1))
@@ -222,8 +222,8 @@ def test_what_decides_is_found_image_by_image():
 
 
 def test_no_other_decides_where_scores_show_it():
-    assert decider(Wrapped(HONEST["plain"]), X) is None
-    assert decider(linear_net(), X) is None
+    assert Mending(Wrapped(HONEST["plain"]), X).decider() is None
+    assert Mending(linear_net(), X).decider() is None
 
 
 def test_a_stage_whose_gradient_is_stopped_gets_one():

@@ -88,8 +88,8 @@ class Bar:
     """Progress on stderr from the first second of a job on, with the time that is left; callable as progress(done, total, text).
 
     A terminal shows a bar. Elsewhere plain lines say what begins, the first estimate after ten seconds, then one every half minute.
-    ``done`` 0 of ``total`` 1 is a step that nobody can measure: its text is all that is said. The estimate is at most what is said, as
-    long as the job's own total is; it counts from the first measured step on, not from the start of the process.
+    ``done`` 0 of ``total`` 1 is a step that nobody can measure: its text is all that is said. The estimate takes what is left to go as fast
+    as what was done; it counts from the first measured step on, not from the start of the process.
     """
 
     def __init__(self, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -168,7 +168,7 @@ class Bar:
             return ""
         # a long step says nothing until it is done: it is no slowness of those before it
         seconds = (last - began) * max(0, total - done) / (done - before) - (now - last)
-        return f"at most {duration(seconds)} left" if seconds >= 0 else ""
+        return f"about {duration(seconds)} left" if seconds >= 0 else ""
 
     def _line(self, now: float, line: str, about: str) -> None:
         print(visible(line), file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from sparring.core.registry import DEFENSES
 from sparring.core.spec import build, check_ranges, entry_of, parse, registered_name, signature, spec_text, split
 from sparring.core.system import Part, Readout, Reparametrisation, Rule, System
 from sparring.models.classifier import weights_hash
-from sparring.models.repair import decider, repaired, repaired_stage
+from sparring.models.repair import Mending, repaired_stage
 
 Backward = Literal["exact", "identity"] | nn.Module
 REPAIRED = "repaired"  # the variant that nobody declared
@@ -186,7 +186,8 @@ class Defended:
                 x = through(x, stage, i)
         if self.noisy:
             return replace(self, stages=tuple(stages))
-        return replace(self, stages=tuple(stages), repaired=repaired(self.network, x), decider=decider(self.network, x))
+        mending = Mending(self.network, x)
+        return replace(self, stages=tuple(stages), repaired=mending.repaired(), decider=mending.decider())
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -216,52 +217,69 @@ class Repaired(nn.Module):
         return out if grad else out.detach()
 
 
-def repaired(network: nn.Module, x: Tensor) -> Repaired | None:
-    """``network`` with another gradient at ``x`` (B,C,H,W), as this file mends it; None where its own is alright, or cannot be mended."""
-    try:
-        with torch.no_grad():
-            answer = network(x)
-        classes = answer.shape[1]
-        whole = Repaired(network, classes)
-        with repairing(x, classes) as seen:
-            out = network(x)
-        if not _close(out.detach(), answer):
+class Mending:
+    """What is asked of ``network`` at images ``x`` (B,C,H,W) and points near them to mend its gradient; each gradient is made once."""
+
+    def __init__(self, network: nn.Module, x: Tensor) -> None:
+        self.network, self.x = network, x
+        self._differs: dict[tuple[int | None, bool], bool] = {}
+
+    def repaired(self) -> Repaired | None:
+        """``network`` with another gradient, as this file mends it; None where its own is alright, or cannot be mended."""
+        try:
+            with torch.no_grad():
+                answer = self.network(self.x)
+            classes = answer.shape[1]
+            with repairing(self.x, classes) as seen:
+                out = self.network(self.x)
+            if not _close(out.detach(), answer):
+                return None
+            head = next((i for i, h in enumerate(seen.heads) if _same_order(h.detach(), answer)), None)
+            candidates = [] if head is None or seen.heads[head] is out else [Repaired(self.network, classes, head)]
+            return next(filter(self._other, (*candidates, Repaired(self.network, classes))), None)
+        except Exception:  # a forward that cannot run so has no other gradient
             return None
-        heads = [h.detach() for h in seen.heads]
-        head = next((i for i, h in enumerate(heads) if _same_order(h, answer)), None)
-        candidates = [] if head is None or heads[head] is out else [Repaired(network, classes, head)]
-        points = _points(x)
-        own = _gradient(network, points)
-        return next((c for c in (*candidates, whole) if _differs(c, own, points)), None)
-    except Exception:  # a forward that cannot run so has no other gradient
-        return None
 
+    def decider(self) -> Repaired | None:
+        """``network`` with the gradient of what decides in it: the first logits on the way to the answer that have its label at the images and at
+        points near them, and a gradient of their own. None where there are none: for a network that is asked because its answers
+        change at once where its scores do not (S2), not for one whose scores may be believed, as the mean of several networks.
+        """
+        try:
+            with torch.no_grad():
+                answer = self.network(self._points)
+            classes = answer.shape[1]
+            with repairing(self._points, classes) as seen:
+                out = self.network(self._points)
+            heads = [
+                *((h, None if h is out else n, False) for n, h in enumerate(seen.heads)),
+                *((h, n, True) for n, h in enumerate(seen.one_by_one())),
+            ]
+            candidates = (
+                Repaired(self.network, classes, number, alone)
+                for head, number, alone in heads
+                if bool((head.argmax(1) == answer.argmax(1)).all())
+            )
+            return next(filter(self._other, candidates), None)
+        except Exception:  # a forward that cannot run so shows nobody who decides
+            return None
 
-def decider(network: nn.Module, x: Tensor) -> Repaired | None:
-    """``network`` with the gradient of what decides in it, at ``x`` (B,C,H,W): the first logits on the way to the answer that have its label at
-    the images and at points near them, and a gradient of their own. None where there are none: for a network that is asked because its answers
-    change at once where its scores do not (S2), not for one whose scores may be believed, as the mean of several networks.
-    """
-    try:
-        points = _points(x)
-        with torch.no_grad():
-            answer = network(points)
-        classes = answer.shape[1]
-        with repairing(points, classes) as seen:
-            network(points)
-        own = _gradient(network, points)
-        heads = [
-            *((h, n, False) for n, h in enumerate(seen.heads)),
-            *((h, n, True) for n, h in enumerate(seen.one_by_one())),
-        ]
-        candidates = (
-            Repaired(network, classes, number, alone)
-            for head, number, alone in heads
-            if bool((head.argmax(1) == answer.argmax(1)).all())
-        )
-        return next((c for c in candidates if _differs(c, own, points)), None)
-    except Exception:  # a forward that cannot run so shows nobody who decides
-        return None
+    @cached_property
+    def _points(self) -> Tensor:
+        return _points(self.x)
+
+    @cached_property
+    def _own(self) -> Tensor:
+        return _gradient(self.network, self._points)
+
+    def _other(self, candidate: Repaired) -> bool:
+        """Whether ``candidate`` has a gradient at all points, and another than the network's own."""
+        asked = candidate.head, candidate.alone
+        if asked not in self._differs:
+            mended = _gradient(candidate, self._points)
+            there = bool((mended.flatten(1).abs().sum(1) > 0).all())
+            self._differs[asked] = there and not _one(self._own, mended)
+        return self._differs[asked]
 
 
 def repaired_stage(stage: Callable[[Tensor], Tensor], x: Tensor) -> nn.Module | None:
@@ -324,12 +342,6 @@ def _gradient(network: nn.Module, x: Tensor) -> Tensor:
         loss = margin(z, z.detach().argmax(1)).sum()
         (grad,) = torch.autograd.grad(loss, leaf, allow_unused=True)
     return torch.zeros_like(x) if grad is None else grad.nan_to_num(0.0, 0.0, 0.0)
-
-
-def _differs(candidate: Repaired, own: Tensor, points: Tensor) -> bool:
-    """Whether ``candidate`` has a gradient at all ``points`` (B,C,H,W), and another than ``own``."""
-    mended = _gradient(candidate, points)
-    return bool((mended.flatten(1).abs().sum(1) > 0).all()) and not _one(own, mended)
 
 
 def _one(a: Tensor, b: Tensor) -> bool:

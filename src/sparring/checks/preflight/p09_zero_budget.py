@@ -49,17 +49,17 @@ def zero_budget(c: Context) -> list[Answer]:
     x, y, keys = c.x[:IMAGES], c.y[:IMAGES], c.keys[:IMAGES]
     for defended in c.systems:
         system = defended.system()
-        clean = judge.score(system, x, y, keys)
-        draws = judge.draws_for(system)
+        clean = (judge.labels(system, x, keys) == y).double().mean(0)
         offers = offered(defended.network)
         for attack in (a.brief(STEPS) for a in c.attacks if Access.NONE < a.method.needs <= offers):
             victim = Victim((system,), attack.method.needs, 2 if system.random else 1)
             batch = Batch(x, y, keys, eps=torch.zeros(len(x)))
             points = attack.on(victim, batch, RunOptions("never", seed=c.seed))
             inside = (points.x - x).abs().flatten(1).amax(1) == 0
-            again = judge.score(system, torch.where(inside[:, None, None, None], points.x, x), y, keys)
-            difference = float((again.k - clean.k).double().mean() / draws)
-            spread = float((again.k - clean.k).double().std() / draws / len(x) ** 0.5) if system.random else 0.0
+            back = torch.where(inside[:, None, None, None], points.x, x)
+            change = (judge.labels(system, back, keys) == y).double().mean(0) - clean
+            difference = float(change.mean())
+            spread = float(change.std() / len(x) ** 0.5) if system.random else 0.0
             ok = abs(difference) <= Z99 * spread + 1e-9
             message = (
                 "zero budget, clean accuracy"
