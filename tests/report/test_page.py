@@ -11,17 +11,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sparring
 from sparring.checks.controls import images, linear_net
 from sparring.evaluation.records.files import read_run
+from sparring.evaluation.results.load import whole_rows
 from sparring.report.content import Card, Evaluated, Strip, Table, sections_of
 from sparring.report.curves import eps_curves
 from sparring.report.figures import data_uri
 from sparring.report.names import ClassNames
 from sparring.report.page import write_report
 from sparring.report.runs import side_by_side
+from sparring.report.samples import chosen
 from sparring.verdict.images import image_rows
 
 
@@ -91,6 +94,27 @@ def test_a_suspect_image_stands_first_among_the_pictures(run):
     strip = next(i for i in again.items if isinstance(i, Strip) and i.title == f"{verdict.defense} · {verdict.threat}")
     assert _ids(strip)[0] == last
     assert "suspect: X2" in strip.images[0].shots[1].caption
+
+
+def test_pictures_are_of_what_speaks_against_a_number_wherever_it_stands(tmp_path):
+    """Of a hundred images in blocks of ten, those that fell were once pictured only if they were among the first six."""
+    net, x = linear_net(scale=0.2), images(40)
+    y = net(x).argmax(1).detach()
+    spec = {"data": (x, y), "defenses": ["cd:bits=3"], "threats": ["adaptive"], "attacks": ["pgd:eps=4/255,steps=3"]}
+    result = sparring.evaluate(net, **spec, block=10, out=tmp_path / "run")
+    record = read_run(tmp_path / "run")
+    rows = whole_rows(tmp_path / "run", record)[0]
+    pictured = chosen(Evaluated(str(tmp_path / "run"), record, result), rows)["cd:bits=3", "adaptive"]
+    clean = {rows.at("image", int(at)) for at in np.flatnonzero(rows.clean("cd:bits=3") & (rows["k"] > 0))}
+    attacked = rows.where(defense="cd:bits=3", threat="adaptive")
+    fallen = {str(rows.at("image", int(at))) for at in np.flatnonzero(attacked & (rows["k"] == 0))} & clean
+    assert 0 < len(fallen) < 40
+    suspects = set().union(*(v.suspects for v in result.verdicts))
+    assert {p.image for p in pictured} <= suspects | fallen
+    given = sparring.load_data((x, y))
+    for p in pictured:
+        assert torch.equal(p.content["clean"][p.at], given.x[given.ids.index(p.image)])
+        assert not torch.equal(p.content["adversarial"][p.at], p.content["clean"][p.at])
 
 
 def _ids(strip: Strip) -> list[str]:

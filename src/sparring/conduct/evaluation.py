@@ -32,6 +32,7 @@ from sparring.core.ranges import Count, Positive
 from sparring.core.ranges import Workers as WorkerCount
 from sparring.core.spec import convert
 from sparring.evaluation.plan.cost import TIMED, time_per_call
+from sparring.evaluation.plan.grid import Plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.claims import FOLDER as CLAIMS
 from sparring.evaluation.records.claims import turn
@@ -44,7 +45,9 @@ from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.load import Evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.pace import Progress, Spent, limited
+from sparring.evaluation.run.pictures import Album
 from sparring.evaluation.run.ring import Ring
+from sparring.verdict.images import worth_a_look
 from sparring.verdict.read import load_evaluation
 
 
@@ -296,12 +299,22 @@ def _finished(
     facts["checks"] = [asdict(f) for f in findings + run_row_checks(rows)]
     seconds = round(time.time() - start, 1)
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=seconds, slots=running.slots)
+    _picture(planned, plan, store)
     if not KEEPS[running.keep].points:
         store.drop_points()
     store.gather()
     if (folder / CLAIMS).exists():
         ring.claims().clear()
     return load_evaluation(folder)
+
+
+def _picture(planned: Planned, plan: Plan, store: Store) -> None:
+    """Pictures of what speaks against the numbers: its images are known once there is a verdict."""
+    rows, systems = _rows(store.folder), planned.subject.systems
+    threats = dict.fromkeys(str(cell.threat) for cell in plan.cells)
+    album = Album(planned.subject, plan, store, planned.blocks)
+    for seat, exhibits in worth_a_look(rows, load_evaluation(store.folder).verdicts, systems, threats).items():
+        album.put(*seat, exhibits)
 
 
 def _rows(folder: Place) -> RowTable:

@@ -40,38 +40,27 @@ def anchor_of(folder: str, seat: Seat, image: str) -> str:
 
 
 def chosen(run: Evaluated, rows: RowTable) -> dict[Seat, list[StoredPicture]]:
-    """Of each defended system and threat at most ``EACH`` images, each by the stored point that did most to it: suspect ones, then broken ones, then the
-    others. Of more seats than ``MOST`` the strongest threats stay. Without a defense, of the undefended model.
+    """Of each defended system and threat at most ``EACH`` of the images whose pictures are stored: suspect ones, then in the order of the run (broken
+    ones, then the others). Of more seats than ``MOST`` the strongest threats stay. Without a defense, of the undefended model.
     """
     identity = run.record["identity"]
     defenses = [d for d in identity["defenses"] if d != UNDEFENDED] or identity["defenses"]
-    best: dict[Seat, dict[str, StoredPicture]] = {(d, t): {} for d in defenses for t in identity["threats"]}
+    stored: dict[Seat, list[StoredPicture]] = {}
     for about, content in scan_pictures(run.folder, run.record)[0]:
         seat = about["defense"], about["threat"]
-        if seat not in best or not rows.facts(about["threat"]).pictured:
+        if seat[0] not in defenses or seat[1] not in identity["threats"]:
             continue
-        points = rows.where(defense=seat[0], threat=seat[1], attack=about["attack"], run=about["run"])
-        for at, image in enumerate(json.loads(about["images"])):
-            own = np.flatnonzero(points & rows.where(image=image))
-            if not len(own):
-                continue
-            row, before = int(own[0]), best[seat].get(image)
-            if before is None or _left(rows, row) < _left(rows, before.row):
-                best[seat][image] = StoredPicture(image, at, row, about["attack"], content, _reasons(run, seat, image))
-    ordered = {
-        seat: sorted(images.values(), key=lambda s: (not s.reasons, *_left(rows, s.row), s.image))
-        for seat, images in best.items()
-        if images
-    }
+        there: list[StoredPicture] = []
+        points = zip(*(json.loads(about[name]) for name in ("images", "attacks", "runs")), strict=True)
+        for at, (image, attack, of) in enumerate(points):
+            own = np.flatnonzero(rows.where(defense=seat[0], threat=seat[1], attack=attack, run=of, image=image))
+            if len(own):
+                there.append(StoredPicture(image, at, int(own[0]), attack, content, _reasons(run, seat, image)))
+        stored[seat] = sorted(there, key=lambda picture: not picture.reasons)
+    ordered = {(d, t): stored[d, t] for d in defenses for t in identity["threats"] if stored.get((d, t))}
     strongest = sorted(ordered, key=lambda seat: -identity["threats"].index(seat[1]))[:MOST]
     count = min(EACH, MOST // max(1, len(strongest)))
     return {seat: images[:count] for seat, images in ordered.items() if seat in strongest}
-
-
-def _left(rows: RowTable, row: int) -> tuple[float, bool, float]:
-    """How much of an image's label a point has left, is its ball unbounded, and how far away it lies: the least is shown."""
-    share = float(rows["k"][row]) / max(1, int(rows["draws"][row]))
-    return share, bool(np.isinf(rows["eps"][row])), float(rows["l2"][row])
 
 
 def _reasons(run: Evaluated, seat: Seat, image: str) -> tuple[str, ...]:

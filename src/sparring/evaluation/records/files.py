@@ -20,7 +20,7 @@ from sparring.evaluation.records.shape import misfit
 NOTE = "sparring"  # the key of a file's metadata under which it says what it is
 NEEDED = ("identity", "environment", "images", "complete", "checks")
 DECIDED = ("tier", "defenses", "threats", "attacks", "model", "seed", "weights", "data")
-PICTURED = ("defense", "threat", "attack", "run", "images")
+PICTURED = ("images", "attacks", "runs")  # lists as JSON, of as many
 
 
 def note(folder: Place, file: Place, **facts: Any) -> str:
@@ -95,9 +95,12 @@ def scan_pictures(folder: str | Place, record: Json) -> tuple[Pictures, list[str
             if content is None:
                 continue
             tensors, about = content
-            if not {"clean", "adversarial", "defended"} <= set(tensors) or not set(PICTURED) <= set(about):
+            if not {"clean", "adversarial", "defended"} <= set(tensors) or not {"defense", "threat", *PICTURED} <= set(
+                about
+            ):
                 raise Damaged("it holds no example")
-            if not all(t.dim() == 4 and len(t) == len(json.loads(about["images"])) for t in tensors.values()):
+            counts = {len(json.loads(about[name])) for name in PICTURED} | {len(t) for t in tensors.values()}
+            if len(counts) > 1 or not all(t.dim() == 4 for t in tensors.values()):
                 raise Damaged("its pictures are not those that it names")
         except (Damaged, ValueError, TypeError, RecursionError) as why:
             damaged.append(damage(folder, file, why if isinstance(why, Damaged) else Damaged(first_line(why))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -187,16 +187,22 @@ class Store:
             file.unlink(missing_ok=True)
         self._seals[file] = LOST
 
-    def has_pictures(self, cell: str, run: str, block: str) -> bool:
-        """Is there a whole file of examples of a cell, made of the points that are stored now?"""
-        content = self._tensors(self._pictures(cell))
-        seal = self._seal(self._points(run, block))
-        return content is not None and seal in ("", json.loads(content[1][NOTE])["points"][run])
+    def has_pictures(self, name: str, about: Mapping[str, str], points: Iterable[tuple[str, str]]) -> bool:
+        """Is there a whole file of these pictures, made of the points (run, block) that are stored now, or of such as are gone?"""
+        content = self._tensors(self._pictures(name))
+        if content is None:
+            return False
+        seals = {f"{run}/{block}": self._seal(self._points(run, block)) for run, block in points}
+        made_of = json.loads(content[1][NOTE])["points"]
+        same = all(content[1].get(key) == text for key, text in about.items())
+        return all(seal in ("", made_of.get(key)) for key, seal in seals.items()) and (same or "" in seals.values())
 
-    def put_pictures(self, cell: str, tensors: dict[str, Tensor], about: dict[str, str], run: str, block: str) -> None:
-        """Example images of a cell with a text record of what they are, made of a run's stored points of a block."""
-        file, points = self._pictures(cell), {run: self._seal(self._points(run, block))}
-        self._save(file, tensors, {**about, NOTE: note(self.folder, file, identity=self.hash, points=points)})
+    def put_pictures(
+        self, name: str, tensors: dict[str, Tensor], about: dict[str, str], points: Iterable[tuple[str, str]]
+    ) -> None:
+        """Example images with a text record of what they are, made of stored points (run, block)."""
+        file, seals = self._pictures(name), {f"{r}/{b}": self._seal(self._points(r, b)) for r, b in points}
+        self._save(file, tensors, {**about, NOTE: note(self.folder, file, identity=self.hash, points=seals)})
 
     def has_rows(self, cell: str, block: str) -> bool:
         """Are there whole rows of a block, judged on the points that are stored now? Points that are gone are not needed, damaged ones
@@ -335,8 +341,8 @@ class Store:
     def _points(self, run: str, block: str) -> Place:
         return self.folder / "points" / run / f"{block}.safetensors"
 
-    def _pictures(self, cell: str) -> Place:
-        return self.folder / "pictures" / f"{cell}.safetensors"
+    def _pictures(self, name: str) -> Place:
+        return self.folder / "pictures" / f"{name}.safetensors"
 
     def _rows(self, cell: str, block: str) -> Place:
         return self.folder / "rows" / cell / f"{block}.parquet"

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from sparring.attacks.engine import Batch, Outcome, RunOptions
 from sparring.core.columns import STOPS
-from sparring.core.noise import Noise
 from sparring.core.system import System
 from sparring.core.victim import Goal
 from sparring.evaluation.plan.cell import Cell, Run
@@ -33,7 +32,6 @@ from sparring.evaluation.run.scorer import SPARED, Scorer
 from sparring.evaluation.run.survivors import Survivors
 from sparring.subject import Subject
 
-PICTURES = 6
 WAIT = 0.5  # seconds between two looks at what others are at
 
 
@@ -81,8 +79,6 @@ class Ring:
             if left:
                 self.pace.say("waiting for the other workers")
                 time.sleep(WAIT)
-        if self._pictures():
-            self._block(self.blocks.slices[0])
 
     def help(self, claims: Claims, first: int = 0) -> None:
         """Attack and judge, from the block of number ``first`` on, what nobody has made or is at."""
@@ -129,46 +125,6 @@ class Ring:
         for run in wronged:
             self.store.forget_points(run.id, self.blocks.id(rows))
         return bool(wronged)
-
-    def _pictures(self) -> bool:
-        """A few clean / adversarial / defended images per cell with a finite ball, for the report (which runs
-        nothing). Were points made for it?
-        """
-        first = self.blocks.slices[0]
-        block, attacked = self.blocks.id(first), False
-        rows = slice(0, min(PICTURES, first.stop))
-        x, _, keys = self.scorer.batch(rows)
-        for cell in self.plan.cells:
-            run = cell.runs[0].id
-            name = self._name(cell)
-            if cell.seat.averaged or self.store.has_pictures(name, run, block):
-                continue
-            points = self.store.points(run, block)
-            if points is None:
-                points, attacked = self._attack(cell.runs[0], first, str(cell.attack)), True
-            shown = (points["stopped"][rows] != SPARED).nonzero().flatten()
-            if not len(shown):
-                continue
-            adversarial = points["x"][rows][shown].to(self.device)
-            defended = adversarial
-            with torch.no_grad():
-                noise = Noise.of(self.plan.judge.seed, "judge", keys[shown.to(self.device)]).repeat(1)
-                for i, part in enumerate(cell.seat.judge.parts):
-                    defended = part.forward(defended, noise.child(f"stage{i}"))
-            content = {
-                "clean": x.cpu()[shown],
-                "adversarial": adversarial.cpu(),
-                "defended": defended.clamp(0, 1).cpu(),
-            }
-            about = {
-                "defense": cell.defense,
-                "threat": str(cell.threat),
-                "attack": str(cell.attack),
-                "run": cell.runs[0].id,
-                "images": json.dumps([self.subject.images.ids[i] for i in shown.tolist()]),
-            }
-            self.store.put_pictures(name, content, about, run, block)
-        return attacked
 
     def _judge_cost(self, cell: Cell, images: int) -> float:
         """The judge's calls for so many points of one of a cell's runs."""
