@@ -95,6 +95,8 @@ def scan_pictures(folder: str | Place, record: Json) -> tuple[Pictures, list[str
             if content is None:
                 continue
             tensors, about = content
+            if "attack" in about:  # of an earlier edition, a file for each attack
+                continue
             if not {"clean", "adversarial", "defended"} <= set(tensors) or not {"defense", "threat", *PICTURED} <= set(
                 about
             ):
