@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import sys
@@ -27,7 +28,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +41,7 @@ from sparring.core.prepare import prepare
 from sparring.core.system import System
 from sparring.core.victim import Access, Victim
 from sparring.data.sources import load_data
+from sparring.evaluation.results.contributions import optimality
 from sparring.models.load import load_model
 
 warnings.simplefilter("ignore")
@@ -427,19 +428,6 @@ def measured(entry: Entry, case: Case, points: Tensor, eps: float) -> dict[str, 
     return {"quality": float(torch.where(fooled, size, torch.inf).median()), "distances": each}
 
 
-def optimality(distances: list[list[float | None]]) -> list[float]:
-    """Of attacks on the same images, their local optimality (AttackBench, Cina et al., arXiv:2404.19460): with rho(eps) the share of images that
-    survive an attack's points within eps, the area above it up to the eps at which the best of all attacks leaves nobody, in shares of the
-    area above that best one's. 1: the nearest everywhere.
-    """
-    sizes = np.array([[np.inf if v is None else v for v in row] for row in distances])
-    best = sizes.min(0)
-    last = best[np.isfinite(best)].max(initial=0.0)
-    areas = last - np.minimum(sizes, last).mean(1)
-    whole = last - np.minimum(best, last).mean()
-    return [float(area / whole) if whole > 0 else 1.0 for area in areas]
-
-
 def table_of(rows: list[dict[str, Any]]) -> list[str]:
     """The rows as Markdown: one line an attack, its peers in turn."""
     by_attack: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
@@ -452,7 +440,8 @@ def table_of(rows: list[dict[str, Any]]) -> list[str]:
     lines = [f"**{rows[0]['target']}**", "", *head]
     for (name, spec, n), peers in by_attack.items():
         found = [*(r["theirs"] for r in peers), peers[0]["ours"]]
-        near = optimality([f["distances"] for f in found]) if "distances" in found[0] else [None] * len(found)
+        sizes = [[math.inf if d is None else d for d in f.get("distances", ())] for f in found]
+        near = optimality(sizes) if sizes[0] else [None] * len(found)
         shown = [
             f"{f['seconds']:.1f}, {f['calls']:.0f}, "
             + (f"{f['quality']:.4g}" if peers[0]["minimal"] else f"{f['quality']:.0f} %")

@@ -11,6 +11,7 @@ import pytest
 from sparring.evaluation.records.rows import SCHEMA
 from sparring.evaluation.results.cells import all_cells, own
 from sparring.evaluation.results.closed import all_closed, closed, headline, strongest
+from sparring.evaluation.results.contributions import contributions, optimality
 from sparring.evaluation.results.stats import upper_bound
 from sparring.evaluation.results.table import RowTable
 from sparring.report.sections.worst_case import closed_table
@@ -209,3 +210,45 @@ def test_an_unbounded_attack_alone_is_no_robustness():
     bounded = closed(table(clean(), point(lost=True)), "d", "adaptive", "linf", EPS)
     assert "robust accuracy under" in headline(bounded, "quick")
     assert "no robustness" not in closed_table([bounded]).title
+
+
+def test_what_each_attack_adds_is_counted_over_images_that_are_right_when_clean():
+    """i0 falls to both and most to b, i1 to a alone, i2 to nobody, i3 is wrong anyway; b never looked at i2."""
+    images = [clean(image=f"i{i}") for i in range(3)] + [clean(image="i3", correct=False, k=0, p_select=0.0)]
+    own_points = [
+        point(image="i0", lost=True, margin=1.0),
+        point(image="i1", lost=True),
+        point(image="i2"),
+        point(image="i3", lost=True),
+        point(image="i0", attack="b", run="q", lost=True, margin=2.0, forwards=3, backwards=0),
+        point(image="i1", attack="b", run="q", forwards=5, backwards=0),
+    ]
+    a, b = contributions(table(*images, *own_points))
+    assert (a.n, a.broken, a.alone, a.worst, a.calls) == (3, 2, 1, 1, 15)
+    assert (b.n, b.broken, b.alone, b.worst, b.calls) == (2, 1, 0, 1, 4)
+    assert math.isnan(a.optimality)
+
+
+def test_without_a_budget_the_nearest_point_is_the_pools():
+    endless = {"eps": math.inf, "norm": "l2"}
+    sizes = {"a": [1.0, 3.0, 4.0], "b": [2.0, 2.0, None]}
+    points = [
+        point(attack=attack, run=attack, image=f"i{i}", l2=size or 9.0, lost=size is not None, **endless)
+        for attack, each in sizes.items()
+        for i, size in enumerate(each)
+    ]
+    a, b = contributions(table(*(clean(image=f"i{i}") for i in range(3)), *points))
+    assert (a.worst, a.alone, b.worst, b.alone) == (2, 1, 1, 0)
+    assert (a.optimality, b.optimality) == pytest.approx((4 / 5, 4 / 5))
+
+
+def test_one_attack_by_itself_adds_to_nobody():
+    assert contributions(table(clean(), point(lost=True))) == []
+
+
+def test_optimality_is_the_area_above_a_curve_in_shares_of_the_best_ones():
+    """Best distances 1, 2 and 4: the areas up to 4 are 3, 2 and 0. The first attack finds the second at 3: 3 + 1 of 5; a failure counts as 4."""
+    never = math.inf
+    shares = optimality([[1.0, 3.0, 4.0], [1.0, 2.0, 4.0], [never, 2.0, never], [never, never, never]])
+    assert shares == pytest.approx([4 / 5, 1.0, 2 / 5, 0.0])
+    assert optimality([[never, never], [never, never]]) == [1.0, 1.0], "nobody finds anything: all are as near"

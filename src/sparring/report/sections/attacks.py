@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from sparring.core.spec import ball
 from sparring.evaluation.results.cells import CellResult
+from sparring.evaluation.results.contributions import Contribution, contributions
+from sparring.evaluation.results.load import whole_rows
 from sparring.report.content import Entry, Evaluated, Section, Table, Text, row, section
 from sparring.report.figures import percent
 
@@ -53,6 +55,28 @@ def cells_table(cells: Sequence[CellResult]) -> Table:
     )
 
 
+def contributions_table(lines: Sequence[Contribution]) -> Table:
+    """One line per attack that shares defense, threat and ball with others: what it adds to them."""
+    columns = ("defense", "threat", "ball", "attack", "broken", "alone", "worst", "optimality", "calls/img")
+    shown = [
+        row(
+            c.defense,
+            c.threat,
+            ball(c.norm, c.eps),
+            c.attack,
+            f"{c.broken} of {c.n}",
+            Entry(str(c.alone), "strong"),
+            str(c.worst),
+            "-" if math.isnan(c.optimality) else f"{c.optimality:.2f}",
+            f"{c.calls:.0f}",
+        )
+        for c in lines
+    ]
+    return Table(
+        "What each attack adds to those beside it, images that are right when clean", columns, tuple(shown), columns[4:]
+    )
+
+
 def _left(c: CellResult) -> str:
     """The accuracy over all images, or what is left of those that the attacks before had left."""
     if c.n == c.images:
@@ -68,4 +92,13 @@ def attacks(run: Evaluated) -> Section:
         'attacks before it had left: "of 12 left, 1". A minimum-norm attack stops at the nearest error, so small changes of its input '
         "undo it; a fixed-budget attack goes as deep as it can. Compare both before believing in a recovery."
     )
-    return Section("Each attack in each seat", (Text(about, "soft"), cells_table(run.evaluation.cells)))
+    items = [Text(about, "soft"), cells_table(run.evaluation.cells)]
+    added = contributions(whole_rows(run.folder, run.record)[0])
+    if added:
+        about = (
+            "Broken: the label is lost in more than half of the judge's draws, of the images that the attack looked at. Alone: by this attack and no other "
+            "beside it; without the attack the robust accuracy would be so many images higher. Worst: the pool's point of so many images is its own, the "
+            "nearest one where there is no budget. Optimality (AttackBench, local): how near its points are to the nearest of all, 1 everywhere nearest."
+        )
+        items += [Text(about, "soft"), contributions_table(added)]
+    return Section("Each attack in each seat", tuple(items))
