@@ -10,7 +10,6 @@ import csv
 import hashlib
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
 from sparring.core.ranges import Count, Inner, Natural, NonNegative, Rate, Seed, Step
-from sparring.core.spec import check_ranges
+from sparring.core.spec import check_ranges, without_folders
 from sparring.models.weights import Card, save_weights, seeded
 
 Progress = Callable[[int, int, str], None]
@@ -95,11 +94,6 @@ class Task:
     def mode(self, network: nn.Module, train: bool) -> None:
         """Put the network in train or eval mode; a task that freezes part of it keeps that part in eval."""
         network.train(train)
-
-
-def without_folders(text: str) -> str:
-    """A spec or name without the folders of this machine: its files by their names alone."""
-    return re.sub(r"(?<![\w.])/(?:[^/,;:=\s]+/)*([^/,;:=\s]+)", r"\1", text)
 
 
 def train(
