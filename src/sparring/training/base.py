@@ -70,13 +70,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """What a task is given: the images, the schedule, the file or folder it writes, who hears of its progress, a TensorBoard folder."""
+    """What a task is given: the images, the schedule, the file or folder it writes, who hears of its progress, a tracker ("tensorboard:logs")."""
 
     images: ImageSet
     schedule: Schedule
     out: Path
     progress: Progress | None = None
-    log: str | Path | None = None
+    log: str | None = None
 
     def fit(self, task: Task, config: LoopConfig, out: Path | None = None) -> Card:
         """The loop on ``task``, into ``out`` (default: the spec's own file); the card of the weights."""
@@ -131,7 +131,7 @@ def train(
     data: Images,
     out: str | Path,
     limit: int | None = None,
-    log: str | Path | None = None,
+    log: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Trained:

@@ -14,6 +14,7 @@ import numpy as np
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
+from sparring.core.trackers import Log
 from sparring.evaluation.records.estimate import Estimate
 from sparring.evaluation.records.files import read_run, scan_pictures
 from sparring.evaluation.records.finding import Finding
@@ -90,6 +91,13 @@ class Evaluation:
         if self.folder is None:
             raise SparringError("this run was not kept, so there is no page of it; give evaluate an out folder")
         return _report("page").write_report(self.folder, file)
+
+    def log(self, to: str) -> None:
+        """Log the numbers, verdicts and configuration to a tracker, such as "tensorboard:logs", "wandb:PROJECT" or "mlflow:EXPERIMENT". Raises SparringError
+        where its library is not installed, and for an incomplete evaluation.
+        """
+        run = "evaluation" if self.folder is None else self.folder.name
+        _report("logged").log_evaluation(self, Log.of(to), run=run)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
