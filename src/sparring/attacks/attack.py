@@ -25,6 +25,7 @@ from sparring.core.noise import Noise, image_keys
 from sparring.core.prepare import prepare as prepared_copy
 from sparring.core.ranges import Count, Limit, Natural, NonNegative
 from sparring.core.registry import ATTACKS
+from sparring.core.shown import shown
 from sparring.core.spec import (
     PYTHON,
     Fields,
@@ -149,6 +150,9 @@ class Attack(ABC):
                 parts.append(f"{field.name}={show(value)}")
         first = ":" if parts[0] == self.name and not self.name.startswith("python:") else ","
         return f"{parts[0]}{first}{','.join(parts[1:])}" if parts[1:] else parts[0]
+
+    def __repr__(self) -> str:
+        return shown(self, str(self))
 
     @property
     def budget(self) -> float:
@@ -277,7 +281,7 @@ class Attack(ABC):
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MethodAttack(Attack):
     """One method, run by the engine."""
 

@@ -48,7 +48,7 @@ class UnboundedPeer(Peer):
     goal = Goal.MINIMAL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PeerAttack(Attack):
     """A peer's attack in a setting. It cannot keep masks, starts, query caps, reparametrizations or an eps that differs between images:
     given one, it raises SparringError.

@@ -12,6 +12,7 @@ import torch
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count, Limit, Rate, Seed, Step
 from sparring.core.registry import TASKS
+from sparring.core.shown import shown
 from sparring.core.spec import Fields, check_fields, check_ranges, convert, option, registered_name, signature
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
@@ -54,6 +55,9 @@ class Trained:
 
     card: Card
     text: str
+
+    def __repr__(self) -> str:
+        return shown(self, self.text)
 
     @classmethod
     def of(cls, out: Path, spec: str) -> Trained:

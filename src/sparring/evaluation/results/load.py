@@ -14,6 +14,7 @@ import numpy as np
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
+from sparring.core.shown import many, percent, shown
 from sparring.core.trackers import Log
 from sparring.evaluation.records.estimate import Estimate
 from sparring.evaluation.records.files import read_run, scan_pictures
@@ -66,7 +67,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         """What is to be read first, a line each: what is missing, the verdicts (or the headlines, where there are none), the checks that
-        failed, the folder. ``repr`` shows all fields.
+        failed, the folder.
         """
         if self.plan is not None:
             return f"dry run: {len(self.plan.cells)} cells, estimated at most {self.plan.seconds:.0f} s"
@@ -74,6 +75,10 @@ class Evaluation:
         lines += [f"{v.line}\n  {v.sentence}" for v in self.verdicts] or self.headlines
         lines += [f"{f.severity} {f.check} {f.subject}: {f.message}" for f in self.findings if not f.ok]
         return "\n".join(lines + ([f"rows: {self.folder}"] if self.folder else []))
+
+    def __repr__(self) -> str:
+        words = [f"{v.defense} {v.word.replace('_', ' ')} {percent(v.robust_accuracy)}" for v in self.verdicts]
+        return shown(self, self.tier, many(len(self.cells), "cell"), "incomplete" if self.missing else "", *words)
 
     def table(self, form: str = "text") -> str:
         """The numbers to report and their verdicts, as "text", "markdown", "latex", "csv" or "html". Raises SparringError for another form."""
