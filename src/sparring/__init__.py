@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sparring.data.images import ImageSet
     from sparring.data.sources import load_data
     from sparring.defenses.base import defense
+    from sparring.deploy.adapters import as_art, as_foolbox, as_torchattacks
     from sparring.deploy.export import export
     from sparring.deploy.module import defend
     from sparring.evaluation.plan.spec import EvaluationSpec
@@ -40,6 +41,9 @@ __all__ = [
     "Subject",
     "__version__",
     "analyze",
+    "as_art",
+    "as_foolbox",
+    "as_torchattacks",
     "attack",
     "defend",
     "defense",
@@ -62,6 +66,9 @@ _HOME = {
     "SparringError": "core.errors",
     "Subject": "subject",
     "analyze": "analysis.base",
+    "as_art": "deploy.adapters",
+    "as_foolbox": "deploy.adapters",
+    "as_torchattacks": "deploy.adapters",
     "attack": "attacks.attack",
     "defend": "deploy.module",
     "defense": "defenses.base",

@@ -14,6 +14,7 @@ from sparring.core.errors import SparringError, one_line
 from sparring.core.network import logits_of, tried
 from sparring.core.noise import Noise, image_keys
 from sparring.core.prepare import Prepared, prepare
+from sparring.core.shown import many, shown
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
 from sparring.defenses.base import Composition, Defended, DefenseLike, defense, name_of
@@ -45,6 +46,9 @@ class Subject:
     notes: dict[str, str]
     keys: Tensor = field(repr=False, default_factory=lambda: torch.zeros(0))
     own_code: str = field(repr=False, default="")
+
+    def __repr__(self) -> str:
+        return shown(self, self.model.name, f"{many(len(self.images), 'image')} of {self.images.name}", *self.systems)
 
     @classmethod
     def of(

@@ -1,10 +1,14 @@
 """Attacks of other libraries in our seats: they see the seat's source, our judge counts, and ours is not weaker."""
 
+import numpy as np
 import pytest
 import torch
 
 import sparring
+from sparring.attacks.libraries import LIBRARIES, Library
+from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
+from sparring.core.geometry import distance
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -69,3 +73,137 @@ def test_what_a_foreign_attack_cannot_keep_is_refused(case):
     model, x, y = case
     with pytest.raises(SparringError, match="mask="):
         sparring.attack("foolbox.LinfPGD:eps=4/255").run(model, x, y, mask=torch.ones(16, 1, 32, 32))
+
+
+def drawn():
+    """A number that NumPy's global generator would draw next."""
+    state = np.random.get_state()
+    number = np.random.random()
+    np.random.set_state(state)
+    return number
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "foolbox.LinfPGD:eps=0.1,steps=10",
+        "torchattacks.APGD:norm=l2,eps=1,steps=10",
+        "art.ProjectedGradientDescent:eps=0.1,eps_step=0.025,max_iter=10",
+        "art.ProjectedGradientDescent:norm=l2,eps=1,eps_step=0.25,max_iter=10",
+        "adv_lib.pgd_linf:eps=0.1,steps=10",
+        "adv_lib.apgd:norm=l1,eps=5,n_iter=10",
+        "adv_lib.ddn:steps=20",
+    ],
+)
+def test_points_of_every_library_lie_in_the_ball_that_was_asked_for(spec):
+    """Its eps and its norm are those of the spec, the same seed gives the same points, and the global generators stay as they were."""
+    pytest.importorskip(spec.partition(".")[0], reason="the library is not installed")
+    x, net = images(8), linear_net(scale=0.05)
+    y, attack, torchs, numpys = net(x).argmax(1), sparring.attack(spec), torch.get_rng_state(), drawn()
+    outcome = attack.run(net, x, y)
+    assert torch.equal(torch.get_rng_state(), torchs)
+    assert drawn() == numpys
+    assert torch.equal(attack.run(net, x, y).x, outcome.x)
+    assert outcome.success.float().mean() >= 0.5
+    assert bool((distance(outcome.x - x, attack.norm) <= attack.budget * 1.0001).all())
+    assert not outcome.stopped.any(), "none was outside"
+    assert sparring.attack(str(attack)) == attack
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("foolbox.LinfPGD:eps=0.1,alpha=0.01", "calls it abs_stepsize"),
+        ("torchattacks.PGD:eps=0.1,eps_step=0.01", "calls it alpha"),
+        ("art.ProjectedGradientDescent:eps=0.1,alpha=0.01", "calls it eps_step"),
+        ("adv_lib.pgd_linf:eps=0.1,rel_stepsize=0.1", "calls it relative_step_size"),
+        ("art.DeepFool:alpha=0.01", r"docs/migration\.md"),
+        ("art.ProjectedGradientDescent:eps=0.1,targeted=true", "targeted"),
+        ("adv_lib.ddn:targeted=true", "targeted"),
+        ("foolbox.L2PGD:norm=linf,eps=0.1", "an attack in l2"),
+        ("torchattacks.PGD:norm=l2,eps=0.5", "an attack in linf"),
+        ("adv_lib.fmn:steps=3", "which norm"),
+        ("adv_lib.nope", "no attack 'nope'"),
+    ],
+)
+def test_fields_are_named_as_the_library_names_them(spec, says):
+    """A targeted attack would aim at the true label, and one in another norm would miss its ball: both look robust."""
+    pytest.importorskip(spec.partition(".")[0], reason="the library is not installed")
+    with pytest.raises(SparringError, match=says):
+        sparring.attack(spec)
+
+
+def test_who_lacks_a_library_is_told_its_name(monkeypatch):
+    monkeypatch.setattr("sparring.attacks.libraries.find_spec", lambda name: None)
+    with pytest.raises(SparringError, match="pip install --no-deps adv-lib"):
+        sparring.attack("adv_lib.ddn")
+
+
+class Faulty(Library):
+    """A library whose one attack returns whatever ``answer`` makes of the images and of points that fool."""
+
+    name = "faulty"
+    module = "builtins"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def attack(self, name):
+        return lambda model, eps=None: None
+
+    def norm(self, name):
+        return "linf"
+
+    def call(self, name, question):
+        x = question.x.clone().requires_grad_(True)
+        loss = torch.nn.functional.cross_entropy(question.network(x), question.y)
+        return self.answer(question.x, torch.autograd.grad(loss, x)[0].sign())
+
+
+def judged_with(monkeypatch, answer, *more, spec="faulty.attack:eps=0.02"):
+    monkeypatch.setitem(LIBRARIES, "faulty", Faulty(answer))
+    x, net = images(8), linear_net(scale=0.05)
+    return sparring.evaluate(net, (x, net(x).argmax(1)), [], ["adaptive"], [spec, *more])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x, g: (x + 0.3 * g).clamp(0, 1),
+        lambda x, g: x - 0.02 * g + 2,
+        lambda x, g: x * float("nan"),
+        lambda x, g: torch.where(torch.arange(8)[: len(x), None, None, None] == 0, float("inf"), x + 0.02 * g),
+        lambda x, g: (x + 0.3 * g).clamp(0, 1).double().numpy(),
+    ],
+    ids=["outside the ball", "outside the box", "nan", "one is infinite", "doubles"],
+)
+def test_points_that_are_none_are_never_robust_in_silence(monkeypatch, answer):
+    result = judged_with(monkeypatch, answer)
+    (said,) = [f for f in result.findings if f.check == "R7"]
+    assert not said.ok
+    assert "not finite or outside" in said.message
+    assert [v.word for v in result.verdicts] == ["ATTACK_NOT_TRUSTED"]
+    beside = judged_with(monkeypatch, answer, "pgd:eps=0.02,steps=20")
+    assert [f.severity for f in beside.findings if f.check == "R7" and not f.ok] == ["WARN"]
+
+
+def test_points_beyond_the_ball_are_judged_at_its_edge(monkeypatch):
+    """What fools at the nearest point of the ball counts: a library that overshoots does not make the model look better."""
+    inside = judged_with(monkeypatch, lambda x, g: (x + 0.02 * g).clamp(0, 1))
+    beyond = judged_with(monkeypatch, lambda x, g: x + 0.3 * g)
+    assert beyond.cells[0].robust_accuracy == inside.cells[0].robust_accuracy < 1
+    assert [f.ok for f in inside.findings if f.check == "R7"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda x, g: (255 * x).byte(), "uint8"),
+        (lambda x, g: x[:, :, :4], r"3, 4, 8\)"),
+        (lambda x, g: [x], "list"),
+        (lambda x, g: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_line(monkeypatch, answer, says):
+    with pytest.raises(SparringError, match=f"faulty.attack.*{says}"):
+        judged_with(monkeypatch, answer)

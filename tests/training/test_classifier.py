@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import sparring
+from sparring.core.spec import without_folders
 from sparring.training.classifier import train_classifier
-from sparring.training.loop import LoopConfig, without_folders
+from sparring.training.loop import LoopConfig
 
 
 @pytest.mark.slow

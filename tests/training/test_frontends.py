@@ -141,9 +141,9 @@ def test_an_autoencoder_learns_to_copy(tmp_path):
         Reconstruction(images(60), build_network(SEGNET), {"network": SEGNET}),
         LoopConfig(epochs=10, batch=8, lr=0.01),
         tmp_path / "a.safetensors",
-        log=tmp_path / "board",
+        log=f"tensorboard:{tmp_path / 'board'}",
     )
-    assert list((tmp_path / "board").glob("events*")), "TensorBoard"
+    assert list((tmp_path / "board").rglob("events*")), "TensorBoard"
     losses = [row["loss"] for row in card["curve"]]
     assert losses[-1] < 0.75 * losses[0]
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))

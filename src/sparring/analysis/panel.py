@@ -13,6 +13,7 @@ from typing import Any, Literal
 from PIL import Image
 from torch import Tensor
 
+from sparring.core.shown import many, shown
 from sparring.data.sources import to_uint8
 
 
@@ -71,6 +72,15 @@ class Panel:
     sheets: Sequence[Sheet] = ()
     text: Sequence[str] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return shown(
+            self,
+            repr(self.title),
+            many(len(self.data), "number"),
+            many(len(self.tables), "table"),
+            many(len(self.maps), "map"),
+        )
 
     def json(self) -> dict[str, Any]:
         """Everything as plain JSON values: tensors as lists, images as PNG data URIs, numbers that are not finite as null."""

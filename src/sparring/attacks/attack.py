@@ -16,6 +16,7 @@ from sparring.attacks.engine import Batch, Outcome, RunOptions, Stop
 from sparring.attacks.engine.given import images_of, labels_of, mask_of, network_of, start_of
 from sparring.attacks.engine.loop import Aim
 from sparring.attacks.engine.pixels import pixel_mask, pixels_of
+from sparring.attacks.libraries import LIBRARIES
 from sparring.attacks.method import Method
 from sparring.core.access import offered
 from sparring.core.errors import SparringError
@@ -24,6 +25,7 @@ from sparring.core.noise import Noise, image_keys
 from sparring.core.prepare import prepare as prepared_copy
 from sparring.core.ranges import Count, Limit, Natural, NonNegative
 from sparring.core.registry import ATTACKS
+from sparring.core.shown import shown
 from sparring.core.spec import (
     PYTHON,
     Fields,
@@ -39,7 +41,6 @@ from sparring.core.spec import (
 from sparring.core.system import System
 from sparring.core.victim import Access, Goal, Victim
 
-LIBRARIES = ("foolbox", "torchattacks")  # whose attacks a spec may name: attacks/peer.py
 EXAMPLES = 4  # images that a copy is proved on
 PAYS = 1000  # gradients of an image, below which it would cost more than it saves
 TargetChoice = Literal["random", "next", "least"] | Natural
@@ -66,10 +67,10 @@ SHARED = signature(Setting)
 # fields as foolbox, torchattacks, ART, advertorch and AutoAttack call them: what each is here
 ELSEWHERE = {
     **dict.fromkeys(
-        ("alpha", "eps_step", "eps_iter", "abs_stepsize", "stepsize", "step_length"),
+        ("alpha", "eps_step", "eps_iter", "abs_stepsize", "absolute_step_size", "stepsize", "step_length"),
         "step_size is a share of eps: step_size = alpha / eps",
     ),
-    "rel_stepsize": "it is step_size, a share of eps as well",
+    **dict.fromkeys(("rel_stepsize", "relative_step_size"), "it is step_size, a share of eps as well"),
     **dict.fromkeys(("iters", "max_iter", "nb_iter", "n_iter", "num_steps", "iterations"), "it is steps"),
     **dict.fromkeys(("epsilon", "epsilons", "max_eps", "radius"), "it is eps, for images in [0,1]"),
     **dict.fromkeys(("n_restarts", "num_restarts", "num_random_init", "random_restarts"), "it is restarts"),
@@ -149,6 +150,9 @@ class Attack(ABC):
                 parts.append(f"{field.name}={show(value)}")
         first = ":" if parts[0] == self.name and not self.name.startswith("python:") else ","
         return f"{parts[0]}{first}{','.join(parts[1:])}" if parts[1:] else parts[0]
+
+    def __repr__(self) -> str:
+        return shown(self, str(self))
 
     @property
     def budget(self) -> float:
@@ -277,7 +281,7 @@ class Attack(ABC):
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MethodAttack(Attack):
     """One method, run by the engine."""
 

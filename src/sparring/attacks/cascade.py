@@ -18,7 +18,7 @@ from sparring.core.registry import ATTACKS
 from sparring.core.victim import Victim
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CascadeAttack(Attack):
     """A cascade in a setting: its members at that norm, budget and goal, one after the other."""
 

@@ -1,4 +1,4 @@
-"""Attacks of other libraries in our seats: ``torchattacks.PGD:eps=8/255,steps=40``, ``foolbox.L2DeepFoolAttack:norm=l2``.
+"""Attacks of other libraries in our seats: ``torchattacks.PGD:eps=8/255,steps=40``, ``foolbox.L2DeepFoolAttack``, ``art.DeepFool``, ``adv_lib.ddn``.
 
 The peer sees the seat's source as a plain network (with the surrogates, draws and access that the seat declares); its
 points are judged like any others. The Law does not hold for them: their randomness and batching are their own.
@@ -6,19 +6,20 @@ points are judged like any others. The Law does not hold for them: their randomn
 
 from __future__ import annotations
 
-import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.attack import Attack, Setting
+from sparring.attacks.attack import ELSEWHERE, Attack, Setting
 from sparring.attacks.engine import Batch, Outcome, RunOptions
+from sparring.attacks.libraries import LIBRARIES, Option, PeerQuestion
 from sparring.attacks.method import Kind, Method
+from sparring.core.columns import STOPS
 from sparring.core.errors import SparringError
-from sparring.core.extras import need
-from sparring.core.geometry import NORMS, Norm, distance, within
+from sparring.core.geometry import EPS_SLACK, NORMS, Ball, Norm, distance, per_row, within
 from sparring.core.losses import success_margin
 from sparring.core.noise import Noise, word
 from sparring.core.ranges import NonNegative, number
@@ -26,12 +27,10 @@ from sparring.core.registry import suggest
 from sparring.core.spec import Spec, convert, show
 from sparring.core.victim import Goal, Victim
 
-Option = bool | int | float | str | None
-
 
 @dataclass(frozen=True)
 class Peer(Method):
-    """A peer's attack: library, class name and constructor options. Needs gradients as far as we know."""
+    """A peer's attack: library, name and options. Needs gradients as far as we know."""
 
     norms = NORMS
     library: str
@@ -42,23 +41,14 @@ class Peer(Method):
     def kind(self) -> Kind:
         return "iterative"
 
-    def call(self, network: nn.Module, x: Tensor, y: Tensor, eps: float | None) -> Tensor:
-        """The peer's points (N,C,H,W) for images x and labels y."""
-        library = need(self.library, "peers")
-        if self.library == "torchattacks":
-            budget = {} if eps is None else {"eps": eps}
-            return getattr(library, self.name)(network, **budget, **dict(self.options))(x, y)
-        model = library.PyTorchModel(network, bounds=(0, 1), device=x.device)
-        return getattr(library.attacks, self.name)(**dict(self.options))(model, x, y, epsilons=eps)[1]
-
 
 class UnboundedPeer(Peer):
-    """The same without a budget: the nearest adversarial point."""
+    """One that was given no ball or takes none: the nearest adversarial point."""
 
     goal = Goal.MINIMAL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PeerAttack(Attack):
     """A peer's attack in a setting. It cannot keep masks, starts, query caps, reparametrizations or an eps that differs between images:
     given one, it raises SparringError.
@@ -100,14 +90,16 @@ class PeerAttack(Attack):
         budget = float(eps[0]) if len(eps) and math.isfinite(float(eps[0])) else None
         x, y = batch.clean, batch.label
         points, calls = x.clone(), torch.zeros_like(y)
+        library, own = LIBRARIES[self.method.library], dict(self.method.options)
         for rows in torch.arange(len(x), device=x.device).split(options.slots):
-            network = _Source(victim, options.seed).eval()
-            with torch.enable_grad():
-                peers = self.method.call(network, x[rows].clone(), y[rows], budget)
-            points[rows] = peers.detach().to(x.dtype)
+            network = _Source(victim, options.seed, x.dtype, x.device).eval()
+            question = PeerQuestion(network, x[rows].clone(), y[rows], self.norm, budget, own)
+            seed = Noise.of(options.seed, "peer", batch.keys[rows[:1]]).integers("seed", 2**31, (1,))
+            points[rows] = library.points(self.method.name, question, int(seed))
             calls[rows] = -(-network.calls // len(rows))
             if options.progress:
                 options.progress(len(rows))
+        points, outside = _brought_back(points, x, eps, self)
         with torch.no_grad():
             logits = victim.logits(points, Noise.of(options.seed, "attack", batch.keys))
         margin = success_margin(logits, y, None)
@@ -117,46 +109,75 @@ class PeerAttack(Attack):
         outcome = Outcome.unseen(x).put(
             x=points, success=won, margin=margin, distance=size, job=zero, first_hit=hit, best_hit=hit
         )
-        return outcome.put(forwards=calls, backwards=calls, margin_end=margin)
+        stopped = torch.where(outside, STOPS.index("outside the ball"), 0)
+        return outcome.put(forwards=calls, backwards=calls, margin_end=margin, stopped=stopped)
+
+
+def _brought_back(points: Tensor, clean: Tensor, eps: Tensor, attack: PeerAttack) -> tuple[Tensor, Tensor]:
+    """Points that may be judged, and which were none (N,) bool: outside the box, not finite, or, of an attack with a budget, outside its ball. Left
+    there they would count as attacks that failed; they are judged at the nearest point that is allowed, and R7 counts them.
+    """
+    finite = points.isfinite()
+    boxed = torch.where(finite, points, clean).clamp(0, 1)
+    outside = (~finite | ((boxed - points).abs() > EPS_SLACK)).flatten(1).amax(1)
+    if attack.method.goal is Goal.MINIMAL:
+        return boxed, outside
+    beyond = ~within(boxed - clean, eps, attack.norm)
+    nearest = Ball(attack.norm, eps).project(boxed, clean)
+    return torch.where(per_row(beyond, boxed), nearest, boxed), outside | beyond
 
 
 class _Source(nn.Module):
-    """A victim as a differentiable network. Every call draws fresh noise; ``calls`` counts images."""
+    """A victim as a differentiable network, of images in ``dtype`` whatever it is shown. Every call draws fresh noise; ``calls`` counts images."""
 
-    def __init__(self, victim: Victim, seed: int) -> None:
+    def __init__(self, victim: Victim, seed: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
-        self.victim, self.seed, self.calls, self.asked = victim, seed, 0, 0
+        self.victim, self.seed, self.dtype, self.calls, self.asked = victim, seed, dtype, 0, 0
+        self.place = nn.Parameter(
+            torch.empty(0, device=device), requires_grad=False
+        )  # by which libraries find the device
 
     def forward(self, x: Tensor) -> Tensor:
         self.asked += 1
         self.calls += len(x) * self.victim.cost
         keys = torch.arange(len(x), device=x.device) + (word("foreign") % 2**31)
-        return self.victim.graph(x, Noise.of(self.seed, "foreign", keys, self.asked))
+        return self.victim.graph(x.to(self.dtype), Noise.of(self.seed, "foreign", keys, self.asked))
 
 
 def peer_attack(spec: Spec) -> PeerAttack:
-    """An attack from ``LIBRARY.CLASS:norm=...,eps=...,option=value``; options are checked against the constructor."""
-    library, _, name = spec.name.partition(".")
-    module = need(library, "peers")
-    home = module if library == "torchattacks" else module.attacks
-    if not inspect.isclass(getattr(home, name, None)):
-        known = [n for n in dir(home) if inspect.isclass(getattr(home, n))]
-        raise SparringError(f"{library} has no attack {name!r}{suggest(name, known)}")
-    known = inspect.signature(getattr(home, name).__init__).parameters
+    """An attack from ``LIBRARY.NAME:norm=...,eps=...,option=value``; options are checked against those that it takes."""
+    home, _, name = spec.name.partition(".")
+    library = LIBRARIES[home]
+    fields, norm = library.fields(name), library.norm(name)
+    budget = library.budget(name)
     options: list[tuple[str, Option]] = []
-    norm: Norm = "linf"
     eps: float | None = None
     for key, text in spec.values.items():
         if key == "norm":
-            norm = convert(spec.name, key, Norm, text)
+            asked = convert(spec.name, key, Norm, text)
+            if norm and asked != norm:
+                raise SparringError(f"{spec.name}: norm={asked}, but it is an attack in {norm}; leave norm out")
+            norm = asked
         elif key == "eps":
             eps = convert(spec.name, key, NonNegative, text)
-        elif key not in known:
-            raise SparringError(f"{spec.name}: unknown field {key!r}{suggest(key, known)}")
-        else:
+        elif key in fields and key != budget:
             options.append((key, _value(text)))
-    method = (UnboundedPeer if eps is None else Peer)(library, name, tuple(sorted(options)))
-    return PeerAttack(method, Setting(norm=norm, eps=eps))
+        else:
+            raise SparringError(f"{spec.name}: unknown field {key!r}{_called(key, fields, spec.name)}")
+    if norm is None and budget is None:
+        raise SparringError(f"{spec.name}: which norm? It does not say; write {spec.name}:norm=l2")
+    method = (UnboundedPeer if eps is None or budget is None else Peer)(home, name, tuple(sorted(options)))
+    return PeerAttack(method, Setting(norm=norm or "linf", eps=eps))
+
+
+def _called(field: str, fields: Sequence[str], name: str) -> str:
+    """What a field as some other library calls it is here."""
+    if field not in ELSEWHERE:
+        return suggest(field, fields)
+    same = [f for f in fields if ELSEWHERE.get(f) == ELSEWHERE[field]]
+    if same:
+        return f"; {name} calls it {' or '.join(same)}"
+    return f"; of our own attacks {ELSEWHERE[field]} (docs/migration.md); {name} takes {', '.join(fields)}"
 
 
 def _value(text: str) -> Option:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparring.attacks.attack import Attack
 from sparring.core.noise import Noise, image_keys
 from sparring.core.registry import CHECKS
+from sparring.core.shown import shown
 from sparring.data.images import ImageSet
 from sparring.defenses.base import Defended
 from sparring.evaluation.records.finding import Finding, Scope, Severity
@@ -111,6 +112,9 @@ class Enrolled(Generic[Seen]):
     ask: Callable[[Seen], list[Answer]]
     fires: Callable[[], Seen]
     silent: Callable[[], Seen]
+
+    def __repr__(self) -> str:
+        return shown(self, self.id, self.title, self.severity)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__module__", self.ask.__module__)  # it is from where its function is

@@ -24,7 +24,7 @@ from sparring.subject import Subject
 Ask = Callable[[Trial], list[Answer]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ActiveCheck(Enrolled[Trial]):
     """A check of a number after its attacks. ``cost``: forwards of an image that it looks at, a gradient counted as two. ``first``: it also has
     something to say before any attack.

@@ -14,6 +14,7 @@ from sparring.cli.compare import EXAMPLE as COMPARING
 from sparring.cli.compare import compare
 from sparring.cli.evaluate import EXAMPLE, evaluate
 from sparring.cli.gates import FailUnder, FailVerdict, Junit, gate_of, pass_or_leave
+from sparring.cli.hub import PULLING, PUSHING, pull, push
 from sparring.cli.kinds import Once, OneLine, listed, numbers, place, place_option
 from sparring.cli.options import (
     Baseline,
@@ -73,6 +74,8 @@ app.add_typer(recipe, name="recipe")
 
 app.command(cls=Once, epilog=EXAMPLE)(evaluate)
 app.command(cls=Once, epilog=COMPARING)(compare)
+app.command(cls=Once, epilog=PUSHING)(push)
+app.command(cls=Once, epilog=PULLING)(pull)
 
 
 @app.command(cls=Once, epilog="Example: sparring doctor lite0 --data imagenet20 --defense cd:bits=4")

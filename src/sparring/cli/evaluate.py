@@ -23,10 +23,12 @@ from sparring.cli.options import (
     Seed,
     SkipBad,
     Slots,
+    Tracked,
     Wide,
 )
 from sparring.cli.output import Bar, invalid_as_json, print_evaluation
 from sparring.core.errors import SparringError
+from sparring.core.trackers import Log
 
 EXAMPLE = "Example: sparring evaluate lite0 --data imagenet20 --defense cd:bits=4 --threat oblivious,adaptive --attack pgd:eps=4/255,steps=20"
 
@@ -144,6 +146,7 @@ def evaluate(
     fail_under: FailUnder = None,
     fail_verdict: FailVerdict = None,
     junit: Junit = None,
+    log: Tracked = None,
     wide: Wide = False,
     save_config: Annotated[Path | None, place_option("write the configuration here", "--save-config")] = None,
     json_out: Json = False,
@@ -158,6 +161,7 @@ def evaluate(
         raise SparringError(
             "--fail-under and --fail-verdict judge numbers, and a dry run makes none; leave one of them out"
         )
+    tracked = None if log is None else tracker_of(log, "--dry-run" if dry_run else "--shard" if shard else "")
     fields = {
         "model": model,
         "data": data,
@@ -211,6 +215,12 @@ def evaluate(
 
         write_report([out], html)
     print_evaluation(result, json_out, html)
+    if tracked and result.missing:
+        print("nothing was logged: the evaluation is incomplete", file=sys.stderr)
+    elif tracked:
+        from sparring.report.logged import log_evaluation
+
+        log_evaluation(result, tracked, spec.passed(), out.name if out else "evaluation")
     if not dry_run and not (result.missing and shard):
         pass_or_leave(gate, result, junit)
     if result.missing and shard and not result.damaged and max_time is None and max_forwards is None:
@@ -220,3 +230,10 @@ def evaluate(
         )
     elif result.missing:
         raise typer.Exit(3)
+
+
+def tracker_of(log: str, beside: str) -> Log:
+    """Where to log. Raises SparringError for what is no place, and ``beside`` an option with which this process has no numbers of its own to log."""
+    if beside:
+        raise SparringError(f"--log is of the numbers that this process ends with; leave it or {beside} out")
+    return Log.of(log)

@@ -26,6 +26,12 @@ Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="use only the
 Seed = Annotated[str, typer.Option(metavar="INTEGER", help="seed of all randomness")]
 Slots = Annotated[str, typer.Option(metavar="INTEGER", help="live rows; changes speed and memory, never answers")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout and nothing else there")]
+Tracked = Annotated[
+    str | None,
+    typer.Option(
+        "--log", metavar="tensorboard|wandb|mlflow[:PLACE]", help="also log there; PLACE: folder, project or experiment"
+    ),
+]
 Wide = Annotated[bool, typer.Option("--wide", help="tables with all their columns, however narrow the terminal is")]
 Expect = Annotated[
     str | None,

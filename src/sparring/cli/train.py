@@ -20,6 +20,7 @@ from sparring.cli.kinds import (
     parameter,
     place_option,
 )
+from sparring.cli.options import Tracked
 from sparring.cli.output import Bar, emit
 from sparring.core.errors import SparringError
 from sparring.core.registry import TASKS
@@ -33,7 +34,6 @@ Out = Annotated[
     place_option("weights file, FILE.safetensors; card FILE.json and curve FILE.csv beside it", shown=False),
 ]
 Folder = Annotated[Path, place_option("folder that is written", shown=False)]
-Log = Annotated[Path | None, place_option("TensorBoard folder")]
 Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="draw so many of the images, by --seed")]
 Seeds = Annotated[
     str | None,
@@ -75,7 +75,7 @@ class Tasks(Entries):
             "scale": f"{', '.join(entry.scales)}: network and schedule, see above",
         }
         asked = [parameter("data", Data), parameter("out", Out if entry.scales else Folder), *options(fields, lines)]
-        asked += [parameter("log", Log, None)] if entry.scales else []
+        asked += [parameter("log", Tracked, None)] if entry.scales else []
         asked += [parameter("limit", Limit, None), parameter("json_out", Json, False)]
         asked += [parameter("seeds", Seeds, None), parameter("engine", Where, "processes")]
         asked += [parameter("address", Address, None), parameter("gpus_per_worker", Gpus, None)]

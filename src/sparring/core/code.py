@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
 
 import numpy as np
 from torch import Tensor, nn
+
+from sparring.core.spec import values_of
 
 KNOWN = ("sparring", "torch", "builtins", "abc", "typing", "collections", "dataclasses", "functools")
 
@@ -63,6 +66,13 @@ def _value(value: object, depth: int) -> Iterator[str]:
         yield _bytes(value.detach().cpu().float().numpy() if isinstance(value, Tensor) else value)
     elif isinstance(value, FunctionType | MethodType | type):
         yield from _words(value, depth + 1)
+    elif depth <= 5 and isinstance(value, tuple | list | dict):
+        yield f"{type(value).__name__} of {len(value)}"
+        for part in [*value.keys(), *value.values()] if isinstance(value, dict) else value:
+            yield from _value(part, depth + 1)
+    elif depth <= 5 and is_dataclass(value):  # its repr is for looking at, and may leave things out
+        yield from _words(value, depth + 1)
+        yield from _value(values_of(value), depth + 1)
     elif isinstance(value, str | bytes | int | float | complex | tuple | list | dict | None):
         yield repr(value)
     else:

@@ -17,6 +17,7 @@ STOPS = (
     "queries",
     "wrong when clean",
     "broken before",
+    "outside the ball",
 )  # why an image's chosen job ended; stored as its position
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.geometry import per_row
+from sparring.core.shown import many, shown
 
 
 class Rows:
@@ -40,6 +41,9 @@ class Rows:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._leaves)
+
+    def __repr__(self) -> str:
+        return shown(self, many(len(self), "row"), *self._leaves)
 
     def put(self, **leaves: Tensor) -> Self:
         """A copy with some leaves replaced or added."""

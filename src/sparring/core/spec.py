@@ -59,6 +59,11 @@ def without(text: str, field: str) -> tuple[str, str | None]:
     return (text[: place.start()] + text[place.end() :]).rstrip(":,"), place[1]
 
 
+def without_folders(text: str) -> str:
+    """A spec or name without the folders of this machine: its files by their names alone."""
+    return re.sub(r"(?<![\w.])/(?:[^/,;:=\s]+/)*([^/,;:=\s]+)", r"\1", text)
+
+
 def parse(text: str) -> Spec:
     """Split ``name:field=value,...``; raises SparringError for an empty name, part or value and for a field given twice."""
     if not isinstance(text, str):

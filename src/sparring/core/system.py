@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparring.core.geometry import Ball
 from sparring.core.noise import Noise
+from sparring.core.shown import many, shown
 
 Combine = Literal["logits", "probs", "loss"]
 Rule = Literal["single", "vote", "mean-prob", "mean-logit"]
@@ -141,6 +142,9 @@ class System:
     frozen: int | None = None
     exhaustive: bool = False
     noisy: bool = False
+
+    def __repr__(self) -> str:
+        return shown(self, self.name, many(len(self.parts), "stage"), "random" if self.random else "deterministic")
 
     @property
     def has_noise(self) -> bool:

@@ -18,6 +18,7 @@ from sparring.core.access import Access, offered
 from sparring.core.errors import AccessError
 from sparring.core.losses import label_of
 from sparring.core.noise import Noise
+from sparring.core.shown import many, shown
 from sparring.core.system import Combine, Readout, System, log_mean_prob
 
 # Input elements of one network call, by device; larger requests run in micro-batches of whole images. On a CPU 3.2 million made gradients 1.1
@@ -68,6 +69,11 @@ class Victim:
     combine: Combine = "probs"
     amp: bool = False
     answers: int = 1
+
+    def __repr__(self) -> str:
+        return shown(
+            self, many(len(self.systems), "system"), self.access.name, f"{many(self.draws, 'draw')} of {self.combine}"
+        )
 
     def __post_init__(self) -> None:
         """Raises AccessError where a network has less to offer: attacked all the same it would look robust."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.errors import SparringError
+from sparring.core.shown import many, shown
 from sparring.data.boundary import some, whole
 from sparring.data.labels import as_labels
 from sparring.data.pictures import require_alike
@@ -50,6 +51,15 @@ class ImageSet:
     classes: tuple[str, ...] = ()
     lattice: bool = True
     left_out: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return shown(
+            self,
+            self.name,
+            many(len(self), "image"),
+            "x".join(map(str, self.shape)),
+            "8-bit" if self.lattice else "float",
+        )
 
     @classmethod
     def of(

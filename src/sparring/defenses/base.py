@@ -18,6 +18,7 @@ from sparring.core.errors import SparringError, one_line
 from sparring.core.noise import Noise, image_keys
 from sparring.core.ranges import Draws
 from sparring.core.registry import DEFENSES
+from sparring.core.shown import many, shown
 from sparring.core.spec import build, check_ranges, entry_of, parse, registered_name, signature, spec_text, split
 from sparring.core.system import Part, Readout, Reparametrisation, Rule, System
 from sparring.models.classifier import weights_hash
@@ -114,6 +115,9 @@ class Defended:
     repaired: nn.Module | None = None
     decider: nn.Module | None = None
 
+    def __repr__(self) -> str:
+        return shown(self, self.name, many(len(self.stages), "stage"), "random" if self.random else "deterministic")
+
     @property
     def random(self) -> bool:
         return self.noisy or any(s.surrogate.random for s in self.stages)
@@ -137,17 +141,12 @@ class Defended:
     def drop(self, stages: set[int] | None = None) -> Defended:
         """drop(D,R): the same classifier without some stages (default: without all of them, and a plain readout)."""
         if stages is None:
-            if self.bare is not None:
-                return Defended(self.bare, id=weights_hash(self.bare))
-            return Defended(self.network, id=self.id)
+            bare = self.bare
+            return Defended(self.network, id=self.id) if bare is None else Defended(bare, id=weights_hash(bare))
         kept = tuple(s for i, s in enumerate(self.stages) if i not in stages)
         name = "+".join(s.name for s in kept) or "none"
-        return replace(
-            self,
-            stages=kept,
-            name=f"{name}/{self.readout.rule}",
-            readout=self.readout if self.noisy or any(s.surrogate.random for s in kept) else Readout(),
-        )
+        readout = self.readout if self.noisy or any(s.surrogate.random for s in kept) else Readout()
+        return replace(self, stages=kept, name=f"{name}/{self.readout.rule}", readout=readout)
 
     def variants(self) -> list[Variant]:
         """The default backward, then every other declared backward and reparametrisation, one stage at a time."""
@@ -165,9 +164,7 @@ class Defended:
         return variants
 
     def mended(self, x: Tensor) -> Defended:
-        """The same with what its gradients lack at images ``x`` (B,C,H,W) put beside them: for the network, and for stages that declare no
-        backward but autograd's own.
-        """
+        """The same with what its gradients lack at images ``x`` (B,C,H,W): for the network, and for stages with no backward but autograd's."""
 
         def through(u: Tensor, stage: Stage, number: int) -> Tensor:
             noise = Noise.of(0, "repair", image_keys([str(i) for i in range(len(u))]).to(u.device))
@@ -225,6 +222,9 @@ class Composition:
 
     def __str__(self) -> str:
         return "+".join(spec_text(p) for p in self.parts)
+
+    def __repr__(self) -> str:
+        return shown(self, str(self))
 
     def install(self, system: Defended) -> Defended:
         for part in self.parts:

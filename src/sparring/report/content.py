@@ -8,6 +8,7 @@ from typing import Literal
 
 from sparring.core.columns import Json
 from sparring.core.registry import SECTIONS
+from sparring.core.shown import shown
 from sparring.evaluation.results.load import Evaluation
 
 Tone = Literal["plain", "soft", "headline", "alarm", "good", "bad", "strong"]
@@ -160,6 +161,9 @@ class SectionKind:
     name: str
     place: int
     make: Maker
+
+    def __repr__(self) -> str:
+        return shown(self, self.name, f"at {self.place}")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.make.__doc__ or "")

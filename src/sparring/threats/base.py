@@ -14,6 +14,7 @@ from typing import Literal
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Draws
 from sparring.core.registry import THREATS
+from sparring.core.shown import shown
 from sparring.core.spec import Fields, check_fields, check_ranges, check_value, parse, signature
 from sparring.core.system import Reparametrisation, System
 from sparring.core.victim import Access, Victim
@@ -103,6 +104,9 @@ class ThreatKind:
     deployed: bool = False
     adaptive: bool = False
 
+    def __repr__(self) -> str:
+        return shown(self, self.name, f"grants {self.grants.name}", self.shows)
+
     def __post_init__(self) -> None:
         object.__setattr__(
             self, "__doc__", inspect.getdoc(self.make) or ""
@@ -148,6 +152,9 @@ class Threat:
     kind: ThreatKind
     arguments: tuple[tuple[str, object], ...]
     text: str
+
+    def __repr__(self) -> str:
+        return shown(self, self.text, f"grants {self.kind.grants.name}")
 
     def __post_init__(self) -> None:
         known = self.kind.fields

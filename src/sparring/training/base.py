@@ -12,6 +12,7 @@ import torch
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Count, Limit, Rate, Seed, Step
 from sparring.core.registry import TASKS
+from sparring.core.shown import shown
 from sparring.core.spec import Fields, check_fields, check_ranges, convert, option, registered_name, signature
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
@@ -55,6 +56,9 @@ class Trained:
     card: Card
     text: str
 
+    def __repr__(self) -> str:
+        return shown(self, self.text)
+
     @classmethod
     def of(cls, out: Path, spec: str) -> Trained:
         """Of a weights file with its card; ``spec``: how it is named in an evaluation."""
@@ -70,13 +74,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """What a task is given: the images, the schedule, the file or folder it writes, who hears of its progress, a TensorBoard folder."""
+    """What a task is given: the images, the schedule, the file or folder it writes, who hears of its progress, a tracker ("tensorboard:logs")."""
 
     images: ImageSet
     schedule: Schedule
     out: Path
     progress: Progress | None = None
-    log: str | Path | None = None
+    log: str | None = None
 
     def fit(self, task: Task, config: LoopConfig, out: Path | None = None) -> Card:
         """The loop on ``task``, into ``out`` (default: the spec's own file); the card of the weights."""
@@ -131,7 +135,7 @@ def train(
     data: Images,
     out: str | Path,
     limit: int | None = None,
-    log: str | Path | None = None,
+    log: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Trained:

@@ -96,7 +96,7 @@ def train_classifier(
     hardening: str = "",
     augment: bool = False,
     smoothing: float = 0.0,
-    log: str | Path | None = None,
+    log: str | None = None,
 ) -> Classifier:
     """Train ``model`` (spec text without weights; its initial weights are drawn by the seed) on ``images``; see ``loop.train``."""
     spec = parse(model)

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,8 @@ from torch import Tensor, nn
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
 from sparring.core.ranges import Count, Inner, Natural, NonNegative, Rate, Seed, Step
-from sparring.core.spec import check_ranges
+from sparring.core.spec import check_ranges, without_folders
+from sparring.core.trackers import Log
 from sparring.models.weights import Card, save_weights, seeded
 
 Progress = Callable[[int, int, str], None]
@@ -97,15 +97,11 @@ class Task:
         network.train(train)
 
 
-def without_folders(text: str) -> str:
-    """A spec or name without the folders of this machine: its files by their names alone."""
-    return re.sub(r"(?<![\w.])/(?:[^/,;:=\s]+/)*([^/,;:=\s]+)", r"\1", text)
-
-
 def train(
-    task: Task, config: LoopConfig, out: str | Path, progress: Progress | None = None, log: str | Path | None = None
+    task: Task, config: LoopConfig, out: str | Path, progress: Progress | None = None, log: str | None = None
 ) -> Card:
-    """Train, write OUT.safetensors, its card OUT.json and the curve OUT.csv; return the card. ``log``: a TensorBoard folder.
+    """Train, write OUT.safetensors, its card OUT.json and the curve OUT.csv; return the card. ``log``: a tracker (``core.trackers``), such as
+    "tensorboard:logs", where the curve is drawn as it grows.
 
     After every epoch OUT.resume is written; a run killed at any time and started again with the same settings ends
     with the same curve and weights. Deterministic given the seed, on one machine. Raises SparringError if the file exists, or if
@@ -126,9 +122,7 @@ def train(
 
 
 class _Training:
-    def __init__(
-        self, task: Task, config: LoopConfig, path: Path, progress: Progress | None, log: str | Path | None
-    ) -> None:
+    def __init__(self, task: Task, config: LoopConfig, path: Path, progress: Progress | None, log: str | None) -> None:
         self.task, self.config, self.path, self.progress = task, config, path, progress
         accelerate = need("accelerate", "train")
         try:
@@ -137,11 +131,9 @@ class _Training:
             )
         except ValueError as error:  # Accelerate keeps one state per process
             raise SparringError(f"precision={config.precision}: {str(error).splitlines()[0]}") from None
-        self.writer = (
-            need("torch.utils.tensorboard", "train").SummaryWriter(str(log))
-            if log and self.accelerator.is_main_process
-            else None
-        )
+        self.tracker = None
+        if log and self.accelerator.is_main_process:
+            self.tracker = Log.of(log).begin(path.stem, {**task.card, **asdict(config)})
         self.held, self.rest = self._split()
         self.batches = -(-len(self.rest) // config.batch)
         trained = [p for p in task.network.parameters() if p.requires_grad]
@@ -202,8 +194,8 @@ class _Training:
         if self.accelerator.is_main_process:
             save_weights(self.task.network, self.path, card)
             self.resume_path.unlink(missing_ok=True)
-            if self.writer:
-                self.writer.close()
+            if self.tracker:
+                self.tracker.finish()
         self.accelerator.wait_for_everyone()
         self.task.mode(self.task.network, False)
         return card
@@ -313,9 +305,8 @@ class _Training:
             writer.writeheader()
             writer.writerows(self.curve)
         table.replace(self.path.with_suffix(".csv"))
-        if self.writer:
-            for name, value in self.curve[epoch].items():
-                self.writer.add_scalar(name, value, epoch + 1)
+        if self.tracker:
+            self.tracker.log({**self.curve[epoch]}, step=epoch + 1)
 
     def _resume(self) -> None:
         if not self.resume_path.exists():

@@ -14,6 +14,7 @@ from sparring.attacks.query import Reparametrisation
 from sparring.core.columns import OUTCOME
 from sparring.core.ranges import Count
 from sparring.core.rows import Rows
+from sparring.core.shown import many, shown
 from sparring.core.spec import check_ranges
 
 Stop = Literal["success", "never"]
@@ -77,6 +78,9 @@ class Outcome(Rows):
     """
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return shown(self, many(len(self), "image"), f"{int(self.success.sum())} fooled")
 
     @classmethod
     def unseen(cls, clean: Tensor) -> Self:

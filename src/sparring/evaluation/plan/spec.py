@@ -19,6 +19,7 @@ from sparring.core.errors import SparringError
 from sparring.core.fitting import Fitting
 from sparring.core.ranges import Count, Draws, Limit, Positive, Seed, Share, adapter
 from sparring.core.registry import suggest
+from sparring.core.shown import many, shown
 from sparring.core.spec import PYTHON, convert, signature, split, without
 from sparring.defenses.base import name_of
 from sparring.evaluation.plan.tiers import TIERS
@@ -94,6 +95,14 @@ class EvaluationSpec:
         # a claim holds a comma itself, so one text is one claim
         claims = (self.claims,) if isinstance(self.claims, str) else tuple(self.claims)
         object.__setattr__(self, "claims", tuple(str(Claim.of(text)) for text in claims))
+
+    def __repr__(self) -> str:
+        asked = (
+            many(len(self.defenses), "defense"),
+            many(len(self.threats), "threat"),
+            many(len(self.attacks), "attack"),
+        )
+        return shown(self, _text(self.model), _text(self.data), *asked, self.tier)
 
     @classmethod
     def of(cls, **given: Any) -> EvaluationSpec:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from sparring.core.columns import Json
+from sparring.core.shown import many, shown
 from sparring.evaluation.records.files import json_safe
 
 
@@ -35,6 +36,14 @@ class Estimate:
     cost_per_image: Mapping[str, float]
     seconds: float
     asked: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def __repr__(self) -> str:
+        return shown(
+            self,
+            many(len(self.cells), "cell"),
+            many(len(self.skipped), "cell") + " skipped",
+            f"at most {self.seconds:.0f} s",
+        )
 
     @property
     def runs(self) -> set[str]:

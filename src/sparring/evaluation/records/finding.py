@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sparring.core.errors import SparringError
+from sparring.core.shown import shown
 
 Severity = Literal["FATAL", "FAIL", "WARN", "INFO"]
 Scope = Literal["J", "A"]
@@ -33,6 +34,9 @@ class Finding:
     norm: str = ""
     eps: float | None = None
     images: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return shown(self, self.check, "ok" if self.ok else self.severity, self.subject, self.message)
 
     @property
     def stops(self) -> bool:

@@ -9,6 +9,8 @@ from itertools import groupby
 import numpy as np
 
 from sparring.core.columns import Json
+from sparring.core.shown import percent, shown
+from sparring.core.spec import ball
 from sparring.evaluation.results.stats import rate_interval
 from sparring.evaluation.results.table import CLEAN, RowTable, plain
 
@@ -39,6 +41,14 @@ class CellResult:
     backwards_per_image: float = 0.0
     source_fooled: float = math.nan
     median_norm: float = math.nan
+
+    def __repr__(self) -> str:
+        return shown(
+            self,
+            f"{self.defense} / {self.threat} / {self.attack}",
+            ball(self.norm, self.eps),
+            f"robust {percent(self.robust_accuracy)} of {self.n}",
+        )
 
     def json(self) -> Json:
         """Plain values; infinities and nan as strings or null."""

@@ -13,6 +13,7 @@ import torch
 
 from sparring.core.columns import Json
 from sparring.core.geometry import Norm, slack
+from sparring.core.shown import percent, shown
 from sparring.core.spec import ball
 from sparring.evaluation.results.cells import cell_keys
 from sparring.evaluation.results.stats import persistent, rate_interval, rate_upper
@@ -45,6 +46,14 @@ class ClosedResult:
     judge_draws: int
     undefended: float
     dominates: int
+
+    def __repr__(self) -> str:
+        return shown(
+            self,
+            f"{self.defense} / {self.threat}",
+            ball(self.norm, self.eps),
+            f"robust at most {percent(self.robust_accuracy)} of {self.n}",
+        )
 
     def json(self) -> Json:
         return {k: plain(v) for k, v in asdict(self).items()}

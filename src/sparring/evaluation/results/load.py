@@ -14,6 +14,8 @@ import numpy as np
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.extras import need
+from sparring.core.shown import many, percent, shown
+from sparring.core.trackers import Log
 from sparring.evaluation.records.estimate import Estimate
 from sparring.evaluation.records.files import read_run, scan_pictures
 from sparring.evaluation.records.finding import Finding
@@ -65,7 +67,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         """What is to be read first, a line each: what is missing, the verdicts (or the headlines, where there are none), the checks that
-        failed, the folder. ``repr`` shows all fields.
+        failed, the folder.
         """
         if self.plan is not None:
             return f"dry run: {len(self.plan.cells)} cells, estimated at most {self.plan.seconds:.0f} s"
@@ -73,6 +75,10 @@ class Evaluation:
         lines += [f"{v.line}\n  {v.sentence}" for v in self.verdicts] or self.headlines
         lines += [f"{f.severity} {f.check} {f.subject}: {f.message}" for f in self.findings if not f.ok]
         return "\n".join(lines + ([f"rows: {self.folder}"] if self.folder else []))
+
+    def __repr__(self) -> str:
+        words = [f"{v.defense} {v.word.replace('_', ' ')} {percent(v.robust_accuracy)}" for v in self.verdicts]
+        return shown(self, self.tier, many(len(self.cells), "cell"), "incomplete" if self.missing else "", *words)
 
     def table(self, form: str = "text") -> str:
         """The numbers to report and their verdicts, as "text", "markdown", "latex", "csv" or "html". Raises SparringError for another form."""
@@ -90,6 +96,13 @@ class Evaluation:
         if self.folder is None:
             raise SparringError("this run was not kept, so there is no page of it; give evaluate an out folder")
         return _report("page").write_report(self.folder, file)
+
+    def log(self, to: str) -> None:
+        """Log the numbers, verdicts and configuration to a tracker, such as "tensorboard:logs", "wandb:PROJECT" or "mlflow:EXPERIMENT". Raises SparringError
+        where its library is not installed, and for an incomplete evaluation.
+        """
+        run = "evaluation" if self.folder is None else self.folder.name
+        _report("logged").log_evaluation(self, Log.of(to), run=run)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

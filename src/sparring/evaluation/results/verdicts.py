@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from sparring.core.columns import Json
+from sparring.core.shown import shown
 from sparring.core.spec import ball
 from sparring.evaluation.results.table import plain
 
@@ -48,6 +49,9 @@ class Verdict:
     suspect: float = math.nan
     random: bool = False
     suspects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return shown(self, self.line)
 
     @property
     def line(self) -> str:

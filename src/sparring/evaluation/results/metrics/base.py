@@ -13,6 +13,8 @@ import numpy as np
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.registry import METRICS
+from sparring.core.shown import shown
+from sparring.core.spec import ball
 from sparring.evaluation.results.cells import candidates, cell_keys
 from sparring.evaluation.results.stats import Interval, bootstrap, rate_interval
 from sparring.evaluation.results.table import RowTable, plain
@@ -88,6 +90,9 @@ class Metric:
     ask: Callable[[Points], Quantity]
     percent: bool = True
 
+    def __repr__(self) -> str:
+        return shown(self, self.name, self.title)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", inspect.getdoc(self.ask) or "")  # what it means stands at its function
 
@@ -119,6 +124,15 @@ class MetricResult:
     n: float
     images: int
     percent: bool
+
+    def __repr__(self) -> str:
+        return shown(
+            self,
+            self.metric,
+            f"{self.defense} / {self.threat} / {self.attack}",
+            ball(self.norm, self.eps),
+            f"{self.value:.4g} of {self.n:g}",
+        )
 
     def json(self) -> Json:
         """Plain values."""
