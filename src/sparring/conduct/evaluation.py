@@ -42,12 +42,12 @@ from sparring.evaluation.records.folder import claimed
 from sparring.evaluation.records.place import Place, Remote, place_of
 from sparring.evaluation.records.reuse import names_in
 from sparring.evaluation.records.store import Store
+from sparring.evaluation.results.exhibits import worth_a_look
 from sparring.evaluation.results.load import Evaluation, whole_rows
 from sparring.evaluation.results.table import RowTable
 from sparring.evaluation.run.pace import Progress, Spent, limited
 from sparring.evaluation.run.pictures import Album
 from sparring.evaluation.run.ring import Ring
-from sparring.verdict.images import worth_a_look
 from sparring.verdict.read import load_evaluation
 
 

@@ -173,9 +173,8 @@ class Defended:
         stages: list[Stage] = []
         for i, stage in enumerate(self.stages):
             declared = dict(stage.surrogate.backward)
-            call = partial(through, stage=stage, number=i)
             plain = list(declared.values()) == ["exact"] and not stage.surrogate.random
-            if plain and (stand_in := repaired_stage(call, x)) is not None:
+            if plain and (stand_in := repaired_stage(partial(through, stage=stage, number=i), x)) is not None:
                 stage = copy(stage)
                 stage.surrogate = replace(stage.surrogate, backward={**declared, REPAIRED: stand_in})
             stages.append(stage)

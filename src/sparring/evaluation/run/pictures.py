@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,16 +14,8 @@ from sparring.core.system import System
 from sparring.evaluation.plan.grid import Plan
 from sparring.evaluation.plan.partition import Partition
 from sparring.evaluation.records.store import Store
+from sparring.evaluation.results.exhibits import Exhibit
 from sparring.subject import Subject
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """An image of a system and threat, and the attack and run whose stored point of it is worth a look."""
-
-    image: str
-    attack: str
-    run: str
 
 
 class Album:
