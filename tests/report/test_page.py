@@ -105,7 +105,7 @@ def test_pictures_are_of_what_speaks_against_a_number_wherever_it_stands(tmp_pat
     record = read_run(tmp_path / "run")
     rows = whole_rows(tmp_path / "run", record)[0]
     pictured = chosen(Evaluated(str(tmp_path / "run"), record, result), rows)["cd:bits=3", "adaptive"]
-    clean = {rows.at("image", int(at)) for at in np.flatnonzero(rows.clean("cd:bits=3") & (rows["k"] > 0))}
+    clean = {str(rows.at("image", int(at))) for at in np.flatnonzero(rows.clean("cd:bits=3") & (rows["k"] > 0))}
     attacked = rows.where(defense="cd:bits=3", threat="adaptive")
     fallen = {str(rows.at("image", int(at))) for at in np.flatnonzero(attacked & (rows["k"] == 0))} & clean
     assert 0 < len(fallen) < 40
