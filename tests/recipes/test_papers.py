@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[2]
 REPLAY = ROOT / "docs" / "replay"
 RECIPES = list(recipe_files())
 ITEMS = {"ace": 20, "defective": 22, "s2snet": 7, "channels": 28, "hgd": 11}
-RUN_BEFORE = ["channels/hybrids"]  # its rows are of a text without [cell.adaptive], which comes with its next run
 NUMBER = re.compile(r"(?<![\d.])\d*\.?\d+(?:e-\d+)?(?![\d.]*\d)")
 
 
@@ -74,7 +73,7 @@ def test_every_step_of_every_scale_resolves(name):
             assert a.defense in ("", "none") or a.defense in fields[a.place]["defenses"], f"{a.labels}: no such defense"  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", sorted({*RECIPES} - {*RUN_BEFORE}))
+@pytest.mark.parametrize("name", sorted(RECIPES))
 def test_cells_whose_attacker_ignores_the_defense_are_read_under_adaptive_too(name):
     """What such an attacker leaves is high for any defense, and says nothing of it alone."""
     recipe = load_recipe(name)
