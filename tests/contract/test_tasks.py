@@ -24,7 +24,7 @@ OPTIONS = {
     "hgd": {"target": TARGET, "source": (TARGET,), "width": 0.05},
     "s2snet": {"target": TARGET},
     "ace": {},
-    "hgd-ensemble": {"model": (f"{TARGET},weights=random",), "denoiser": ("random",)},
+    "hgd-ensemble": {"target": (f"{TARGET},weights=random",), "denoiser": ("random",)},
 }
 
 
@@ -73,8 +73,8 @@ def test_s2snet_stages_have_the_epochs_and_rates_they_are_given(tmp_path):
         ("hgd", {"target": TARGET}, "one of the two"),
         ("hgd", {"target": TARGET, "source": [TARGET], "tap": "pixels"}, "tap=pixels is not valid"),
         ("s2snet", {"tuning_lr": 0.1}, "it needs target"),
-        ("hgd-ensemble", {"model": [TARGET, TARGET], "denoiser": ["d"]}, "a denoiser for each model, here 1 for 2"),
-        ("hgd-ensemble", {"model": [TARGET], "wiring": "each"}, "wiring=each needs a denoiser"),
+        ("hgd-ensemble", {"target": [TARGET, TARGET], "denoiser": ["d"]}, "a denoiser for each model, here 1 for 2"),
+        ("hgd-ensemble", {"target": [TARGET], "wiring": "each"}, "wiring=each needs a denoiser"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_loaded(name, options, says, tmp_path):

@@ -238,12 +238,12 @@ def test_the_five_wirings_of_hgds_appendix_c(tmp_path):
         "(1>A)&(2>B)": (((d1, d2), (a, b), "own"), lambda x: (f(first(x)) + g(second(x))) / 2),
     }
     x, noise = torch.rand(2, 3, 32, 32), Noise.of(0, "t", image_keys(["a", "b"]))
-    for name, ((denoiser, model, wiring), formula) in wirings.items():
+    for name, ((denoiser, models, wiring), formula) in wirings.items():
         file.unlink(missing_ok=True)
         images = sparring.ImageSet.of(torch.rand(2, 3, 32, 32), [0, 1])
-        sparring.train("hgd-ensemble", data=images, out=file, denoiser=denoiser, model=model, wiring=wiring)
+        sparring.train("hgd-ensemble", data=images, out=file, denoiser=denoiser, target=models, wiring=wiring)
         with pytest.raises(SparringError, match="exists; delete it"):
-            sparring.train("hgd-ensemble", data=images, out=file, denoiser=denoiser, model=model, wiring=wiring)
+            sparring.train("hgd-ensemble", data=images, out=file, denoiser=denoiser, target=models, wiring=wiring)
         system = sparring.defense(f"hgd-ensemble:file={file}").install(Defended(f))
         with torch.no_grad():
             assert torch.allclose(system.system().scores(x, noise), formula(x), atol=1e-5), name

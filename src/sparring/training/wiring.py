@@ -27,10 +27,10 @@ class EnsembleWiring(Training):
 
     scales: ClassVar[Scales] = {}
     example: ClassVar[str] = (
-        "hgd-ensemble --data test.npz --denoiser d1.safetensors,d2.safetensors --model trained:a.safetensors,trained:b.safetensors --out pair.toml"
+        "hgd-ensemble --data test.npz --denoiser d1.safetensors,d2.safetensors --target trained:a.safetensors,trained:b.safetensors --out pair.toml"
     )
 
-    model: tuple[str, ...] = option(help="classifiers whose logits are averaged, comma-separated or repeated")
+    target: tuple[str, ...] = option(help="classifiers whose logits are averaged, comma-separated or repeated")
     denoiser: tuple[str, ...] = option((), help="weights files of train hgd, comma-separated or repeated")
     wiring: Literal["own", "each", "mean"] = option(
         "own",
@@ -39,9 +39,9 @@ class EnsembleWiring(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.wiring == "own" and len(self.denoiser) != len(self.model):
+        if self.wiring == "own" and len(self.denoiser) != len(self.target):
             raise SparringError(
-                f"hgd-ensemble: wiring=own needs a denoiser for each model, here {len(self.denoiser)} for {len(self.model)}; give as many, or another wiring"
+                f"hgd-ensemble: wiring=own needs a denoiser for each model, here {len(self.denoiser)} for {len(self.target)}; give as many, or another wiring"
             )
         if self.wiring == "each" and not self.denoiser:
             raise SparringError("hgd-ensemble: wiring=each needs a denoiser; give --denoiser, or wiring=mean for none")
@@ -50,15 +50,15 @@ class EnsembleWiring(Training):
     def members(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
         """(denoisers, models) of each term whose logits are averaged."""
         if self.wiring == "own":
-            return [((d,), (m,)) for d, m in zip(self.denoiser, self.model, strict=True)]
-        return [((d,), self.model) for d in self.denoiser] if self.wiring == "each" else [(self.denoiser, self.model)]
+            return [((d,), (m,)) for d, m in zip(self.denoiser, self.target, strict=True)]
+        return [((d,), self.target) for d in self.denoiser] if self.wiring == "each" else [(self.denoiser, self.target)]
 
     def train(self, spec: TrainingSpec) -> Trained:
         if spec.log:
             raise SparringError("hgd-ensemble: nothing is trained, there is no curve to log; leave log out")
         if spec.out.exists():
             raise SparringError(f"{spec.out} exists; delete it or choose another --out")
-        parts = {m: fitting(require_trained(load_model(m)), spec.images) for m in self.model}
+        parts = {m: fitting(require_trained(load_model(m)), spec.images) for m in self.target}
         denoisers = {d: load_network(d, "dunet") for d in self.denoiser}
         two = spec.images.pixels(slice(2))
         for number, (file, network) in enumerate(denoisers.items(), 1):
