@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,20 @@ def test_seven_wirings_on_the_same_points(toy, out):
     assert len({n.labels[0] for n in replayed.numbers}) == 7
     assert len({n.images for n in replayed.numbers}) == 1
     assert all("adaptive" in cell or "Black" in cell for cell in replayed.absent)
+
+
+@pytest.mark.slow
+def test_the_contests_solution_on_its_fourteen_attacks(toy, out):
+    shared = {
+        name: HGD[name]
+        for name in ("target", "beside", "data", "few", "ens_model", "ens_data", "ens_size", "ens_epochs")
+    }
+    texts = {"third": NETS[1], "fourth": NETS[2], "held_out": NETS[1], "contest": "${DATA}/toy.npz,limit=8"}
+    recipe = tiny("hgd/table6", shared | texts, {})
+    made = [step.id for step in recipe.train if "small" in step.scales]
+    replayed = replay(recipe, out=out, data_dir=toy, only=[*made, "contest_attacks"])
+    assert [n.labels for n in replayed.numbers] == [("FGD(ours)", "score"), ("the networks alone", "score")]
+    assert all(0 <= n.value <= 1 and len(n.columns) == 5 for n in replayed.numbers), "a share, the mean of five attacks"
+    manifest = json.loads((out / "hgd.small/trained/contest-s0/manifest.json").read_text())
+    assert len(manifest["members"]) == 14
+    assert manifest["eps"] == [16, 16]
