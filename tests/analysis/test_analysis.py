@@ -138,9 +138,10 @@ def test_white_pixels_are_counted_at_the_most_tied_ones_and_at_the_others():
         network[2].bias[0] = 1.5  # type: ignore[index]
     images = sparring.ImageSet.of(torch.full((3, 1, 4, 4), 0.2), [0, 0, 0])
     panel = sparring.analyze("pixels", Classifier(network, (0.0,), (1.0,)), images, share=0.25)
-    assert panel.data["tied"]["values"] == [1, 1, 1]
-    assert panel.data["others"]["values"] == [0, 0, 0]
-    assert panel.data["tied"]["images"] == panel.data["others"]["images"]
+    told = panel.json()["data"]
+    assert told["tied"]["values"] == [1, 1, 1]
+    assert told["others"]["values"] == [0, 0, 0]
+    assert told["tied"]["images"] == told["others"]["images"]
     assert len(panel.maps) == 2
     assert "tied" not in sparring.analyze("pixels", Classifier(network, (0.0,), (1.0,)), images).data
     with pytest.raises(SparringError, match="no squares"):

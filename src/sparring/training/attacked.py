@@ -34,7 +34,7 @@ from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
 from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.loop import Progress
-from sparring.training.members import Member, members_of
+from sparring.training.members import AttackMember, members_of
 
 SHARD = 512
 OWN = "hgd"  # the list of the paper's own training set
@@ -201,7 +201,7 @@ def _read(root: Path, member: str, shard: int) -> Tensor:
 
 
 def _points(
-    member: Member, systems: tuple[System, ...], clean: Tensor, ids: Sequence[str], config: AttackedConfig
+    member: AttackMember, systems: tuple[System, ...], clean: Tensor, ids: Sequence[str], config: AttackedConfig
 ) -> Tensor:
     """(n,C,H,W) uint8."""
     keys = image_keys(ids)

@@ -17,7 +17,7 @@ from sparring.core.spec import named_by
 SUFFIX = ".toml"
 
 
-class Member(BaseModel):
+class AttackMember(BaseModel):
     """One way of distorting an image. ``attack``: spec text without eps, "" for the clean image; ``noise``: +-eps at random in its place.
     ``sources``: the numbers of those whose mean logits are attacked, all of them together, or each alone (a member for each).
     """
@@ -28,7 +28,7 @@ class Member(BaseModel):
     noise: bool = False
     sources: list[int] | Literal["all", "each"] = "all"
 
-    def on(self, count: int) -> list[Member]:
+    def on(self, count: int) -> list[AttackMember]:
         """The same with the numbers of its sources, of so many. Raises SparringError for a number that is none of theirs, and for an attack that is none."""
         if self.noise and self.attack:
             raise SparringError(f"member {self.name}: noise stands in an attack's place; leave one of them out")
@@ -47,11 +47,11 @@ class Member(BaseModel):
         return [self.model_copy(update={"sources": numbers})]
 
 
-class MemberList(BaseModel):
+class AttackList(BaseModel):
     """What stands in the file of a list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    member: list[Member] = Field(min_length=1)
+    member: list[AttackMember] = Field(min_length=1)
 
 
 def known_lists() -> dict[str, Path]:
@@ -60,7 +60,7 @@ def known_lists() -> dict[str, Path]:
     return {file.stem: file for file in sorted(root.glob(f"*{SUFFIX}"))}
 
 
-def members_of(text: str, count: int) -> tuple[Member, ...]:
+def members_of(text: str, count: int) -> tuple[AttackMember, ...]:
     """The members of a packaged list, or of FILE.toml (a ``[[member]]`` each), on so many sources; one that repeats another is left out. Raises
     SparringError, by file, for what is none.
     """
@@ -71,7 +71,7 @@ def members_of(text: str, count: int) -> tuple[Member, ...]:
         )
     file = known.get(text, Path(text))
     try:
-        listed = MemberList.model_validate(tomllib.loads(file.read_text())).member
+        listed = AttackList.model_validate(tomllib.loads(file.read_text())).member
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
