@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "src" / "sparring"
 LOWER = {"core", "data", "models", "attacks", "defenses", "threats"}
 PLAN = {"evaluation.judge", "evaluation.records", "evaluation.results", "evaluation.plan"}
 # of recipes what judges and draws: it knows no attack and no model
-JUDGED = {f"recipes.{name}" for name in ("recipe", "load", "expand", "numbers", "bounds", "judging")}
+JUDGED = {f"recipes.{name}" for name in ("recipe", "load", "expand", "numbers", "bounds", "judging", "twins")}
 ALLOWED = {
     "version": set(),
     "core": set(),

@@ -13,10 +13,11 @@ from sparring.analysis.labels import label_map
 from sparring.analysis.layers import perturbation_levels
 from sparring.analysis.noise import predicted_perturbation
 from sparring.analysis.overlap import bait_share
-from sparring.analysis.pixels import white_pixel_map
+from sparring.analysis.pixels import white_pixels
 from sparring.analysis.similarity import reconstruction_loss, ssim_matrix
 from sparring.core.errors import SparringError
 from sparring.models.ace import AceNet
+from sparring.models.classifier import Classifier
 from sparring.models.overlap import PUBLISHED_GAIN, bait_pixels, gradient_overlap, top_pixels
 from sparring.testing.networks import conv_classifier, pictures
 
@@ -114,14 +115,37 @@ def test_white_pixels_and_label_maps_of_a_known_network():
         network[1].bias.copy_(torch.tensor([0.5, 0.0]))  # type: ignore[union-attr]
         network[1].weight[1, 6] = 1.0  # type: ignore[index]
     x = torch.full((3, 1, 4, 4), 0.2)
-    found = white_pixel_map(network, x, torch.zeros(3, dtype=torch.int64))
-    assert found[1, 2] == 1
-    assert found.sum() == 1
+    changed, right = white_pixels(network, x, torch.tensor([0, 0, 1]))
+    assert right.tolist() == [True, True, False], "an image that is wrong before is not counted"
+    assert changed.shape == (2, 4, 4)
+    assert changed[:, 1, 2].all()
+    assert changed.sum() == 2
     mask = torch.zeros(4, 4, dtype=torch.bool)
     mask[1, 2] = True
     labels = label_map(network, x[:1], torch.ones(1, 1, 4, 4), mask, 1.0, 11)
     assert (labels == labels[0]).all()
     assert labels[0].tolist() == [0] * 7 + [1] * 4  # 0.2 + j > 0.5 first at j = 0.4
+
+
+def test_white_pixels_are_counted_at_the_most_tied_ones_and_at_the_others():
+    """A convolution of stride 2 reads the pixels of even row and column alone: these are tied, and one of them is enough."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, 2), nn.Flatten(), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.zero_()
+        network[0].weight.fill_(1.0)  # type: ignore[union-attr]
+        network[2].weight[1].fill_(1.0)  # type: ignore[index]
+        network[2].bias[0] = 1.5  # type: ignore[index]
+    images = sparring.ImageSet.of(torch.full((3, 1, 4, 4), 0.2), [0, 0, 0])
+    panel = sparring.analyze("pixels", Classifier(network, (0.0,), (1.0,)), images, share=0.25)
+    told = panel.json()["data"]
+    assert told["tied"]["values"] == [1, 1, 1]
+    assert told["others"]["values"] == [0, 0, 0]
+    assert told["tied"]["images"] == told["others"]["images"]
+    assert len(panel.maps) == 2
+    assert "tied" not in sparring.analyze("pixels", Classifier(network, (0.0,), (1.0,)), images).data
+    with pytest.raises(SparringError, match="no squares"):
+        sparring.analyze("pixels", Classifier(network, (0.0,), (1.0,)), (images.x[..., :3], [0, 0, 0]), share=0.25)
 
 
 def test_a_heatmap_of_a_linear_network_is_its_weights():

@@ -54,12 +54,14 @@ SHORT: dict[str, dict[str, object]] = {
     "hopskipjump": {"queries": 150},
     "spatial": {"angles": 5, "shifts": 3},
     "single_pixel": {"steps": 30},
+    "growing_fgsm": {"steps": 60},
 }
 # what cannot pass the linear oracle, and why
 CASCADES = ("autoattack", "cascade")  # their members aim at rivals themselves
 NO_ORACLE = {
     ("bim", "l1"): "kept as the channels paper used it: along the gradient, not its largest values",
     ("rfgsm", "linf"): "half of its step is random by design",
+    ("growing_fgsm", "linf"): "goes along the gradient at the clean image, not to the nearest rival",
     ("jsma", "l0"): "changes pairs of values, upwards only",
 }
 

@@ -24,11 +24,12 @@ OPTIONS = {
     "hgd": {"target": TARGET, "source": (TARGET,), "width": 0.05},
     "s2snet": {"target": TARGET},
     "ace": {},
+    "hgd-ensemble": {"target": (f"{TARGET},weights=random",), "denoiser": ("random",)},
 }
 
 
 def test_all_tasks_of_this_release_are_there():
-    assert set(TASKS) >= {"classifier", "adversarial", "attacked", "hgd", "s2snet", "ace"}
+    assert set(TASKS) >= {"classifier", "adversarial", "attacked", "hgd", "hgd-ensemble", "s2snet", "ace"}
 
 
 @pytest.mark.parametrize("spec", list(TASKS))
@@ -72,6 +73,8 @@ def test_s2snet_stages_have_the_epochs_and_rates_they_are_given(tmp_path):
         ("hgd", {"target": TARGET}, "one of the two"),
         ("hgd", {"target": TARGET, "source": [TARGET], "tap": "pixels"}, "tap=pixels is not valid"),
         ("s2snet", {"tuning_lr": 0.1}, "it needs target"),
+        ("hgd-ensemble", {"target": [TARGET, TARGET], "denoiser": ["d"]}, "a denoiser for each model, here 1 for 2"),
+        ("hgd-ensemble", {"target": [TARGET], "wiring": "each"}, "wiring=each needs a denoiser"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_loaded(name, options, says, tmp_path):

@@ -28,7 +28,7 @@ from sparring.models.regularized import DropBlock, GhostLayer, NoiseLayer, Noisy
 from sparring.models.weights import save_weights
 from sparring.subject import Subject
 from sparring.threats import Options, threat
-from sparring.training.classifier import Classification, train_classifier
+from sparring.training.classifier import Classification, Hardening, train_classifier
 from sparring.training.loop import LoopConfig
 
 # parameters of the CIFAR family the authors' code is taken from, and how many tensors they mask (FACTS 1.2, 1.3)
@@ -254,7 +254,7 @@ def trained_pair(tmp_path, model: str, **options) -> str:
         ("thermometer", "thermometer:model=resnet10", {}),
         ("rse", "noisy:model=resnet10", {}),
         ("label-smoothing", "resnet10", {"smoothing": 0.1}),
-        ("adversarial-training", "resnet10", {"hardening": "fgsm:eps=2/255"}),
+        ("adversarial-training", "resnet10", {"hardening": Hardening("fgsm:eps=2/255")}),
     ],
 )
 def test_every_retrained_defense_replaces_the_classifier(name, model, options, tmp_path):

@@ -231,17 +231,19 @@ def test_the_five_wirings_of_hgds_appendix_c(tmp_path):
     both = lambda u: (f(u) + g(u)) / 2  # noqa: E731
     file = tmp_path / "wiring.toml"
     wirings = {
-        "A&B": ([([], [a, b])], lambda x: both(x)),
-        "1>A&B": ([([d1], [a, b])], lambda x: both(first(x))),
-        "(1>A&B)&(2>A&B)": ([([d1], [a, b]), ([d2], [a, b])], lambda x: (both(first(x)) + both(second(x))) / 2),
-        "1&2>A&B": ([([d1, d2], [a, b])], lambda x: both((first(x) + second(x)) / 2)),
-        "(1>A)&(2>B)": ([([d1], [a]), ([d2], [b])], lambda x: (f(first(x)) + g(second(x))) / 2),
+        "A&B": (((), (a, b), "mean"), lambda x: both(x)),
+        "1>A&B": (((d1,), (a, b), "each"), lambda x: both(first(x))),
+        "(1>A&B)&(2>A&B)": (((d1, d2), (a, b), "each"), lambda x: (both(first(x)) + both(second(x))) / 2),
+        "1&2>A&B": (((d1, d2), (a, b), "mean"), lambda x: both((first(x) + second(x)) / 2)),
+        "(1>A)&(2>B)": (((d1, d2), (a, b), "own"), lambda x: (f(first(x)) + g(second(x))) / 2),
     }
     x, noise = torch.rand(2, 3, 32, 32), Noise.of(0, "t", image_keys(["a", "b"]))
-    for name, (members, formula) in wirings.items():
-        file.write_text(
-            "".join(f"[[member]]\ndenoisers = {json.dumps(d)}\nmodels = {json.dumps(m)}\n" for d, m in members)
-        )
+    for name, ((denoiser, models, wiring), formula) in wirings.items():
+        file.unlink(missing_ok=True)
+        images = sparring.ImageSet.of(torch.rand(2, 3, 32, 32), [0, 1])
+        sparring.train("hgd-ensemble", data=images, out=file, denoiser=denoiser, target=models, wiring=wiring)
+        with pytest.raises(SparringError, match="exists; delete it"):
+            sparring.train("hgd-ensemble", data=images, out=file, denoiser=denoiser, target=models, wiring=wiring)
         system = sparring.defense(f"hgd-ensemble:file={file}").install(Defended(f))
         with torch.no_grad():
             assert torch.allclose(system.system().scores(x, noise), formula(x), atol=1e-5), name

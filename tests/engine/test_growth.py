@@ -81,3 +81,22 @@ def test_each_step_moves_more_values_all_the_way(norm):
         reached = distance(moved.double(), norm)
         assert bool((reached <= 0.05 + 1e-6).all())
         assert float(reached.median()) == pytest.approx(0.05, rel=1e-4)
+
+
+@pytest.mark.parametrize("network", [linear_net, NearFar])
+def test_growing_fgsm_is_fgsm_at_the_least_eps_that_fools(network):
+    """By hand: FGSM at one level of 8 bits after the other. Of a network that is fooled by short points and not by long ones, too."""
+    model = network()
+    outcome = sparring.attack("growing_fgsm").run(model, X, Y, stop="never")
+    least = torch.full((len(X),), torch.inf)
+    for level in range(255, 0, -1):
+        fooled = sparring.attack(f"fgsm:eps={level}/255").run(model, X, Y, stop="never").success
+        least = least.where(~fooled, level / 255)
+    assert outcome.success.all() == least.isfinite().all()
+    hit = outcome.success
+    assert hit.double().mean() > 0.5
+    assert torch.allclose(outcome.distance[hit], least[hit], atol=1e-6)
+    assert (outcome.backwards == 1).all(), "one gradient"
+    assert torch.equal(outcome.forwards[hit], (least[hit] * 255).round().long() + 1), (
+        "no image is asked about once it is fooled"
+    )

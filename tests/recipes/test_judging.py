@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,6 +174,32 @@ def test_the_same_predicate_is_judged_under_who_knows_the_defense():
     claim = {"test": "at_least", "a": A, "value": 50}
     verdicts = judge(recipe(claim), [*table([[90]]), *table([[0]], seat="adaptive")])
     assert [(v.seat, v.word) for v in verdicts] == [("paper", "reproduced"), ("adaptive", "contradicted")]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"test": "above", "a": A, "b": B},
+        {"test": "above", "a": A, "b": B, "margin": -5},
+        {"test": "above", "a": A, "b": B, "factor": 2},
+        {"test": "within", "a": A, "b": B, "margin": 5},
+        {"test": "order", "along": "row", "labels": ["a", "b"], "a": {"column": "x"}},
+        {"test": "argmax", "along": "row", "labels": ["a"], "a": {"column": "x"}, "among": {"row": ["a", "b"]}},
+        {"test": "monotone", "along": "row", "a": {"column": "x"}, "among": {"row": ["a", "b"]}},
+    ],
+)
+def test_no_difference_among_twenty_images_proves_nothing_under_adaptive(claim, columns, seeds):
+    """Nor where the number is the mean of several attacks, nor where three seeds agree to rounding: t would then be certain."""
+    numbers = [n for seat in ("paper", "adaptive") for n in table([[0], [0]], n=20, seat=seat)]
+    noisy = [
+        replace(n, seed=seed, value=seed * 1e-14 * (n.labels[0] == "a"), columns=n.columns * columns)
+        for n in numbers
+        for seed in range(seeds)
+    ]
+    words = {v.seat: v.word for v in judge(recipe(claim), noisy)}
+    assert words == {"paper": "undecided", "adaptive": "undecided"}
 
 
 def test_a_claim_about_who_knows_the_defense_is_judged_there_alone():

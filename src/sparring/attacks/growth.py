@@ -11,9 +11,10 @@ from sparring.attacks.method import Kind, Method
 from sparring.attacks.query import Query
 from sparring.core.geometry import per_row, steepest_step
 from sparring.core.losses import LossName
-from sparring.core.ranges import Count
+from sparring.core.ranges import Count, Part
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
+from sparring.core.victim import Goal
 
 
 @ATTACKS("growth")
@@ -50,6 +51,48 @@ class Growth(Method):
         room = torch.where(grad > 0, 1 - q.clean, q.clean)  # a pixel on the edge of the box goes nowhere
         chosen = grad * _largest(grad.abs() * room, share)
         return Rows(x=q.project(steepest_step(q.clean, chosen, q.ball.norm, length * q.ball.eps)))
+
+
+@ATTACKS("growing_fgsm")
+@dataclass(frozen=True, kw_only=True)
+class GrowingFGSM(Method):
+    """FGSM (Goodfellow et al., arXiv:1412.6572, sec. 4) at the least eps that fools, of each image: one gradient at the clean image, along which lengths
+    are tried from the shortest on. Norm: linf.
+
+    ``steps``: lengths up to ``largest`` (255 and 1: whole levels of 8 bits). Differs from the paper: it has one eps for all; the search is
+    Foolbox's (arXiv:1707.04131), without its second search between the last two lengths.
+    """
+
+    goal = Goal.MINIMAL
+    settled = True
+    steps: Count = 255
+    largest: Part = 1.0
+    loss: LossName = "ce"
+
+    @property
+    def kind(self) -> Kind:
+        """Every point is a single step from the image."""
+        return "single step"
+
+    @property
+    def opening(self) -> tuple[int, int]:
+        return 1, 1
+
+    def gradients(self, targeted: bool) -> int:
+        return 0
+
+    def init(self, q: Query) -> Rows:
+        answer = q.gradient(q.clean, self.loss, "clean")
+        return Rows(x=q.clean, grad=answer.grad, fooled=q.margin(answer.logits) > 0)
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        length = (q.t + 1).to(q.clean.dtype) / self.steps * self.largest
+        x = steepest_step(q.clean, s.grad, q.ball.norm, length).clamp(0, 1)
+        fooled = q.fooled(q.labels(x, only=~s.fooled))
+        return s.put(x=x, fooled=fooled | s.fooled)
+
+    def done(self, q: Query, s: Rows) -> Tensor:
+        return s.fooled
 
 
 def _largest(gain: Tensor, share: Tensor) -> Tensor:

@@ -95,16 +95,19 @@ def _cost(step: PlannedStep) -> str:
 
 def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool, pictures: Path) -> None:
     from sparring.recipes.judging import agreement, judge
+    from sparring.recipes.twins import weak_twins
     from sparring.report.replays import claims_table, counts, number_table
     from sparring.report.terminal import draw_table
 
     verdicts, provenance = judge(chosen, replayed.numbers), replayed.provenance
+    weak = [twin.line for twin in weak_twins(chosen, replayed)]
     if json_out:
         content = {
             "recipe": replayed.recipe,
             "scale": replayed.scale,
             "provenance": provenance,
             "absent": replayed.absent,
+            "failed_adaptive": weak,
         }
         shares = [{k: v for k, v in n.json().items() if k != "columns"} for n in replayed.numbers]
         emit({**content, "numbers": shares, "claims": [v.json() for v in verdicts]}, "", True)
@@ -117,6 +120,8 @@ def _print_replay(chosen: Recipe, replayed: Replay, json_out: bool, pictures: Pa
         emit({}, agreement(chosen, replayed), False)
     for line in replayed.doubts:
         emit({}, f"doubted by {line}", False)
+    for line in weak:
+        emit({}, line, False)
     if verdicts:
         emit({}, draw_table(claims_table(verdicts)), False)
     emit({}, f"claims {counts(verdicts)}. {provenance['command']}: {provenance['seconds']:g} s", False)
@@ -137,6 +142,7 @@ def report_recipes(
     from sparring.evaluation.records.seal import write_text
     from sparring.recipes.load import papers, recipes_of
     from sparring.recipes.numbers import replays_of
+    from sparring.recipes.twins import weak_twins
     from sparring.report.front import MADE, front_markdown
     from sparring.report.page import refuse_foreign
     from sparring.report.paper import write_replays
@@ -156,7 +162,8 @@ def report_recipes(
         own = [pair for pair in replayed if pair[0].paper == name]
         page = rows / f"{name}.md"
         write_text(page, markdown(name, own))
-        summary[name] = f"{page}: {counts(verdicts_of(own))}"
+        weak = [f"{r.item}: {twin.line}" for r, runs in own for run in runs for twin in weak_twins(r, run)]
+        summary[name] = "\n  ".join([f"{page}: {counts(verdicts_of(own))}", *weak])
     write_text(front, front_markdown(replayed))
     summary["front page"] = str(front)
     if html:

@@ -33,7 +33,7 @@ Out = Annotated[
     Path,
     place_option("weights file, FILE.safetensors; card FILE.json and curve FILE.csv beside it", shown=False),
 ]
-Folder = Annotated[Path, place_option("folder that is written", shown=False)]
+Folder = Annotated[Path, place_option("folder or file that is written, see above", shown=False)]
 Limit = Annotated[str | None, typer.Option(metavar="INTEGER", help="draw so many of the images, by --seed")]
 Seeds = Annotated[
     str | None,

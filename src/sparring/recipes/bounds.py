@@ -13,6 +13,7 @@ from sparring.evaluation.results.stats import CONFIDENCE, gain_bounds, lower_bou
 from sparring.recipes.numbers import Number
 
 RESAMPLES = 4000
+SAME = 1e-9  # differences nearer than this differ by rounding alone
 FEW = 50  # images below which a bootstrap is not believed
 
 
@@ -58,7 +59,7 @@ def difference(a: Sequence[Number], b: Sequence[Number], paired: bool = True, fa
         return each[0]
     values = np.array([bounds.value for bounds in each])
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-    if error == 0:
+    if np.ptp(values) < SAME:  # of seeds that agree to rounding t would be certain: the images still say how sure
         return each[0]
 
     def reach(level: float) -> float:

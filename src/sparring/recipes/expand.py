@@ -215,13 +215,13 @@ class Expanded:
 
     def place(self, step: AnyStep, bound: Mapping[str, str], seed: int) -> str:
         """What a step writes, below the out folder. What a paper trains is shared by its recipes."""
-        train = isinstance(step, TrainStep)
         for axis in step.axes:
             if axis not in bound:
                 raise Unbound(axis)
         name = "-".join([step.id, *(bound[axis] for axis in step.axes), f"s{seed}"])
-        folder = f"{self.recipe.paper}.{self.scale_name}/{'trained' if train else self.recipe.item}"
-        return f"{folder}/{re.sub(r'[^0-9A-Za-z.=-]+', '_', name)}{'' if not train or step.folder else '.safetensors'}"
+        room, suffix = ("trained", step.suffix) if isinstance(step, TrainStep) else (self.recipe.item, "")
+        folder = f"{self.recipe.paper}.{self.scale_name}/{room}"
+        return f"{folder}/{re.sub(r'[^0-9A-Za-z.=-]+', '_', name)}{suffix}"
 
 
 class _Names(dict[str, str]):

@@ -36,9 +36,8 @@ class Scale(Strict):
 
 
 class TrainStep(Strict):
-    """A ``sparring train`` for each combination of the labels of the axes in ``for``; ``${trained.ID}`` is its weights file, or where the task
-    writes one its ``folder``. ``scales``: at which it is run. ``twin``: added to the
-    seed, for a network of another start.
+    """A ``sparring train`` for each combination of the labels of the axes in ``for``; ``${trained.ID}`` is what it writes: by its
+    ``suffix`` a weights file, a TOML file, or ("") a folder. ``scales``: at which it is run. ``twin``: added to the seed, for a network of another start.
     """
 
     id: str
@@ -47,7 +46,7 @@ class TrainStep(Strict):
     data: str
     limit: int | None = None
     options: dict[str, Value] = {}
-    folder: bool = False
+    suffix: Literal[".safetensors", ".toml", ""] = ".safetensors"
     scales: list[ScaleName] = list(SCALES)
     twin: int = 0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sparring.recipes.judging import WORDS, ClaimVerdict, judge
 from sparring.recipes.numbers import Replay
 from sparring.recipes.recipe import Recipe
+from sparring.recipes.twins import weak_twins
 from sparring.report.content import Entry, Section, Table, Text, Tone, row
 from sparring.report.replays import grid, stale
 
@@ -60,10 +61,14 @@ def unrun(verdict: ClaimVerdict) -> str:
 
 
 def flags(recipe: Recipe, replay: Replay) -> tuple[str, ...]:
-    """What to know before a replay's numbers are believed: that other steps made them, and how many checks doubt them."""
+    """What to know before a replay's numbers are believed: that other steps made them, how many checks doubt them, and where who knows the defense
+    was the weaker attacker.
+    """
     count = len(replay.doubts)
     doubted = f"checks doubt the evaluations ({count} {'finding' if count == 1 else 'findings'})" if count else ""
-    return tuple(filter(None, (stale(recipe, replay), doubted)))
+    weak = len(weak_twins(recipe, replay))
+    failed = f"the adaptive attack failed in {weak} {'cell' if weak == 1 else 'cells'}" if weak else ""
+    return tuple(filter(None, (stale(recipe, replay), doubted, failed)))
 
 
 def counts_table(replayed: Replayed, lines: Sequence[ClaimLine]) -> Table:
@@ -121,17 +126,10 @@ def front_markdown(replayed: Replayed) -> str:
     text = [f"# {NAME}", "", f"{MADE}; the rows in its folders are what it is made from.", "", INTRODUCTION, ""]
     text += [*grid(Table("", counts.columns, tuple(linked), counts.numbers)), ""]
     for paper, own in _by_paper([line for line in lines if line.scale]).items():
-        table = lines_table(own)
-        plain = tuple(row(*map(_plain, entries)) for entries in table.rows)
-        text += [f"## {paper}", "", *grid(Table("", table.columns, plain)), ""]
+        text += [f"## {paper}", "", *grid(lines_table(own)), ""]
     return "\n".join(text).rstrip() + "\n"
 
 
 def _by_paper(lines: Sequence[ClaimLine]) -> dict[str, list[ClaimLine]]:
     papers = dict.fromkeys(line.recipe.paper for line in lines)
     return {paper: [line for line in lines if line.recipe.paper == paper] for paper in papers}
-
-
-def _plain(entry: Entry) -> str:
-    """An entry as Markdown has it: its flags behind its text."""
-    return " ".join([entry.text, *(f"**({flag})**" for flag in entry.flags)])

@@ -11,6 +11,7 @@ from sparring.recipes.expand import Seat
 from sparring.recipes.judging import agreement, judge
 from sparring.recipes.numbers import Number, Replay
 from sparring.recipes.recipe import SCALES, UNITS, Recipe
+from sparring.recipes.twins import weak_twins
 from sparring.report.content import Entry, Item, Panels, Section, Table, Text, row
 from sparring.report.front import NAME, TONES, Replayed, flags, front_sections, unrun
 from sparring.report.page import GENERATOR, refuse_foreign, rendered
@@ -78,6 +79,8 @@ def _run(recipe: Recipe, run: Replay) -> Iterator[Item]:
         yield Text(f"{text[0].upper()}{text[1:]}.", "alarm")
     for line in run.doubts:
         yield Text(f"Doubted by {line}", "bad")
+    for twin in weak_twins(recipe, run):
+        yield Text(twin.line, "bad")
     table = number_table(recipe, run)
     yield Text("In brackets: 95 % over images.", "soft")
     yield table

@@ -9,7 +9,8 @@ from sparring.recipes.expand import Expanded
 from sparring.recipes.judging import WORDS, ClaimVerdict, agreement, judge
 from sparring.recipes.numbers import Number, Replay
 from sparring.recipes.recipe import Recipe, ScaleName
-from sparring.report.content import Table, row
+from sparring.recipes.twins import weak_twins
+from sparring.report.content import Entry, Table, row
 
 SCALE_SAYS: dict[ScaleName, str] = {
     "small": "small: 2 cores, not the paper's scale",
@@ -29,19 +30,26 @@ def _scales(recipe: Recipe) -> str:
 
 
 def number_table(recipe: Recipe, replay: Replay | None) -> Table:
-    """A cell a place: published | ours [interval]; a line for whoever knows the defense under it where it was asked."""
+    """A cell a place: published | ours [interval]; a line for whoever knows the defense under it where it was asked, flagged
+    where that attacker was the weaker one.
+    """
     axes = recipe.published.axes
     columns = list(recipe.axes[axes[-1]]) if axes else []
     ours = _by_place(replay)
     published = {} if recipe.all_lost else recipe.numbers
     names = [*axes[:-1], "of", *columns] if axes[:-1] else ["of", *columns]
-    rows: list[tuple[str, ...]] = []
+    flags = {twin.labels: (twin.flag,) for twin in weak_twins(recipe, replay)}
+    rows: list[tuple[str | Entry, ...]] = []
     for labels in combinations([list(recipe.axes[axis]) for axis in axes[:-1]]):
         said = [published.get((*labels, c), "lost" if recipe.all_lost else "") for c in columns]
         rows.append((*labels, "published", *(s if isinstance(s, str) else f"{s:g}" for s in said)))
         for seat in dict.fromkeys(n.seat for n in replay.numbers) if replay else ():
-            cells = [ours.get((*labels, c, seat), []) for c in columns]
-            rows.append((*labels, "ours" if seat == "paper" else f"ours, {seat}", *map(_shown, cells)))
+            cells = [_shown(ours.get((*labels, c, seat), [])) for c in columns]
+            if seat == "paper":
+                rows.append((*labels, "ours", *cells))
+                continue
+            flagged = [Entry(text, flags=flags.get((*labels, c), ())) for c, text in zip(columns, cells, strict=True)]
+            rows.append((*labels, f"ours, {seat}", *flagged))
     n = ", ".join(map(str, sorted({x.n for x in replay.numbers if x.n}))) if replay else ""
     title = f"{recipe.id}: {recipe.title}{f' ({SCALE_SAYS[replay.scale]}; n = {n})' if replay else ''}"
     return Table(title, tuple(names), tuple(row(*r) for r in rows), tuple(columns))
@@ -153,7 +161,7 @@ def markdown(paper: str, replays: Sequence[tuple[Recipe, Sequence[Replay]]]) -> 
 
 
 def _run(recipe: Recipe, replay: Replay) -> list[str]:
-    provenance, old = replay.provenance, stale(recipe, replay)
+    provenance, old, twins = replay.provenance, stale(recipe, replay), weak_twins(recipe, replay)
     scale = recipe.scale.get(replay.scale)
     environment = provenance["environment"]
     lines = [
@@ -165,17 +173,22 @@ def _run(recipe: Recipe, replay: Replay) -> list[str]:
         *([""] if replay.pictures else []),
         *([agreement(recipe, replay), ""] if replay.scale == "paper" else []),
         *(f"- Doubted by {line}" for line in replay.doubts),
-        *([""] if replay.doubts else []),
+        *(f"- {twin.line}" for twin in twins),
+        *([""] if replay.doubts or twins else []),
     ]
     verdicts = judge(recipe, replay.numbers)
     return [*lines, *grid(claims_table(verdicts)), ""] if verdicts else lines
 
 
 def grid(table: Table) -> list[str]:
-    """A table as the lines of a Markdown table."""
+    """A table as the lines of a Markdown table, the flags of an entry behind its text."""
 
     def line(texts: Sequence[str]) -> str:
         return f"| {' | '.join(t.replace('|', '/') for t in texts)} |"
 
     rule = ["---:" if name in table.numbers else "---" for name in table.columns]
-    return [line(table.columns), line(rule), *(line([e.text for e in r]) for r in table.rows)]
+    return [line(table.columns), line(rule), *(line([_plain(e) for e in r]) for r in table.rows)]
+
+
+def _plain(entry: Entry) -> str:
+    return " ".join([entry.text, *(f"**({flag})**" for flag in entry.flags)])

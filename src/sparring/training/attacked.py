@@ -1,8 +1,8 @@
 """HGD's training set (arXiv:1712.02976, sec. 4.1 and app. D): attacked copies of images, on disk in lossless shards.
 
-Members: the clean image, random noise of +-eps, FGSM on each source and on their ensemble, IFGSM of 2, 4 and 8 steps on the
-ensemble; eps is drawn per image from whole 255ths, the label attacked is the source's own prediction. Pixels are rounded to
-8 bits, which keeps every linf ball of whole 255ths.
+Members are those of a list (``training/members.py``): by default the clean image, random noise of +-eps, FGSM on each source and on
+their ensemble, IFGSM of 2, 4 and 8 steps on the ensemble; eps is drawn per image from whole 255ths, the label attacked is the
+source's own prediction. Pixels are rounded to 8 bits, which keeps every linf ball of whole 255ths.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, TypedDict
+from typing import Annotated, ClassVar, NotRequired, TypedDict
 
 import torch
 from annotated_types import Ge, Le
@@ -34,18 +34,21 @@ from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model
 from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
 from sparring.training.loop import Progress
+from sparring.training.members import AttackMember, members_of
 
 SHARD = 512
+OWN = "hgd"  # the list of the paper's own training set
 Level = Annotated[int, Ge(1), Le(255)]  # of 8 bits
 
 
 @dataclass(frozen=True)
 class AttackedConfig:
-    """eps of each image: uniform over low..high, in 255ths (the paper: 1..16)."""
+    """eps of each image: uniform over low..high, in 255ths (the paper: 1..16). ``members``: the list of attacks."""
 
     low: Level = 1
     high: Level = 16
     seed: Seed = 0
+    members: str = OWN
 
     def __post_init__(self) -> None:
         check_ranges("attacked", self)
@@ -61,6 +64,7 @@ class Manifest(TypedDict):
     sources: list[dict[str, str]]
     eps: list[int]
     seed: int
+    list: NotRequired[list[dict[str, object]]]
 
 
 class _Pairs:
@@ -116,7 +120,7 @@ class OnlineSet(_Pairs):
     def __init__(self, images: ImageSet, sources: Sequence[Classifier], config: AttackedConfig) -> None:
         super().__init__(images, _manifest(images, sources, config), "online")
         self.systems = tuple(System(prepare(s, images.pixels(slice(4))).model) for s in sources)
-        self.config = config
+        self.config, self.listed = config, members_of(config.members, len(sources))
 
     def noisy(self, member: Tensor, image: Tensor) -> Tensor:
         clean = self.images.pixels(image)
@@ -124,7 +128,7 @@ class OnlineSet(_Pairs):
         for number in member.unique().tolist():
             rows = (member == number).nonzero()[:, 0]
             ids = [self.images.ids[i] for i in image[rows].tolist()]
-            noisy[rows] = _points(self.members[number], self.systems, clean[rows], ids, self.config).float() / 255
+            noisy[rows] = _points(self.listed[number], self.systems, clean[rows], ids, self.config).float() / 255
         return noisy
 
 
@@ -132,15 +136,17 @@ def _manifest(images: ImageSet, sources: Sequence[Classifier], config: AttackedC
     """What decides the pairs. Raises SparringError where pixels are not 8-bit."""
     if not images.lattice:
         raise SparringError(f"{images.name}: pixels are not whole 255ths; attacked images are stored in 8 bits")
-    single = [f"fgsm-{i}" for i in range(len(sources))]
-    together = ["fgsm-all"] if len(sources) > 1 else []
-    return {
+    members = members_of(config.members, len(sources))
+    manifest: Manifest = {
         "images": images.hash,
-        "members": ["clean", "random", *single, *together, "ifgsm2-all", "ifgsm4-all", "ifgsm8-all"],
+        "members": [m.name for m in members],
         "sources": [{"name": s.name, "hash": weights_hash(s)} for s in sources],
         "eps": [config.low, config.high],
         "seed": config.seed,
     }
+    if config.members != OWN:  # whose names say what it is, and whose folders have no such key
+        manifest["list"] = [m.model_dump() for m in members]
+    return manifest
 
 
 def make_attacked(
@@ -157,7 +163,7 @@ def make_attacked(
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     manifest = _manifest(images, sources, config)
-    members = manifest["members"]
+    members = members_of(config.members, len(sources))
     file = root / "manifest.json"
     if file.exists() and json.loads(file.read_text()) != manifest:
         raise SparringError(
@@ -168,7 +174,7 @@ def make_attacked(
     total = len(members) * _shards(len(images))
     for number in range(total):
         member, shard = members[number // _shards(len(images))], number % _shards(len(images))
-        path = root / f"{member}-{shard:05d}.safetensors"
+        path = root / f"{member.name}-{shard:05d}.safetensors"
         if not path.exists():
             part = images.at(range(shard * SHARD, min((shard + 1) * SHARD, len(images))))
             points = _points(member, systems, part.x, part.ids, config)
@@ -176,7 +182,7 @@ def make_attacked(
             save_file({"x": points}, partial)
             partial.replace(path)
         if progress:
-            progress(number + 1, total, f"attacked set: {member}")
+            progress(number + 1, total, f"attacked set: {member.name}")
     return AttackedSet(root, images)
 
 
@@ -195,27 +201,22 @@ def _read(root: Path, member: str, shard: int) -> Tensor:
 
 
 def _points(
-    member: str, systems: tuple[System, ...], clean: Tensor, ids: Sequence[str], config: AttackedConfig
+    member: AttackMember, systems: tuple[System, ...], clean: Tensor, ids: Sequence[str], config: AttackedConfig
 ) -> Tensor:
     """(n,C,H,W) uint8."""
     keys = image_keys(ids)
-    noise = Noise.of(config.seed, "attacked-set", keys).child(member)
+    noise = Noise.of(config.seed, "attacked-set", keys).child(member.name)
     eps = (config.low + noise.choice("eps", config.high - config.low + 1)).float() / 255
-    if member == "clean":
-        x = clean
-    elif member == "random":
+    x = clean
+    if member.noise:
         x = (clean + eps[:, None, None, None] * noise.sign("sign", clean.shape[1:])).clamp(0, 1)
-    else:
-        kind, _, source = member.partition("-")
-        chosen = systems if source == "all" else (systems[int(source)],)
-        victim = Victim(chosen, Access.GRADIENT, combine="logits")
-        steps = int(kind.removeprefix("ifgsm")) if kind.startswith("ifgsm") else 1
+    elif member.attack:
+        victim = Victim(tuple(systems[int(i)] for i in member.sources), Access.GRADIENT, combine="logits")
         label = victim.scores(clean, noise).argmax(1)
-        spec = f"bim:steps={steps},step_size={1 / steps},eps=1"
-        x = attack(spec).on(victim, Batch(clean, label, keys, eps), RunOptions("never", seed=config.seed)).x
+        x = attack(member.attack).on(victim, Batch(clean, label, keys, eps), RunOptions("never", seed=config.seed)).x
     points = (x * 255).round()
     moved = (points - clean * 255).abs().flatten(1).amax(1)
-    assert bool((moved <= eps * 255 + 0.01).all()), f"{member} left its ball: a bug, please report it"
+    assert bool((moved <= eps * 255 + 0.01).all()), f"{member.name} left its ball: a bug, please report it"
     return points.to(torch.uint8)
 
 
@@ -232,12 +233,13 @@ class AttackedImages(Training):
     source: tuple[str, ...] = option(help="classifiers whose gradients make the images, comma-separated or repeated")
     low: Level = option(1, help="least eps, in 255ths")
     high: Level = option(16, help="largest eps, in 255ths")
+    members: str = option(OWN, help="list of attacks: hgd, nips2017, nips2017-five, or FILE.toml")
 
     def train(self, spec: TrainingSpec) -> Trained:
         if spec.log:
             raise SparringError("attacked: nothing is trained, there is no curve to log; leave log out")
         sources = [fitting(load_model(s), spec.images) for s in self.source]
-        config = AttackedConfig(self.low, self.high, spec.schedule.seed)
+        config = AttackedConfig(self.low, self.high, spec.schedule.seed, self.members)
         pairs = make_attacked(spec.images, sources, spec.out, config, spec.progress)
         card = {"members": list(pairs.members), "pairs": len(pairs)}
         return Trained(card, f"{spec.out}: {len(pairs)} pairs ({', '.join(pairs.members)})")

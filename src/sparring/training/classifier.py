@@ -1,4 +1,4 @@
-"""Train a classifier, plainly or adversarially (Madry et al., arXiv:1706.06083, eq. 2.1)."""
+"""Train a classifier, plainly or adversarially (Madry et al., arXiv:1706.06083, eq. 2.1; Tramer et al., arXiv:1705.07204, sec. 3.4)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,42 @@ from sparring.core.ranges import Rate
 from sparring.core.registry import TASKS
 from sparring.core.spec import Spec, option, parse
 from sparring.data.images import ImageSet
-from sparring.models.classifier import Classifier
-from sparring.models.load import load_model
-from sparring.models.weights import RANDOM, seeded
+from sparring.models.classifier import Classifier, weights_hash
+from sparring.models.load import load_model, require_trained
+from sparring.models.weights import RANDOM, Card, seeded
 from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
-from sparring.training.loop import LoopConfig, Progress, Task, train
+from sparring.training.loop import LoopConfig, Progress, Task, train, without_folders
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """What replaces the images of adversarial training, also those held out: points of ``attack`` (spec text), run to its end on the network of
+    the moment in eval mode.
+
+    ``static``: trained classifiers on one of which, or on the network itself, each batch is attacked instead, drawn by chance; of the
+    images held out each has its own among them, so that the epoch is not chosen by who hides its own gradient best. ``clean``: weight of
+    the loss on the images themselves beside that on the attacked ones.
+    """
+
+    attack: str
+    static: tuple[Classifier, ...] = ()
+    clean: float = 0.0
+
+    @property
+    def card(self) -> Card:
+        """What the card says of it."""
+        card: Card = {"hardening": self.attack}
+        if self.static:
+            card["static"] = [without_folders(s.name) for s in self.static]
+            card["static_hash"] = [weights_hash(s) for s in self.static]
+        return card | ({"clean": self.clean} if self.clean else {})
 
 
 class Classification(Task):
     """Cross-entropy of a classifier on labeled images.
 
-    ``hardening``: spec of the attack whose points replace the images, also those held out, run to its end on the network of
-    the moment in eval mode; empty: none. ``augment``: random crop after padding by 4 and horizontal flip. ``smoothing``: the
-    true class gets 1 - smoothing and the others share the rest (Szegedy et al., arXiv:1512.00567, sec. 7; the defective paper
-    shares among the K-1 others, as here).
+    ``hardening``: None for plain training. ``augment``: random crop after padding by 4 and horizontal flip. ``smoothing``: the true class gets
+    1 - smoothing and the others share the rest (Szegedy et al., arXiv:1512.00567, sec. 7; the defective paper shares among the K-1 others, as here).
     """
 
     def __init__(
@@ -38,14 +60,14 @@ class Classification(Task):
         images: ImageSet,
         classifier: Classifier,
         card: Mapping[str, object],
-        hardening: str = "",
+        hardening: Hardening | None = None,
         augment: bool = False,
         smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
         if not 0 <= smoothing < 1:
             raise SparringError(f"smoothing={smoothing:g} must be in [0,1)")
-        how = {"hardening": hardening, "augment": augment, "smoothing": smoothing}
+        how = (hardening or Hardening("")).card | {"augment": augment, "smoothing": smoothing}
         super().__init__(classifier.network, images, {**card, **how})
         self.images, self.classifier = images, classifier
         self.hardening, self.augment, self.smoothing, self.seed = hardening, augment, smoothing, seed
@@ -54,13 +76,16 @@ class Classification(Task):
         x, y = self.images.pixels(index).to(self.device), self.images.y[index].to(self.device)
         if train and self.augment:
             x = augmented(x)
-        if self.hardening:
-            ids = [self.images.ids[i] for i in index.tolist()]
-            outcome = attack(self.hardening).run(
-                self.classifier.eval(), x, y, ids=ids, seed=self.seed + epoch, slots=len(x), stop="never"
-            )
-            self.mode(network, train)
-            x = outcome.x.detach()
+        if self.hardening is None:
+            return self._cross_entropy(network, x, y, train)
+        points = self._attacked(self.hardening, x, y, index, epoch, train)
+        self.mode(network, train)
+        loss, right = self._cross_entropy(network, points, y, train)
+        if clean := self.hardening.clean:
+            loss = (1 - clean) * loss + clean * self._cross_entropy(network, x, y, train)[0]
+        return loss, right
+
+    def _cross_entropy(self, network: nn.Module, x: Tensor, y: Tensor, train: bool) -> tuple[Tensor, Tensor]:
         z = network((x - self.classifier.mean) / self.classifier.std)
         loss = F.cross_entropy(z, y, reduction="none")
         if train and self.smoothing:
@@ -68,6 +93,28 @@ class Classification(Task):
             others = (log.sum(1) - log.gather(1, y[:, None])[:, 0]) / (z.shape[1] - 1)
             loss = (1 - self.smoothing) * loss - self.smoothing * others
         return loss, z.argmax(1) == y
+
+    def _attacked(self, hardening: Hardening, x: Tensor, y: Tensor, index: Tensor, epoch: int, train: bool) -> Tensor:
+        """Points of the images x (b,C,H,W): a batch's of one network of the pool, those held out each of its own."""
+        pool = (self.classifier, *hardening.static)
+        source = index % len(pool)
+        if train and len(pool) > 1:
+            source = torch.randint(len(pool), ()).expand(len(index))
+        points = x.clone()
+        for number in source.unique().tolist():
+            rows = (source == number).nonzero()[:, 0]
+            own = rows.to(x.device)
+            outcome = attack(hardening.attack).run(
+                pool[number].to(self.device).eval(),
+                x[own],
+                y[own],
+                ids=[self.images.ids[i] for i in index[rows].tolist()],
+                seed=self.seed + epoch,
+                slots=len(rows),
+                stop="never",
+            )
+            points[own] = outcome.x.detach()
+        return points
 
 
 def augmented(x: Tensor) -> Tensor:
@@ -93,12 +140,14 @@ def train_classifier(
     progress: Progress | None = None,
     *,
     model: str = "small_cnn",
-    hardening: str = "",
+    hardening: Hardening | None = None,
     augment: bool = False,
     smoothing: float = 0.0,
     log: str | None = None,
 ) -> Classifier:
-    """Train ``model`` (spec text without weights; its initial weights are drawn by the seed) on ``images``; see ``loop.train``."""
+    """Train ``model`` (spec text without weights; its initial weights are drawn by the seed) on ``images``; see ``loop.train``.
+    Raises SparringError for a static classifier that knows fewer classes than the images have.
+    """
     spec = parse(model)
     if "weights" in spec.values:
         raise SparringError(f"{model}: a model to be trained has no weights= yet")
@@ -110,6 +159,13 @@ def train_classifier(
         for module in classifier.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
+    for other in hardening.static if hardening else ():
+        with torch.no_grad():
+            known = fitting(other.eval().requires_grad_(False), images)(images.pixels(slice(2))).shape[1]
+        if known <= int(images.y.max()):
+            raise SparringError(
+                f"static={other.name} knows {known} classes, {images.name} has {int(images.y.max()) + 1}; give classifiers of these images"
+            )
     card = {"model": text.replace(":", f":weights={Path(out).name},", 1)}
     task = Classification(images, classifier, card, hardening, augment, smoothing, config.seed)
     train(task, config, out, progress, log)
@@ -147,6 +203,10 @@ class ClassifierTraining(Training):
     augment: bool = option(False, help="random crops and flips; on in every scale but small")
     smoothing: Rate = option(0.0, help="label smoothing: share of the other classes")
 
+    def hardening(self) -> Hardening | None:
+        """What replaces the images, if anything does."""
+        return Hardening(self.attack) if self.attack else None
+
     def train(self, spec: TrainingSpec) -> Trained:
         trained = train_classifier(
             spec.images,
@@ -154,7 +214,7 @@ class ClassifierTraining(Training):
             spec.out,
             spec.progress,
             model=self.model,
-            hardening=self.attack,
+            hardening=self.hardening(),
             augment=self.augment or spec.schedule.scale != "small",
             smoothing=self.smoothing,
             log=spec.log,
@@ -165,10 +225,25 @@ class ClassifierTraining(Training):
 @TASKS("adversarial")
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(ClassifierTraining):
-    """PGD adversarial training (Madry et al., arXiv:1706.06083): ``classifier`` with an attack."""
+    """PGD adversarial training (Madry et al., arXiv:1706.06083): ``classifier`` with an attack. With ``static`` it is ensemble adversarial
+    training (Tramer et al., arXiv:1705.07204), whose networks have a one-step attack and half of the loss on clean images:
+    ``--attack fgsm:eps=16/255 --clean 0.5``. Differs from that paper: one eps for all images.
+    """
 
     example: ClassVar[str] = (
         "adversarial --data mnist5k:split=train --out robust.safetensors --attack pgd:eps=0.15,steps=7,step_size=0.25"
     )
 
     attack: str = option("pgd:eps=8/255,steps=7,step_size=0.25", help="the attack whose points are trained on")
+    static: tuple[str, ...] = option(
+        (), help="trained classifiers: each batch is attacked on one of them or on the network itself, by chance"
+    )
+    clean: Rate = option(0.0, help="weight of the loss on clean images beside that on attacked ones")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.attack:
+            raise SparringError("adversarial: attack= is empty; name one, or use: sparring train classifier")
+
+    def hardening(self) -> Hardening:
+        return Hardening(self.attack, tuple(require_trained(load_model(text)) for text in self.static), self.clean)
