@@ -8,7 +8,25 @@ from sparring.core.registry import CHECKS
 from sparring.testing.checks import CheckContract
 
 DOCS = Path(__file__).parents[2] / "docs" / "checks.md"
-EXPECTED = {"P1", "P2", "P3", "P4", "P5", "P7", "P8", "P9", "P10", "P12", "P13", "P14", "P15", "P16", "P17", "P18"}
+EXPECTED = {
+    "P1",
+    "P2",
+    "P3",
+    "P4",
+    "P5",
+    "P7",
+    "P8",
+    "P9",
+    "P10",
+    "P12",
+    "P13",
+    "P14",
+    "P15",
+    "P16",
+    "P17",
+    "P18",
+    "P19",
+}
 AFTER = {
     "S1",
     "S2",

@@ -207,3 +207,13 @@ def test_points_beyond_the_ball_are_judged_at_its_edge(monkeypatch):
 def test_what_is_no_image_is_refused_in_one_line(monkeypatch, answer, says):
     with pytest.raises(SparringError, match=f"faulty.attack.*{says}"):
         judged_with(monkeypatch, answer)
+
+
+def test_what_another_library_cannot_search_in_is_left_to_the_other_surrogates():
+    """Levels of a color depth are searched by ours alone: the run ended there, with all that stood beside it."""
+    pytest.importorskip("foolbox")
+    x = images(4)
+    data = (x, linear_net(scale=0.2)(x).argmax(1).detach())
+    attacks = ["foolbox.LinfPGD:eps=8/255,steps=3", "pgd:eps=8/255,steps=3"]
+    result = sparring.evaluate(linear_net(scale=0.2), data, ["cd:bits=4"], ["adaptive"], attacks, no_follow_up=True)
+    assert {c.attack.partition(":")[0] for c in result.cells if c.defense == "cd:bits=4"} == {"foolbox.LinfPGD", "pgd"}

@@ -144,8 +144,11 @@ class Foolbox(Library):
         return norms.get(declared.p) if isinstance(declared, need("foolbox", "peers").distances.LpDistance) else None
 
     def call(self, name: str, question: PeerQuestion) -> object:
+        attack, base = vars(self.attacks())[name](**question.options), need("foolbox.attacks.base", "peers")
+        if question.eps is None and isinstance(attack, base.FixedEpsilonAttack):
+            raise SparringError(f"foolbox.{name} needs a ball; give one, as in foolbox.{name}:eps=8/255")
         model = need("foolbox", "peers").PyTorchModel(question.network, bounds=(0, 1), device=question.x.device)
-        return vars(self.attacks())[name](**question.options)(model, question.x, question.y, epsilons=question.eps)[1]
+        return attack(model, question.x, question.y, epsilons=question.eps)[1]
 
 
 class Torchattacks(Library):

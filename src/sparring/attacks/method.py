@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from dataclasses import fields, is_dataclass, replace
 from typing import ClassVar, Literal, Self
 
@@ -35,6 +36,8 @@ class Method:
     """Norms it supports, the default first."""
     settled: ClassVar[bool] = False
     """Every point of note has been asked: the last iterate needs no look."""
+    reparametrizes: ClassVar[bool] = True
+    """Can it search in other variables than pixels, where a surrogate has such?"""
     attack_kind: ClassVar[type | None] = None
     """What runs it, where that is not the engine: a cascade or a peer's library."""
 
@@ -59,6 +62,11 @@ class Method:
     def starts_at(self) -> str:
         """Where it begins: clean, random, nearest, ..."""
         return "clean"
+
+    @property
+    def travel(self) -> float:
+        """How far its steps lead together at most, in radii of the ball: below 2 they cannot cross it. Infinite where steps follow the search."""
+        return math.inf
 
     @property
     def iterations(self) -> int:

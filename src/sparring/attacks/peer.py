@@ -33,6 +33,7 @@ class Peer(Method):
     """A peer's attack: library, name and options. Needs gradients as far as we know."""
 
     norms = NORMS
+    reparametrizes = False
     library: str
     name: str
     options: tuple[tuple[str, Option], ...] = ()

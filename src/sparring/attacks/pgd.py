@@ -35,6 +35,10 @@ class Ascent(Method):
     def starts_at(self) -> str:
         return self.start
 
+    @property
+    def travel(self) -> float:
+        return self.step_size * (self.steps if self.schedule == "constant" else (self.steps + 1) / 2)
+
     def init(self, q: Query) -> Rows:
         return Rows(x=q.ball.random(q.clean, q.noise("start")) if self.start == "random" else q.clean)
 

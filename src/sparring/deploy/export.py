@@ -54,7 +54,7 @@ def export(model: ModelLike, defense: DefenseLike, out: str | Path, data: Images
         if there.exists():
             raise SparringError(f"{there} is already there, and would be lost; choose another name")
     classifier = load_model(model)
-    images = load_data(data, limit=COMPARED, fitting=classifier.fitting)
+    images = load_data(data, fitting=classifier.fitting)
     x = images.pixels(slice(COMPARED))
     module = defend(classifier, defense)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from contextlib import suppress
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -41,12 +41,16 @@ class Chosen(nn.Module):
 
 
 def members(answer: object) -> dict[str, object]:
-    """The parts of an answer by name: keys, a record's fields, or positions; of a tensor there are none."""
+    """The parts of an answer by name: keys, an object's fields, or positions; of a tensor there are none."""
     if isinstance(answer, Mapping):
         return {str(key): value for key, value in answer.items()}
     if isinstance(answer, tuple | list):  # of a named tuple, too: positions are what it has
         return {str(position): value for position, value in enumerate(answer)}
-    return dict(vars(answer)) if is_dataclass(answer) else {}
+    if isinstance(answer, Tensor):
+        return {}
+    with suppress(TypeError):  # of what has no fields at all
+        return dict(vars(answer))
+    return {}
 
 
 class Choice(NamedTuple):

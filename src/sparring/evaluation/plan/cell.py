@@ -53,8 +53,10 @@ def runs_of(seat: Seat, attack: Attack, seed: int) -> list[Run]:
     """One run a view and repeat."""
     found, code = [], (code_hash(), code_of(type(attack.method)))
     for view in seat.views:
-        if view.reparam is not None and (attack.method.goal is Goal.MINIMAL or attack.norm != "linf"):
-            continue  # level reparametrisation is defined on linf balls
+        if view.reparam is not None and not (
+            attack.method.reparametrizes and attack.method.goal is not Goal.MINIMAL and attack.norm == "linf"
+        ):
+            continue  # level reparametrisation is defined on linf balls, and nothing that another library could be told
         for repeat in range(seat.repeats):
             own = seed + 1_000_003 * repeat
             blind = attack.method.needs is Access.NONE

@@ -17,7 +17,8 @@ HALF = 0.5  # of the judge's draws: fewer, and an image is broken
 @dataclass(frozen=True)
 class Contribution:
     """An attack among those with one defense, threat and ball. Images: ``n`` that it attacked and that are right when clean, ``broken`` of them (their label
-    is lost in more than half of the judge's draws), ``alone`` those that no other of these attacks broke (the ensemble gain), ``worst`` those of which it
+    is lost in more than half of the judge's draws), ``alone`` those that no other of these attacks broke (the ensemble gain; None where another
+    did not look at all that this one did), ``worst`` those of which it
     made the pool's point: the worst one, without a budget the nearest. ``optimality``: see ``optimality``; nan in a bounded ball, and where no other attack is there.
     ``calls``: network forwards and backwards of an image.
     """
@@ -29,7 +30,7 @@ class Contribution:
     attack: str
     n: int
     broken: int
-    alone: int
+    alone: int | None
     worst: int
     optimality: float
     calls: float
@@ -76,14 +77,14 @@ def _pool(rows: RowTable, pool: tuple[str, str, str, float], attacks: list[str])
             if image in place and p < HALF:
                 worst[attacks.index(str(part.at("attack", at))), place[image]] = True
     optimal = optimality(near) if math.isinf(eps) else [math.nan] * len(attacks)
-    alone = broken & (broken.sum(0) == 1)
+    alone, looked = broken & (broken.sum(0) == 1), ~np.isnan(left)
     return [
         Contribution(
             *pool,
             attack,
-            n=int((~np.isnan(left[i])).sum()),
+            n=int(looked[i].sum()),
             broken=int(broken[i].sum()),
-            alone=int(alone[i].sum()),
+            alone=int(alone[i].sum()) if (looked >= looked[i]).all() else None,
             worst=int(worst[i].sum()),
             optimality=optimal[i],
             calls=_calls(part, each[i].attacked),

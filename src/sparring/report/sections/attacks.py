@@ -65,13 +65,15 @@ def contributions_table(lines: Sequence[Contribution]) -> Table:
             ball(c.norm, c.eps),
             c.attack,
             f"{c.broken} of {c.n}",
-            Entry(str(c.alone), "strong"),
+            Entry("-" if c.alone is None else str(c.alone), "strong"),
             str(c.worst),
             "-" if math.isnan(c.optimality) else f"{c.optimality:.2f}",
             f"{c.calls:.0f}",
         )
         for c in lines
     ]
+    if all(math.isnan(c.optimality) for c in lines):
+        shown, columns = [(*entries[:7], entries[8]) for entries in shown], (*columns[:7], columns[8])
     return Table(
         "What each attack adds to those beside it, images that are right when clean", columns, tuple(shown), columns[4:]
     )
@@ -97,7 +99,8 @@ def attacks(run: Evaluated) -> Section:
     if added:
         about = (
             "Broken: the label is lost in more than half of the judge's draws, of the images that the attack looked at. Alone: by this attack and no other "
-            "beside it; without the attack the robust accuracy would be so many images higher. Worst: the pool's point of so many images is its own, the "
+            "beside it: without the attack so many images more would count as robust (-: another did not look at all of them). "
+            "Worst: the pool's point of so many images is its own, the "
             "nearest one where there is no budget. Optimality (AttackBench, local): how near its points are to the nearest of all, 1 everywhere nearest."
         )
         items += [Text(about, "soft"), contributions_table(added)]
