@@ -143,14 +143,13 @@ class Unnormalized(torch.nn.Module):
 
 
 def test_art_points_are_ours(classifier, case):
-    from art.attacks.evasion import ProjectedGradientDescent
-
+    evasion = pytest.importorskip("art.attacks.evasion", reason="extra peers is not installed")
     net, x, y = case
     estimator = classifier(
         net, torch.nn.CrossEntropyLoss(), tuple(x.shape[1:]), 4, clip_values=(0, 1), device_type="cpu"
     )
     ours = sparring.attack(PGD).run(net, x, y, seed=3).x.numpy()
-    theirs = ProjectedGradientDescent(estimator, eps=0.05, eps_step=0.01, max_iter=2, verbose=False).generate(
+    theirs = evasion.ProjectedGradientDescent(estimator, eps=0.05, eps_step=0.01, max_iter=2, verbose=False).generate(
         x.numpy(), y.numpy()
     )
     for labels in (y.numpy(), np.eye(4)[y.numpy()], None):
