@@ -244,6 +244,15 @@ def test_without_a_budget_the_nearest_point_is_the_pools():
     assert (a.optimality, b.optimality) == pytest.approx((4 / 5, 4 / 5))
 
 
+def test_of_an_attacks_views_the_nearest_point_is_its_own():
+    """The view of the worst margin lay far away, and was taken for the attack's distance."""
+    endless = {"eps": math.inf, "norm": "l2", "lost": True, "image": "i0"}
+    near = point(attack="a", run="r1", view="x", l2=1.0, margin=0.1, **endless)
+    far = point(attack="a", run="r2", view="y", l2=9.0, margin=5.0, **endless)
+    a, b = contributions(table(clean(), near, far, point(attack="b", run="q", l2=2.0, **endless)))
+    assert (a.worst, b.worst) == (1, 0)
+
+
 def test_one_attack_by_itself_adds_to_nobody():
     assert contributions(table(clean(), point(lost=True))) == []
 

@@ -217,3 +217,13 @@ def test_what_another_library_cannot_search_in_is_left_to_the_other_surrogates()
     attacks = ["foolbox.LinfPGD:eps=8/255,steps=3", "pgd:eps=8/255,steps=3"]
     result = sparring.evaluate(linear_net(scale=0.2), data, ["cd:bits=4"], ["adaptive"], attacks, no_follow_up=True)
     assert {c.attack.partition(":")[0] for c in result.cells if c.defense == "cd:bits=4"} == {"foolbox.LinfPGD", "pgd"}
+
+
+def test_planted_targets_are_those_of_the_images_that_a_peer_is_given():
+    """It was asked for the targets of other images, and the check said that it cannot see."""
+    pytest.importorskip("foolbox")
+    x = images(20)
+    data = (x, linear_net(scale=0.2)(x).argmax(1).detach())
+    attacks = ["foolbox.LinfPGD:eps=2/255,steps=40"]
+    result = sparring.evaluate(linear_net(scale=0.2), data, (), ["adaptive"], attacks, no_follow_up=True)
+    assert [f.ok for f in result.findings if f.check == "PL"] == [True]

@@ -93,7 +93,7 @@ class PeerAttack(Attack):
         points, calls = x.clone(), torch.zeros_like(y)
         library, own = LIBRARIES[self.method.library], dict(self.method.options)
         for rows in torch.arange(len(x), device=x.device).split(options.slots):
-            network = _Source(victim, options.seed, x.dtype, x.device).eval()
+            network = _Source(victim, options.seed, batch.keys[rows], x.dtype).eval()
             question = PeerQuestion(network, x[rows].clone(), y[rows], self.norm, budget, own)
             seed = Noise.of(options.seed, "peer", batch.keys[rows[:1]]).integers("seed", 2**31, (1,))
             points[rows] = library.points(self.method.name, question, int(seed))
@@ -129,19 +129,23 @@ def _brought_back(points: Tensor, clean: Tensor, eps: Tensor, attack: PeerAttack
 
 
 class _Source(nn.Module):
-    """A victim as a differentiable network, of images in ``dtype`` whatever it is shown. Every call draws fresh noise; ``calls`` counts images."""
+    """A victim as a differentiable network, of images in ``dtype`` whatever it is shown. Every call draws fresh noise; ``calls`` counts images.
+    ``keys`` (B,): those of the images that the peer was given, as long as it shows all of them.
+    """
 
-    def __init__(self, victim: Victim, seed: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, victim: Victim, seed: int, keys: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        self.victim, self.seed, self.dtype, self.calls, self.asked = victim, seed, dtype, 0, 0
+        self.victim, self.seed, self.keys, self.dtype, self.calls, self.asked = victim, seed, keys, dtype, 0, 0
         self.place = nn.Parameter(
-            torch.empty(0, device=device), requires_grad=False
+            torch.empty(0, device=keys.device), requires_grad=False
         )  # by which libraries find the device
 
     def forward(self, x: Tensor) -> Tensor:
         self.asked += 1
         self.calls += len(x) * self.victim.cost
-        keys = torch.arange(len(x), device=x.device) + (word("foreign") % 2**31)
+        keys = self.keys  # what a check plants belongs to an image
+        if len(x) != len(keys):
+            keys = torch.arange(len(x), device=x.device) + (word("foreign") % 2**31)
         return self.victim.graph(x.to(self.dtype), Noise.of(self.seed, "foreign", keys, self.asked))
 
 

@@ -64,10 +64,13 @@ def _pool(rows: RowTable, pool: tuple[str, str, str, float], attacks: list[str])
     place = _right(part, np.logical_or.reduce([of.clean for of in each]))
     left, near = np.full((len(attacks), len(place)), np.nan), np.full((len(attacks), len(place)), np.inf)
     for of, share, distance in zip(each, left, near, strict=True):
-        for image, p, at in _picked(part, of.usable, of.averaged):
+        for image, p, _ in _picked(part, of.usable, of.averaged):
             if image in place:
                 share[place[image]] = p  # of the draws in which its label is right
-                distance[place[image]] = part[norm][at] if p < HALF else np.inf
+        for at in np.flatnonzero(of.usable & (part["k"] < HALF * part["draws"])):  # of its views the nearest
+            image = str(part.at("image", int(at)))
+            if image in place:
+                distance[place[image]] = min(distance[place[image]], float(part[norm][at]))
     broken = left < HALF
     worst = np.zeros_like(broken)
     if math.isinf(eps):
