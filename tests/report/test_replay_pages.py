@@ -26,7 +26,7 @@ RECIPE = load_recipe("channels/table5")
 
 @pytest.fixture(scope="module")
 def replayed():
-    return [(r, replays_of(r, ROWS)) for r in map(load_recipe, ("channels/table5", "channels/table6", "hgd/table4"))]
+    return [(r, replays_of(r, ROWS)) for r in map(load_recipe, ("channels/table5", "hgd/table6", "hgd/table4"))]
 
 
 def test_each_claim_is_counted_once(replayed):
@@ -38,7 +38,8 @@ def test_each_claim_is_counted_once(replayed):
     assert sum(total.values()) == sum(len(r.claim) for r, _ in replayed)
     assert table.rows[-1][2].text == "1 of 3"
     assert total["missing"], "table6 lacks something"
-    assert total[NOT_RUN] == len(replayed[2][0].claim), "what was not run has no verdict"
+    without = [claim for recipe, runs in replayed for claim in recipe.claim if not runs and not claim.missing]
+    assert total[NOT_RUN] == len(without), "what was not run has no verdict"
 
 
 def test_a_claim_stands_beside_its_verdict_under_adaptive(replayed):
