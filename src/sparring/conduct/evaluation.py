@@ -299,7 +299,7 @@ def _finished(
     facts["checks"] = [asdict(f) for f in findings + run_row_checks(rows)]
     seconds = round(time.time() - start, 1)
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=seconds, slots=running.slots)
-    _picture(planned, plan, store)
+    _picture(planned, plan, store, rows)
     if not KEEPS[running.keep].points:
         store.drop_points()
     store.gather()
@@ -308,13 +308,13 @@ def _finished(
     return load_evaluation(folder)
 
 
-def _picture(planned: Planned, plan: Plan, store: Store) -> None:
+def _picture(planned: Planned, plan: Plan, store: Store, rows: RowTable) -> None:
     """Pictures of what speaks against the numbers: its images are known once there is a verdict."""
-    rows, systems = _rows(store.folder), planned.subject.systems
     threats = dict.fromkeys(str(cell.threat) for cell in plan.cells)
-    album = Album(planned.subject, plan, store, planned.blocks)
-    for seat, exhibits in worth_a_look(rows, load_evaluation(store.folder).verdicts, systems, threats).items():
-        album.put(*seat, exhibits)
+    exhibits = worth_a_look(rows, load_evaluation(store.folder).verdicts, planned.subject.systems, threats)
+    album = Album(planned.subject, plan, store, planned.blocks, {e.image for each in exhibits.values() for e in each})
+    for seat, each in exhibits.items():
+        album.put(*seat, each)
 
 
 def _rows(folder: Place) -> RowTable:

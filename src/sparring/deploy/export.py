@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import SparringError, one_line
 from sparring.core.extras import need
+from sparring.core.spec import without
 from sparring.data.sources import Images, load_data
 from sparring.defenses.base import DefenseLike, name_of
 from sparring.deploy.module import DefendedModule, Drawn, defend
@@ -54,7 +55,8 @@ def export(model: ModelLike, defense: DefenseLike, out: str | Path, data: Images
         if there.exists():
             raise SparringError(f"{there} is already there, and would be lost; choose another name")
     classifier = load_model(model)
-    images = load_data(data, fitting=classifier.fitting)
+    own = without(data, "limit")[1] if isinstance(data, str) else None
+    images = load_data(data, limit=COMPARED if own is None else None, fitting=classifier.fitting)
     x = images.pixels(slice(COMPARED))
     module = defend(classifier, defense)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -227,11 +227,8 @@ class Mending:
     def repaired(self) -> Repaired | None:
         """``network`` with another gradient, as this file mends it; None where its own is alright, or cannot be mended."""
         try:
-            with torch.no_grad():
-                answer = self.network(self.x)
+            answer, out, seen = self._watched(self.x)
             classes = answer.shape[1]
-            with repairing(self.x, classes) as seen:
-                out = self.network(self.x)
             if not _close(out.detach(), answer):
                 return None
             head = next((i for i, h in enumerate(seen.heads) if _same_order(h.detach(), answer)), None)
@@ -246,11 +243,8 @@ class Mending:
         change at once where its scores do not (S2), not for one whose scores may be believed, as the mean of several networks.
         """
         try:
-            with torch.no_grad():
-                answer = self.network(self._points)
+            answer, out, seen = self._watched(self._points)
             classes = answer.shape[1]
-            with repairing(self._points, classes) as seen:
-                out = self.network(self._points)
             heads = [
                 *((h, None if h is out else n, False) for n, h in enumerate(seen.heads)),
                 *((h, n, True) for n, h in enumerate(seen.one_by_one())),
@@ -263,6 +257,13 @@ class Mending:
             return next(filter(self._other, candidates), None)
         except Exception:  # a forward that cannot run so shows nobody who decides
             return None
+
+    def _watched(self, x: Tensor) -> tuple[Tensor, Tensor, _Repair]:
+        """The network's own answer (B,K) to images, that of a repaired forward, and what saw it."""
+        with torch.no_grad():
+            answer = self.network(x)
+        with repairing(x, answer.shape[1]) as seen:
+            return answer, self.network(x), seen
 
     @cached_property
     def _points(self) -> Tensor:

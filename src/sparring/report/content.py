@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Literal
 
 from sparring.core.columns import Json
 from sparring.core.registry import SECTIONS
 from sparring.core.shown import shown
-from sparring.evaluation.results.load import Evaluation
+from sparring.evaluation.results.load import Evaluation, whole_rows
+from sparring.evaluation.results.table import RowTable
 
 Tone = Literal["plain", "soft", "headline", "alarm", "good", "bad", "strong"]
 
@@ -149,6 +151,11 @@ class Evaluated:
     folder: str
     record: Json
     evaluation: Evaluation
+
+    @cached_property
+    def rows(self) -> RowTable:
+        """The judged rows, read once for all sections."""
+        return whole_rows(self.folder, self.record)[0]
 
 
 Maker = Callable[[Evaluated], Section | None]

@@ -7,10 +7,11 @@ import math
 from sparring.attacks.attack import attack
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import context
+from sparring.checks.thresholds import thresholds
 from sparring.core.access import Access
 from sparring.core.spec import ball
 
-CROSSED = 2.0  # radii: from one side of a ball to the other
+(CROSSED,) = thresholds("P19", "radii")
 
 
 @check(

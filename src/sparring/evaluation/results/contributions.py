@@ -62,23 +62,23 @@ def _pool(rows: RowTable, pool: tuple[str, str, str, float], attacks: list[str])
     part = rows.only(rows.where(defense=defense) & (rows.where(threat=threat) | rows.where(threat=CLEAN)))
     each = [candidates(part, defense, threat, attack) for attack in attacks]
     place = _right(part, np.logical_or.reduce([of.clean for of in each]))
+    image = part.texts["image"]
+    number = np.array([place.get(name, -1) for name in image.names])[image.numbers]  # of each row's image
     left, near = np.full((len(attacks), len(place)), np.nan), np.full((len(attacks), len(place)), np.inf)
     for of, share, distance in zip(each, left, near, strict=True):
-        for image, p, _ in _picked(part, of.usable, of.averaged):
-            if image in place:
-                share[place[image]] = p  # of the draws in which its label is right
-        for at in np.flatnonzero(of.usable & (part["k"] < HALF * part["draws"])):  # of its views the nearest
-            image = str(part.at("image", int(at)))
-            if image in place:
-                distance[place[image]] = min(distance[place[image]], float(part[norm][at]))
+        for name, p, _ in _picked(part, of.usable, of.averaged):
+            if name in place:
+                share[place[name]] = p  # of the draws in which its label is right
+        at = np.flatnonzero(of.usable & (part["k"] < HALF * part["draws"]) & (number >= 0))
+        np.minimum.at(distance, number[at], part[norm][at])  # of its views the nearest
     broken = left < HALF
     worst = np.zeros_like(broken)
     if math.isinf(eps):
         worst = broken & (near == near.min(0, initial=np.inf))
     else:
-        for image, p, at in _picked(part, np.logical_or.reduce([of.usable for of in each]), each[0].averaged):
-            if image in place and p < HALF:
-                worst[attacks.index(str(part.at("attack", at))), place[image]] = True
+        for name, p, row in _picked(part, np.logical_or.reduce([of.usable for of in each]), each[0].averaged):
+            if name in place and p < HALF:
+                worst[attacks.index(str(part.at("attack", row))), place[name]] = True
     optimal = optimality(near) if math.isinf(eps) else [math.nan] * len(attacks)
     alone, looked = broken & (broken.sum(0) == 1), ~np.isnan(left)
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -19,15 +19,16 @@ from sparring.subject import Subject
 
 
 class Album:
-    """Draws exhibits from stored points, for the report, which runs nothing; nothing is attacked for it."""
+    """Draws exhibits from stored points, for the report, which runs nothing; nothing is attacked for it. ``images``: ids of all that may be asked for."""
 
-    def __init__(self, subject: Subject, plan: Plan, store: Store, blocks: Partition) -> None:
+    def __init__(self, subject: Subject, plan: Plan, store: Store, blocks: Partition, images: Collection[str]) -> None:
         self.subject, self.plan, self.store, self.blocks = subject, plan, store, blocks
         self.device = next((p.device for p in subject.prepared.model.parameters()), torch.device("cpu"))
         self.place = {
             name: (block, rows.start + i)
             for block, rows in enumerate(blocks.slices)
             for i, name in enumerate(blocks.images.ids[rows])
+            if name in images
         }
 
     def put(self, defense: str, threat: str, exhibits: Sequence[Exhibit]) -> None:
@@ -48,13 +49,14 @@ class Album:
         }
         if not shown or self.store.has_pictures(name, about, made_of):
             return
-        pictures: list[tuple[Tensor, Tensor, Tensor]] = []
-        for exhibit, (run, block) in zip(shown, made_of, strict=True):
+        pictures: dict[Exhibit, tuple[Tensor, Tensor, Tensor]] = {}
+        for run, block in dict.fromkeys(made_of):  # points of a block are read once
             points = self.store.points(run, block)
             if points is None:
                 return
-            pictures.append(self._drawn(exhibit, points["x"], judges[exhibit.attack, run]))
-        clean, adversarial, defended = (torch.cat(parts) for parts in zip(*pictures, strict=True))
+            for exhibit in (e for e in shown if (e.run, self._block(e)) == (run, block)):
+                pictures[exhibit] = self._drawn(exhibit, points["x"], judges[exhibit.attack, run])
+        clean, adversarial, defended = (torch.cat(part) for part in zip(*(pictures[e] for e in shown), strict=True))
         content = {"clean": clean, "adversarial": adversarial, "defended": defended}
         self.store.put_pictures(name, content, about, made_of)
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from sparring.core.spec import ball
 from sparring.evaluation.results.cells import CellResult
 from sparring.evaluation.results.contributions import Contribution, contributions
-from sparring.evaluation.results.load import whole_rows
 from sparring.report.content import Entry, Evaluated, Section, Table, Text, row, section
 from sparring.report.figures import percent
 
@@ -95,7 +94,7 @@ def attacks(run: Evaluated) -> Section:
         "undo it; a fixed-budget attack goes as deep as it can. Compare both before believing in a recovery."
     )
     items = [Text(about, "soft"), cells_table(run.evaluation.cells)]
-    added = contributions(whole_rows(run.folder, run.record)[0])
+    added = contributions(run.rows)
     if added:
         about = (
             "Broken: the label is lost in more than half of the judge's draws, of the images that the attack looked at. Alone: by this attack and no other "

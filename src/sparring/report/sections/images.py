@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from sparring.core.columns import Json
 from sparring.core.spec import ball
-from sparring.evaluation.results.load import whole_rows
 from sparring.evaluation.results.table import CLEAN
 from sparring.report.content import Entry, Evaluated, Item, Section, Table, Text, Tone, row, section
 from sparring.report.names import ClassNames
@@ -42,7 +41,7 @@ ORDER = list(TONES)
 @section("images", 50)
 def images(run: Evaluated) -> Section | None:
     """A line per image of each number with a verdict, then pictures: clean, attacked, behind the defense, the difference."""
-    rows, names = whole_rows(run.folder, run.record)[0], ClassNames.of(run.record)
+    rows, names = run.rows, ClassNames.of(run.record)
     pictured = chosen(run, rows)
     links = {
         (*seat, s.image): f"#{anchor_of(run.folder, seat, s.image)}"
