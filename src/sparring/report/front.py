@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sparring.core.shown import many
 from sparring.recipes.judging import WORDS, ClaimVerdict, judge
 from sparring.recipes.numbers import Replay
 from sparring.recipes.recipe import Recipe
@@ -64,10 +65,9 @@ def flags(recipe: Recipe, replay: Replay) -> tuple[str, ...]:
     """What to know before a replay's numbers are believed: that other steps made them, how many checks doubt them, and where who knows the defense
     was the weaker attacker.
     """
-    count = len(replay.doubts)
-    doubted = f"checks doubt the evaluations ({count} {'finding' if count == 1 else 'findings'})" if count else ""
-    weak = len(weak_twins(recipe, replay))
-    failed = f"the adaptive attack failed in {weak} {'cell' if weak == 1 else 'cells'}" if weak else ""
+    count, weak = len(replay.doubts), len(weak_twins(recipe, replay))
+    doubted = f"checks doubt the evaluations ({many(count, 'finding')})" if count else ""
+    failed = f"the adaptive attack failed in {many(weak, 'cell')}" if weak else ""
     return tuple(filter(None, (stale(recipe, replay), doubted, failed)))
 
 

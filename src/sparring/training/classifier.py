@@ -15,13 +15,13 @@ from sparring.attacks.attack import attack
 from sparring.core.errors import SparringError
 from sparring.core.ranges import Rate
 from sparring.core.registry import TASKS
-from sparring.core.spec import Spec, option, parse
+from sparring.core.spec import Spec, option, parse, without_folders
 from sparring.data.images import ImageSet
 from sparring.models.classifier import Classifier, weights_hash
 from sparring.models.load import load_model, require_trained
 from sparring.models.weights import RANDOM, Card, seeded
 from sparring.training.base import Scales, Trained, Training, TrainingSpec, fitting
-from sparring.training.loop import LoopConfig, Progress, Task, train, without_folders
+from sparring.training.loop import LoopConfig, Progress, Task, train
 
 
 @dataclass(frozen=True)
