@@ -330,3 +330,41 @@ def test_lines_of_gradients_that_agree_on_nothing_are_missing():
     (found,) = CHECKS["S3"].run(toy_trial(model=Ripple()))
     assert not found.ok
     assert found.value == 1
+
+
+class Quiet(nn.Module):
+    """mnist_cnn with logits so small that cross-entropy sees all classes as one: the same labels, margins in the same order."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.net, self.scale = sparring.load_model("mnist_cnn"), scale
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) * self.scale
+
+
+def test_a_loss_that_the_scale_of_the_logits_blinds_is_not_trusted():
+    """The user names PGD on cross-entropy and no other attack; what it left is attacked once more by a loss without a scale."""
+    loud, quiet = (
+        sparring.evaluate(Quiet(scale), "mnist5k", [], ["oblivious"], ["pgd:eps=0.1"], limit=24)
+        for scale in (1.0, 1e-3)
+    )
+    assert "X2" in fired(quiet.findings)
+    (verdict,) = quiet.verdicts
+    assert verdict.word == "ATTACK_NOT_TRUSTED"
+    assert verdict.robust_accuracy <= loud.verdicts[0].robust_accuracy + 0.05, "what was found counts"
+
+
+def test_the_quick_tiers_own_attacks_are_not_tried_once_more():
+    tier = sparring.evaluate(linear_net(), (X, Y), [], ["adaptive"], eps=[0.005], tier="quick")
+    assert "X2" not in {f.check for f in tier.findings}
+    named = sparring.evaluate(linear_net(), (X, Y), [], ["adaptive"], ["apgd:eps=0.005,steps=20"], tier="quick")
+    assert [f.ok for f in named.findings if f.check == "X2"] == [True]
+
+
+def test_attacks_on_a_number_of_pixels_are_tried_once_more_too():
+    """No projection, no cross-entropy: what follows has to know l0."""
+    result = sparring.evaluate(linear_net(scale=0.2), (X, Y), [], ["adaptive"], ["jsma:eps=3"])
+    assert {"PL", "X5"} <= {f.check for f in result.findings}
+    assert result.closed[0].robust_accuracy < 1 or [f.ok for f in result.findings if f.check == "X2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from sparring.evaluation.results.load import whole_images
 from sparring.evaluation.results.table import CLEAN, RowTable
 from sparring.evaluation.run.ring import Ring
 from sparring.testing.networks import linear_net
+from sparring.verdict.gate import Gate
 from tests.evaluation.test_identity import images
 
 ATTACKS = ["pgd:eps=4/255,steps=3"]
@@ -60,11 +62,21 @@ def numbers(result):
 
 @pytest.mark.parametrize("small", [5, 20])
 def test_a_set_that_grows_has_only_its_new_images_attacked(tmp_path, attacked, small):
-    evaluate(problem(small), tmp_path / "run")
+    evaluate(problem(small), tmp_path / "run", no_follow_up=True)
     before = attacked.pop("points")
-    grown = evaluate(problem(28), tmp_path / "run")
+    grown = evaluate(problem(28), tmp_path / "run", no_follow_up=True)
     assert attacked.pop("points") * small == before * (28 - small)
-    assert numbers(grown) == numbers(evaluate(problem(28), tmp_path / "at once"))
+    assert numbers(grown) == numbers(evaluate(problem(28), tmp_path / "at once", no_follow_up=True))
+
+
+def test_what_followed_before_a_run_grew_counts_on(tmp_path):
+    """The images that were left then are no longer those that are left: more was tried than at once, never less."""
+    evaluate(problem(20), tmp_path / "run")
+    grown, whole = evaluate(problem(28), tmp_path / "run"), evaluate(problem(28), tmp_path / "at once")
+    for one, other in zip(grown.closed, whole.closed, strict=True):
+        assert (one.defense, one.threat, one.n) == (other.defense, other.threat, other.n)
+        assert one.attacks >= other.attacks
+        assert one.random or one.robust_accuracy <= other.robust_accuracy
 
 
 def test_another_order_is_the_same_run(tmp_path, attacked):
@@ -77,12 +89,13 @@ def test_another_order_is_the_same_run(tmp_path, attacked):
 
 
 def test_a_defense_a_threat_and_an_attack_may_be_added(tmp_path, attacked):
-    evaluate(problem(12), tmp_path / "run")
+    evaluate(problem(12), tmp_path / "run", no_follow_up=True)
     attacked.clear()
     wider = {
         "defenses": ("gauss:std=0.05", "cd:bits=4"),
         "threats": ("adaptive", "oblivious"),
         "attacks": (*ATTACKS, "fgsm:eps=4/255"),
+        "no_follow_up": True,
     }
     grown = evaluate(problem(12), tmp_path / "run", **wider)
     mine = attacked.pop("points")
@@ -190,7 +203,7 @@ def test_rows_that_are_lost_are_not_judged_on_8_bit_points(tmp_path, attacked):
 
 
 def test_without_follow_up_the_doubts_stay_and_nothing_holds(tmp_path):
-    """A check that fails asks for attacks, and more budget is tried in a standard tier; who leaves them out has their doubts in the verdict."""
+    """A check that fails asks for attacks, and more budget is tried; who leaves them out has their doubts in the verdict, and passes no gate."""
     about = {"attacks": ["fgsm:eps=1/255"], "defenses": ("cd:bits=2",), "tier": "standard", "limit": 12}
     with_them = evaluate(problem(24), tmp_path / "with", **about)
     without = evaluate(problem(24), tmp_path / "without", no_follow_up=True, **about)
@@ -200,5 +213,9 @@ def test_without_follow_up_the_doubts_stay_and_nothing_holds(tmp_path):
     assert checks[1] == {""}
     assert all(v.word not in ("HOLDS", "NOT_BROKEN_YET") for v in without.verdicts)
     assert "--no-follow-up" not in "".join(v.next for v in without.verdicts)
+    assert all(
+        "leave --no-follow-up out" in Gate(0.0).fault(replace(v, word="NOT_BROKEN_YET")) for v in without.verdicts
+    )
+    assert not any("--no-follow-up" in Gate(0.0).fault(v) for v in with_them.verdicts)
     again = evaluate(problem(24), tmp_path / "without", **about)
     assert numbers(again) == numbers(with_them)

@@ -161,6 +161,10 @@ def evaluate(
         raise SparringError(
             "--fail-under and --fail-verdict judge numbers, and a dry run makes none; leave one of them out"
         )
+    if gate and no_follow_up:
+        raise SparringError(
+            "--fail-under and --fail-verdict ask what can be believed, for which --no-follow-up leaves too much out; leave one of them out"
+        )
     tracked = None if log is None else tracker_of(log, "--dry-run" if dry_run else "--shard" if shard else "")
     fields = {
         "model": model,

@@ -58,8 +58,8 @@ def asked_of(planned: Planned, store: Store, rows: RowTable, say: Say) -> tuple[
         if doubts:
             system = subject.systems[result.defense]
             cells += repairs(cell, system, among, doubts[0], spec.tier, options[result.defense], spec.seed)
-        if spec.tier != "quick":
-            cells.append(more_budget(cell, among, "X2", spec.seed))
+        if _again(spec):
+            cells.append(more_budget(cell, among, "X2", spec.tier, spec.seed))
     return findings, cells
 
 
@@ -76,7 +76,12 @@ def asked_at_most(
             draws = options[name].draws if system.random else 1
             checks += SAMPLE * draws * sum(c.cost for c in in_order(ActiveCheck))
             more = repairs(cells[0], system, subject.images.ids[:1], "X6", spec.tier, options[name], spec.seed)
-            if spec.tier != "quick":
-                more.append(more_budget(cells[0], subject.images.ids[:1], "X2", spec.seed))
+            if _again(spec):
+                more.append(more_budget(cells[0], subject.images.ids[:1], "X2", spec.tier, spec.seed))
             follow_up += sum(sum(plan.cost_of(run)) for cell in more for run in cell.runs)
     return {"checks": checks, "follow_up_per_image": 0.0 if spec.no_follow_up else follow_up}
+
+
+def _again(spec: EvaluationSpec) -> bool:
+    """Is what is left attacked with more budget? Not after the quick tier's own attacks, which hold what would be added."""
+    return spec.tier != "quick" or bool(spec.attacks)

@@ -49,8 +49,8 @@ class Command:
         return value if isinstance(value, int) else None
 
     def evaluate(self, *more: str, **changes: object) -> str:
-        """The evaluation with some fields changed, and ``more`` words at its end."""
-        passed = {**self.passed, **changes}
+        """The evaluation with some fields changed and its follow-ups made, and ``more`` words at its end."""
+        passed = {**self.passed, "no_follow_up": False, **changes}
         if self.texts("objects"):
             return self._python(passed)
         return self._words("evaluate", passed, tuple(FLAGS), *more)

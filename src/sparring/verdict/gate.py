@@ -21,7 +21,7 @@ UNBELIEVED: tuple[Word, ...] = ("ATTACK_NOT_TRUSTED", "INVALID")
 @dataclass(frozen=True)
 class Gate:
     """at_least: points of accuracy in [0,100] that must be *trusted* in every number with a verdict, None: no such mark. words: verdicts that fail. A
-    number that nobody can believe fails always, and so do one of an attack without a budget and a run without a verdict. The undefended model is asked where
+    number that nobody can believe fails always, and so do one of an attack without a budget, one without follow-ups and a run without a verdict. The undefended model is asked where
     there is nothing else.
     """
 
@@ -52,6 +52,8 @@ class Gate:
         """What is wrong with a number, or ""."""
         if verdict.word in (*self.words, *UNBELIEVED):
             return f"its verdict is {verdict.word}"
+        if not verdict.followed:
+            return "what its attacks left was not attacked again, so that nothing says how weak they are; leave --no-follow-up out"
         if math.isinf(verdict.eps):
             return "its attack has no budget, so that what it leaves is no robust accuracy; give the attack its eps"
         trusted = 100 * verdict.trusted

@@ -78,7 +78,7 @@ def verdicts_of(evaluation: Evaluation, rows: RowTable, record: Json, passed: Js
                 classes=max(2, classes),
                 baseline=passed.get("baseline", ""),
                 claim=max((c.value for c in about(result)), default=math.nan),
-                asked=Command({**passed, "claims": [str(c) for c in about(result)], "no_follow_up": False}),
+                asked=Command({**passed, "claims": [str(c) for c in about(result)]}),
             )
         )
         for result in sorted(chosen, key=lambda r: r.defense == UNDEFENDED)

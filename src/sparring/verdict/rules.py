@@ -61,6 +61,7 @@ def verdict_of(evidence: Evidence) -> Verdict:
         suspect=suspect,
         random=e.random,
         suspects=e.suspects,
+        followed=not e.asked.passed.get("no_follow_up", False),
     )
 
 
@@ -229,9 +230,9 @@ def _open_sentence(e: Evidence) -> str:
         if named
         else ADDED.get(e.tier, "")
     )
-    return (
-        f"{_number(e)}: {who} on {e.n} images did not break it, which does not show that it holds. {added}{_too_few(e)}"
-    )
+    alone = " What they left was not attacked again (--no-follow-up)." if e.asked.passed.get("no_follow_up") else ""
+    shown = "did not break it, which does not show that it holds."
+    return f"{_number(e)}: {who} on {e.n} images {shown}{alone} {added}{_too_few(e)}"
 
 
 RULES = (

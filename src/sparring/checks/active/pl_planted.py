@@ -22,6 +22,12 @@ from sparring.evaluation.run.trial import Trial
 
 (LEAST,) = thresholds("PL", "least")
 DRAWS = 20
+SEARCH = {  # by scores alone
+    "linf": "square:steps=499",
+    "l2": "square:steps=499",
+    "l1": "random_search:steps=100",
+    "l0": "local_search:steps=100",
+}
 BLOCKS = (1, 4, 7)  # sides of the blocks of corners, in pixels
 
 
@@ -91,8 +97,7 @@ def _of(t: Trial, view: str) -> Answer:
 
 def _search(chosen: Attack) -> Attack:
     """By scores alone, in the ball of ``chosen``."""
-    text = "square:steps=499" if chosen.norm in ("linf", "l2") else "random_search:steps=100"
-    return attack(f"{text},norm={chosen.norm},eps={chosen.budget!r}")
+    return attack(f"{SEARCH[chosen.norm]},norm={chosen.norm},eps={chosen.budget!r}")
 
 
 class _Planted(nn.Module):

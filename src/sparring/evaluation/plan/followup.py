@@ -17,6 +17,12 @@ SEARCHES = {  # of points, by scores alone, where a gradient cannot be believed
     "standard": ("square:steps=9999", "spsa:steps=100,samples=64", "random_search:steps=1000"),
     "thorough": ("square:steps=19999", "spsa:steps=200,samples=128", "random_search:steps=5000"),
 }
+AGAIN = {  # of the images that are left, whoever chose the attacks: by losses that no scale of the logits blinds
+    "quick": "apgd:loss=dlr,steps=20,targets=4",
+    "standard": "apgd:loss=dlr,steps=100,targets=4",
+    "thorough": "apgd:loss=dlr,steps=100,targets=4",
+}
+SPARSE = "sigma_zero"  # in l0, where there is no projection to step along
 
 
 def repairs(
@@ -39,9 +45,10 @@ def repairs(
     return [c for c in cells if c.attack.norm == cell.attack.norm]
 
 
-def more_budget(cell: Cell, among: Sequence[str], check: str, seed: int) -> Cell:
+def more_budget(cell: Cell, among: Sequence[str], check: str, tier: str, seed: int) -> Cell:
     """Once more on survivors, with more of everything: another seed, other losses, more steps, targets."""
-    stronger = attack(f"apgd:loss=dlr,steps=100,targets=4,norm={cell.attack.norm}")
+    norm = cell.attack.norm
+    stronger = attack(SPARSE if norm == "l0" else f"{AGAIN[tier]},norm={norm}")
     return on_survivors(cell, stronger, cell.seat.views, among, check, seed + 1)
 
 

@@ -28,7 +28,8 @@ class Line:
 class Verdict:
     """On the number of one (defense, threat, ball); "" and nan where it is about no number at all. robust_accuracy = trusted + suspect, shares in
     [0,1]; lower, upper: one-sided 95 % bounds. rule: the number of the rule that gave the word. reasons: ids of the checks it rests on.
-    next: a command that can be pasted. suspects: image -> ids of the checks that speak against its result.
+    next: a command that can be pasted. suspects: image -> ids of the checks that speak against its result. followed: was what is left attacked
+    again where checks ask for it.
     """
 
     word: Word
@@ -49,6 +50,7 @@ class Verdict:
     suspect: float = math.nan
     random: bool = False
     suspects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    followed: bool = True
 
     def __repr__(self) -> str:
         return shown(self, self.line)
