@@ -368,3 +368,27 @@ def test_attacks_on_a_number_of_pixels_are_tried_once_more_too():
     result = sparring.evaluate(linear_net(scale=0.2), (X, Y), [], ["adaptive"], ["jsma:eps=3"])
     assert {"PL", "X5"} <= {f.check for f in result.findings}
     assert result.closed[0].robust_accuracy < 1 or [f.ok for f in result.findings if f.check == "X2"]
+
+
+@pytest.mark.parametrize(
+    ("threat", "attack", "says"),
+    [
+        ("score", "square:steps=9,eps=0.1", {"R15"}),
+        ("score:queries=10", "square:steps=9,eps=0.1", set()),
+        ("score", "spsa:steps=10,eps=0.1", {"X2"}),
+        ("score:queries=400", "square:steps=399,eps=0.1", set()),
+        ("decision:queries=300", "hopskipjump:norm=linf,queries=300,eps=0.1", set()),
+        ("decision:queries=300", "hopskipjump:norm=linf,queries=30,eps=0.1", {"R15"}),
+    ],
+)
+def test_who_may_ask_more_and_did_not_is_not_trusted(threat, attack, says):
+    """A number under a threat that allows so many queries is about an attacker who asks them, as well as is known."""
+    result = sparring.evaluate("mnist_cnn", "mnist5k", [], [threat], [attack], limit=12)
+    assert fired(result.findings) & {"R15", "X2"} == says
+    assert {v.word for v in result.verdicts} == {"ATTACK_NOT_TRUSTED" if says else "NOT_BROKEN_YET"}
+
+
+def test_the_quick_tier_asks_what_score_allows():
+    result = sparring.evaluate("mnist_cnn", "mnist5k", [], ["score"], eps=[0.1], limit=8)
+    assert "R15" not in fired(result.findings)
+    assert "square:steps=999,eps=0.1" in {str(c.attack) for c in result.cells}

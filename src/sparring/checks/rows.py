@@ -71,5 +71,8 @@ def toy_rows(count: int = 20, /, **changes: object) -> RowTable:
                 **mine,
             }
         )
-    facts = {"adaptive": {"name": "adaptive", "dominated": ["adaptive"], "deployed": True, "grants": "GRADIENT"}}
+    facts = {
+        "adaptive": {"name": "adaptive", "dominated": ["adaptive"], "deployed": True, "grants": "GRADIENT"},
+        "score": {"name": "score", "dominated": ["score"], "deployed": True, "grants": "SCORES", "queries": 1000},
+    }
     return RowTable(pa.Table.from_pylist(rows, schema=SCHEMA), threats=facts)

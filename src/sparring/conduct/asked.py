@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sparring.checks.base import in_order
 from sparring.checks.pool import pools
 from sparring.checks.rows import run_row_checks
 from sparring.checks.trials import ActiveCheck, run_active_checks
 from sparring.conduct.planned import Planned, Say
+from sparring.core.access import Access
 from sparring.evaluation.plan.cell import Cell
-from sparring.evaluation.plan.followup import more_budget, repairs
+from sparring.evaluation.plan.followup import more_budget, more_queries, repairs
 from sparring.evaluation.plan.grid import Plan
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.finding import Finding
 from sparring.evaluation.records.store import Store
 from sparring.evaluation.results.closed import all_closed, strongest
 from sparring.evaluation.results.table import RowTable
-from sparring.evaluation.run.trial import SAMPLE, survivors_of, trial_of, white_cells
+from sparring.evaluation.run.trial import SAMPLE, Number, number_of, survivors_of, trial_of, white_cells
 from sparring.subject import Subject
 from sparring.threats import Options
 
@@ -43,6 +44,7 @@ def asked_of(planned: Planned, store: Store, rows: RowTable, say: Say) -> tuple[
         missed = pool_of[number].missed if number in pool_of else ()
         trial = trial_of(subject, plan, store, rows, result, planned.blocks, spec.seed, missed)
         if trial is None:
+            cells += [] if spec.no_follow_up else _other_search(plan, number, among, spec.seed)
             continue
         mine = run_active_checks(
             trial, lambda text, name=f"{result.defense} | {result.threat}": say(f"checking {name}: {text}")
@@ -69,15 +71,19 @@ def asked_at_most(
     """Network calls, at most: of the active checks, over the survivors that they look at, and of the attacks that follow where these fail, for an
     image that they are made on.
     """
-    checks, follow_up = 0.0, 0.0
+    checks, follow_up, first = 0.0, 0.0, subject.images.ids[:1]
+    for number in dict.fromkeys(number_of(c) for c in plan.cells if math.isfinite(c.attack.budget)):
+        follow_up += sum(
+            sum(plan.cost_of(run)) for cell in _other_search(plan, number, first, spec.seed) for run in cell.runs
+        )
     for (name, _, _, eps), cells in white_cells(plan).items():
         system = subject.systems[name]
         if math.isfinite(eps):
             draws = options[name].draws if system.random else 1
             checks += SAMPLE * draws * sum(c.cost for c in in_order(ActiveCheck))
-            more = repairs(cells[0], system, subject.images.ids[:1], "X6", spec.tier, options[name], spec.seed)
+            more = repairs(cells[0], system, first, "X6", spec.tier, options[name], spec.seed)
             if _again(spec):
-                more.append(more_budget(cells[0], subject.images.ids[:1], "X2", spec.tier, spec.seed))
+                more.append(more_budget(cells[0], first, "X2", spec.tier, spec.seed))
             follow_up += sum(sum(plan.cost_of(run)) for cell in more for run in cell.runs)
     return {"checks": checks, "follow_up_per_image": 0.0 if spec.no_follow_up else follow_up}
 
@@ -85,3 +91,14 @@ def asked_at_most(
 def _again(spec: EvaluationSpec) -> bool:
     """Is what is left attacked with more budget? Not after the quick tier's own attacks, which hold what would be added."""
     return spec.tier != "quick" or bool(spec.attacks)
+
+
+def _other_search(plan: Plan, number: Number, among: Sequence[str], seed: int) -> list[Cell]:
+    """Where answers are all that an attacker has: what searches best by them, unless it did."""
+    asking = [
+        c
+        for c in plan.cells
+        if number_of(c) == number and not c.check and Access.NONE < c.seat.access < Access.GRADIENT
+    ]
+    again = [more_queries(c, [other.attack for other in asking], among, "X2", seed) for c in asking[:1]]
+    return [cell for cell in again if cell]

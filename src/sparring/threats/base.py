@@ -194,6 +194,7 @@ class Threat:
             "shows": kind.shows,
             "grants": kind.grants.name,
             "adaptive": kind.adaptive,
+            "queries": dict(self.filled).get("queries"),
         }
 
 

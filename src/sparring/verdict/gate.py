@@ -21,8 +21,8 @@ UNBELIEVED: tuple[Word, ...] = ("ATTACK_NOT_TRUSTED", "INVALID")
 @dataclass(frozen=True)
 class Gate:
     """at_least: points of accuracy in [0,100] that must be *trusted* in every number with a verdict, None: no such mark. words: verdicts that fail. A
-    number that nobody can believe fails always, and so do one of an attack without a budget, one without follow-ups and a run without a verdict. The undefended model is asked where
-    there is nothing else.
+    number that nobody can believe fails always, and so do one of an attack without a budget, one without follow-ups and a run without a verdict. The
+    undefended model is asked where there is nothing else.
     """
 
     at_least: float | None = None

@@ -23,6 +23,14 @@ AGAIN = {  # of the images that are left, whoever chose the attacks: by losses t
     "thorough": "apgd:loss=dlr,steps=100,targets=4",
 }
 SPARSE = "sigma_zero"  # in l0, where there is no projection to step along
+BY_ANSWERS = {
+    (Access.SCORES, "linf"): "square:steps",
+    (Access.SCORES, "l2"): "square:steps",
+    (Access.SCORES, "l0"): "local_search:steps",
+    (Access.LABEL, "linf"): "hopskipjump:queries",
+    (Access.LABEL, "l2"): "hopskipjump:queries",
+}
+QUERIES = 1000  # where a seat does not count them
 
 
 def repairs(
@@ -52,13 +60,26 @@ def more_budget(cell: Cell, among: Sequence[str], check: str, tier: str, seed: i
     return on_survivors(cell, stronger, cell.seat.views, among, check, seed + 1)
 
 
+def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check: str, seed: int) -> Cell | None:
+    """What searches best by the answers that the seat gives, with all the queries that it allows; None where it ``ran``, or nothing is known to search
+    best in this norm.
+    """
+    text = BY_ANSWERS.get((cell.seat.access, cell.attack.norm))
+    if text is None:
+        return None
+    search = attack(f"{text}={cell.seat.queries or QUERIES},norm={cell.attack.norm}")
+    if any(type(a.method) is type(search.method) for a in ran):
+        return None
+    return on_survivors(cell, search, cell.seat.views, among, check, seed + 1)
+
+
 def on_survivors(
     cell: Cell, chosen: Attack, views: tuple[View, ...], among: Sequence[str], check: str, seed: int
 ) -> Cell:
     """``chosen`` with the norm and budget of ``cell`` through ``views``, on the images ``among``."""
     if cell.attack.norm in chosen.method.norms:
         chosen = replace(chosen, setting=replace(chosen.setting, norm=cell.attack.norm, eps=cell.attack.budget))
-    seat = replace(cell.seat, views=views, access=Access.GRADIENT)
+    seat = replace(cell.seat, views=views, access=max(cell.seat.access, chosen.method.needs))
     runs = tuple(_among(run, among) for run in runs_of(seat, chosen, seed))
     return replace(cell, attack=chosen, seat=seat, runs=runs, check=check)
 

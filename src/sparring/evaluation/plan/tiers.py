@@ -40,6 +40,9 @@ TIERS: dict[str, tuple[str, ...]] = {
         "hopskipjump:norm=linf,queries=5000",
     ),
 }
+SCORES_ONLY = {
+    "square:steps=199": "square:steps=999"
+}  # where scores are all, the queries that a threat allows are spent
 LABELS_ONLY = {  # for who names the threat decision and no attack
     "quick": "hopskipjump:norm=linf,queries=1000",
     "standard": "hopskipjump:norm=linf,queries=5000",
@@ -53,11 +56,12 @@ DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
 
 
 def default_attacks(tier: str, threats: Sequence[str]) -> tuple[str, ...]:
-    """The attacks of a tier; with one that asks for labels alone, and noise, where a threat grants no more, and with those that transfer where a
-    threat attacks other models.
+    """The attacks of a tier; with more queries where a threat grants scores alone, with one that asks for labels alone, and noise, where it grants
+    no more, and with those that transfer where a threat attacks other models.
     """
     kinds = [threat(t).kind for t in threats]
     grants = {kind.grants for kind in kinds}
     passed_on = TRANSFERRED[tier] if any(kind.needs for kind in kinds) else ()
     labels = (LABELS_ONLY[tier],) if Access.LABEL in grants else ()
-    return TIERS[tier] + passed_on + labels + (("noise",) if Access.NONE in grants else ())
+    members = tuple(SCORES_ONLY.get(a, a) for a in TIERS[tier]) if Access.SCORES in grants else TIERS[tier]
+    return members + passed_on + labels + (("noise",) if Access.NONE in grants else ())

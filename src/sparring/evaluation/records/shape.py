@@ -62,6 +62,7 @@ class Facts(TypedDict):
     shows: NotRequired[str]
     grants: NotRequired[str]
     adaptive: NotRequired[bool]
+    queries: NotRequired[int | None]
 
 
 class SkippedCell(TypedDict):

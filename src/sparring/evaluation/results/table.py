@@ -26,7 +26,8 @@ Column = TypeVar("Column")
 class ThreatFacts:
     """What results need to know of a threat, as its run remembers it: its registered name, the names of those whose points it inherits
     (itself included), whether it shares points with the same threat of other fields, whether examples of it are worth a look, whether its
-    source is the deployed system, what its seat grants (the name of an ``Access``), whether its attacker knows the defense.
+    source is the deployed system, what its seat grants (the name of an ``Access``), whether its attacker knows the defense, how
+    many queries it allows an image (None: it does not count them).
     """
 
     name: str
@@ -37,6 +38,7 @@ class ThreatFacts:
     shows: str = ""
     grants: str = ""
     adaptive: bool = False
+    queries: int | None = None
 
     @classmethod
     def of(cls, facts: Json) -> ThreatFacts:

@@ -92,6 +92,11 @@ def survivors_of(rows: RowTable, result: ClosedResult) -> list[str]:
 Number = tuple[str, str, str, float]  # a defense, a threat, a norm and its budget
 
 
+def number_of(cell: Cell) -> Number:
+    """The number that a cell's points count towards."""
+    return cell.defense, str(cell.threat), cell.attack.norm, cell.attack.budget
+
+
 def white_cells(plan: Plan) -> dict[Number, list[Cell]]:
     """By number the cells whose attack may differentiate and takes steps in its ball, the costliest first; of two that differ in where they end, the
     one that goes on.
@@ -99,7 +104,7 @@ def white_cells(plan: Plan) -> dict[Number, list[Cell]]:
     numbers: dict[Number, list[Cell]] = {}
     for c in plan.cells:
         if c.seat.access is Access.GRADIENT and c.attack.method.needs is Access.GRADIENT and not c.check:
-            numbers.setdefault((c.defense, str(c.threat), c.attack.norm, c.attack.budget), []).append(c)
+            numbers.setdefault(number_of(c), []).append(c)
 
     def turn(cell: Cell) -> tuple[bool, int, bool]:
         costs = [-sum(plan.cost_of(run)) for run in cell.runs[:1]]
