@@ -286,7 +286,7 @@ def _finished(
 ) -> Evaluation:
     """What follows when all attacks are done: the active checks, the attacks that these ask for, the verdict."""
     spec, subject, plan, folder = planned.spec, planned.subject, planned.plan, store.folder
-    rows = _rows(folder)
+    rows = _rows(folder, facts)
     asked, more = asked_of(planned, store, rows, running.say)
     findings = [*findings, *asked]
     if more:
@@ -295,7 +295,7 @@ def _finished(
         facts |= facts_of(subject, plan, findings, facts["prepared"]) | {"cells": ring.cells}
         store.write_run(**facts, passed=spec.passed(), complete=False)
         ring.go()
-        rows = _rows(folder)
+        rows = _rows(folder, facts)
     facts["checks"] = [asdict(f) for f in findings + run_row_checks(rows)]
     seconds = round(time.time() - start, 1)
     store.write_run(**facts, passed=spec.passed(), complete=True, seconds=seconds, slots=running.slots)
@@ -317,5 +317,7 @@ def _picture(planned: Planned, plan: Plan, store: Store, rows: RowTable) -> None
         album.put(*seat, each)
 
 
-def _rows(folder: Place) -> RowTable:
-    return whole_rows(folder, {**read_run(folder), "complete": True})[0]
+def _rows(folder: Place, facts: Json) -> RowTable:
+    """The rows of the images that have been through the runs of ``facts``: a shard that joins finds a record that may ask more of an image."""
+    about = {name: facts[name] for name in ("runs", "rows_per_image")}
+    return whole_rows(folder, {**read_run(folder), **about, "complete": True})[0]
