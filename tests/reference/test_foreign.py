@@ -9,6 +9,7 @@ from sparring.attacks.libraries import LIBRARIES, Library
 from sparring.checks.controls import images, linear_net
 from sparring.core.errors import SparringError
 from sparring.core.geometry import distance
+from sparring.core.victim import Victim
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -227,3 +228,81 @@ def test_planted_targets_are_those_of_the_images_that_a_peer_is_given():
     attacks = ["foolbox.LinfPGD:eps=2/255,steps=40"]
     result = sparring.evaluate(linear_net(scale=0.2), data, (), ["adaptive"], attacks, no_follow_up=True)
     assert [f.ok for f in result.findings if f.check == "PL"] == [True]
+
+
+class TwoClasses(torch.nn.Module):
+    """A linear network of two classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = linear_net(scale=0.05)
+        self.eval()
+
+    def forward(self, x):
+        return self.network(x)[:, :2]
+
+
+@pytest.mark.parametrize(
+    ("spec", "zero"),
+    [
+        ("foolbox.InversionAttack", True),
+        ("torchattacks.AutoAttack", True),
+        ("art.SquareAttack:max_iter=5", True),
+        ("art.AutoProjectedGradientDescent:max_iter=5,nb_random_init=1", True),
+        ("art.UniversalPerturbation:max_iter=1", True),
+        ("adv_lib.apgd:norm=linf,n_iter=10", True),
+        ("adv_lib.apgd_targeted:norm=linf,n_iter=10", True),
+    ],
+)
+def test_a_peer_takes_two_classes_and_a_budget_of_zero(spec, zero):
+    """The checks ask both of every attack (P9, PL); each of these ended a run there."""
+    pytest.importorskip(spec.partition(".")[0], reason="the library is not installed")
+    x, net = images(4), TwoClasses()
+    y = net(x).argmax(1)
+    separator = "," if ":" in spec else ":"
+    nothing = sparring.attack(f"{spec}{separator}eps=0").run(net, x, y)
+    assert torch.equal(nothing.x, x)
+    assert not nothing.success.any()
+    sparring.attack(f"{spec}{separator}eps=0.001").run(net, x, y)
+
+
+def test_of_two_classes_a_ratio_loss_still_finds_what_is_there():
+    pytest.importorskip("adv_lib")
+    x, net = images(8), TwoClasses()
+    y = net(x).argmax(1)
+    ratio, ours = (
+        sparring.attack(s).run(net, x, y) for s in ("adv_lib.apgd:norm=linf,eps=0.1,n_iter=20", "apgd:eps=0.1,steps=20")
+    )
+    assert bool((ratio.success >= ours.success).all())
+    assert ratio.success.any()
+
+
+def test_a_peer_that_hands_the_image_back_is_judged_at_what_it_tried(monkeypatch):
+    """adv_lib does so where it fails: R6 and R11 said that it does not move."""
+    pytest.importorskip("adv_lib")
+    x, net = images(8), linear_net(scale=0.05)
+    outcome = sparring.attack("adv_lib.pgd_linf:eps=0.002,steps=20").run(net, x, net(x).argmax(1))
+    assert not outcome.success.all()
+    assert bool((distance(outcome.x - x, "linf") >= 0.95 * 0.002).all())
+    assert bool((distance(outcome.x - x, "linf") <= 0.002 * 1.0001).all())
+
+
+@pytest.mark.parametrize("spec", ["art.DeepFool", "adv_lib.apgd:norm=linf,eps=0.01,n_iter=10"])
+def test_of_a_part_of_the_images_each_is_known(spec, monkeypatch):
+    """ART's DeepFool and APGD ask again only for those that are left: a network that knows whose image it is answered for another one."""
+    pytest.importorskip(spec.partition(".")[0], reason="the library is not installed")
+    x, net = images(6), linear_net(scale=0.05)
+    shown = []
+    graph = Victim.graph
+
+    def watched(victim, images, noise):
+        shown.append((images.detach().clone(), noise.image.clone()))
+        return graph(victim, images, noise)
+
+    monkeypatch.setattr(Victim, "graph", watched)
+    sparring.attack(spec).run(net, x, net(x).argmax(1))
+    keys = shown[1][1]
+    assert len(keys) == len(x)
+    for part, image in shown[1:]:
+        nearest = torch.cdist(part.flatten(1), x.flatten(1)).argmin(1)
+        assert torch.equal(image, keys[nearest])

@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from types import ModuleType
 from typing import ClassVar
@@ -25,13 +25,18 @@ from sparring.core.registry import suggest
 Option = bool | int | float | str | None
 
 
+RATIO_CLASSES = 4
+POWERS: Mapping[Norm, float] = {"linf": torch.inf, "l2": 2, "l1": 1, "l0": 0}
+
+
 @dataclass(frozen=True)
 class PeerQuestion:
-    """What a library's attack is asked: a network, images x (N,C,H,W) in [0,1], true labels y (N,), the ball (eps None: the nearest point)
-    and the options of the library's own.
+    """What a library's attack is asked: a network of so many classes, images x (N,C,H,W) in [0,1], true labels y (N,), the ball (eps None: the
+    nearest point) and the options of the library's own.
     """
 
     network: nn.Module
+    classes: int
     x: Tensor
     y: Tensor
     norm: Norm
@@ -41,13 +46,15 @@ class PeerQuestion:
 
 class Library(ABC):
     """A library of attacks. ``module``: where they are. ``means``: the norm of those that take none. ``ours``: parameters that no spec may set, since
-    the seat sets them; ``targeted`` is among them, for labels are true ones and a targeted attack would look for what is no error.
+    the seat sets them; ``targeted`` is among them, for labels are true ones and a targeted attack would look for what is no error. ``ratio``: attacks
+    whose difference-of-logits ratio sorts for ``RATIO_CLASSES`` classes; of fewer they fail.
     """
 
     name: ClassVar[str]
     module: ClassVar[str]
     means: ClassVar[Mapping[str, Norm]] = {}
     ours: ClassVar[tuple[str, ...]] = ("self", "model", "targeted", "norm", "kwargs", "args", "callback")
+    ratio: ClassVar[tuple[str, ...]] = ()
 
     def attacks(self) -> ModuleType:
         """The module of its attacks. Raises SparringError where it is not installed."""
@@ -77,12 +84,13 @@ class Library(ABC):
         return self.means.get(name)
 
     def given(self, name: str, question: PeerQuestion, spelled: Mapping[Norm, object]) -> dict[str, object]:
-        """Keyword arguments of an attack: options, budget, and the norm as the library spells it."""
-        budget = self.budget(name)
-        arguments: dict[str, object] = dict(question.options)
+        """Keyword arguments of an attack: options, budget, how many classes there are, and the norm as the library spells it."""
+        budget, parameters = self.budget(name), inspect.signature(self.attack(name)).parameters
+        counts = {p: question.classes for p in ("n_classes", "num_classes") if p in parameters}  # 10 by default
+        arguments: dict[str, object] = {**counts, **question.options}
         if budget and question.eps is not None:
             arguments[budget] = question.eps
-        if "norm" in inspect.signature(self.attack(name)).parameters:
+        if "norm" in parameters:
             if question.norm not in spelled:
                 raise SparringError(f"{self.name}.{name}: norm={question.norm} is none of its own")
             arguments["norm"] = spelled[question.norm]
@@ -97,6 +105,8 @@ class Library(ABC):
         Raises SparringError for what fails there, and for what is no float image of this shape.
         """
         x = question.x
+        if name in self.ratio and question.classes < RATIO_CLASSES:
+            question = replace(question, network=_Widened(question.network, RATIO_CLASSES - question.classes))
         try:
             with _generators(seed), torch.enable_grad():
                 points = self.call(name, question)
@@ -112,6 +122,20 @@ class Library(ABC):
                 f"{self.name}.{name} returned {said} for images {tuple(x.shape)} {x.dtype}; only float images of their shape can be judged"
             )
         return points.detach().to(x)
+
+
+class _Widened(nn.Module):
+    """A network (B,K) with more classes that are never said: so far below the others that no loss pulls to them."""
+
+    def __init__(self, network: nn.Module, more: int) -> None:
+        super().__init__()
+        self.network, self.more = network, more
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        low, high = logits.detach().aminmax(dim=1, keepdim=True)
+        return torch.cat([logits, (low - 1000 * (1 + high - low)).expand(-1, self.more)], 1)
 
 
 @contextmanager
@@ -134,17 +158,23 @@ class Foolbox(Library):
 
     name = "foolbox"
     module = "foolbox.attacks"
+    ours = (*Library.ours, "distance")
 
     def budget(self, name: str) -> str | None:
         return "epsilons"
 
     def norm(self, name: str) -> Norm | None:
-        norms: dict[float, Norm] = {torch.inf: "linf", 2: "l2", 1: "l1", 0: "l0"}
         declared = inspect.getattr_static(self.attack(name), "distance", None)
-        return norms.get(declared.p) if isinstance(declared, need("foolbox", "peers").distances.LpDistance) else None
+        return (
+            {p: norm for norm, p in POWERS.items()}.get(declared.p)
+            if isinstance(declared, need("foolbox", "peers").distances.LpDistance)
+            else None
+        )
 
     def call(self, name: str, question: PeerQuestion) -> object:
-        attack, base = vars(self.attacks())[name](**question.options), need("foolbox.attacks.base", "peers")
+        distance = need("foolbox", "peers").distances.LpDistance(POWERS[question.norm])
+        asked = {"distance": distance} if "distance" in inspect.signature(self.attack(name)).parameters else {}
+        attack, base = vars(self.attacks())[name](**question.options, **asked), need("foolbox.attacks.base", "peers")
         if question.eps is None and isinstance(attack, base.FixedEpsilonAttack):
             raise SparringError(f"foolbox.{name} needs a ball; give one, as in foolbox.{name}:eps=8/255")
         model = need("foolbox", "peers").PyTorchModel(question.network, bounds=(0, 1), device=question.x.device)
@@ -162,6 +192,7 @@ class Torchattacks(Library):
         **dict.fromkeys(("JSMA", "OnePixel", "Pixle", "SparseFool"), "l0"),
     }
     ours = (*Library.ours, "device")
+    ratio = ("APGD", "APGDT", "AutoAttack")
 
     def norm(self, name: str) -> Norm | None:
         """What has an eps and neither takes a norm nor is listed lives in linf."""
@@ -186,24 +217,24 @@ class Art(Library):
         "ElasticNet": "l1",
         **dict.fromkeys(("CarliniL0Method", "PixelAttack", "SaliencyMapMethod"), "l0"),
     }
-    ours = (*Library.ours, "estimator", "classifier", "summary_writer", "verbose")
+    ours = (*Library.ours, "estimator", "classifier", "summary_writer", "verbose", "batch_size")
+    ratio = ("AutoAttack", "AutoProjectedGradientDescent", "AutoConjugateGradient", "RescalingAutoConjugateGradient")
 
     def call(self, name: str, question: PeerQuestion) -> object:
         x, y, network = question.x, question.y, question.network
-        with torch.no_grad():
-            classes = network(x[:1]).shape[1]
         estimator = need("art.estimators.classification", "peers").PyTorchClassifier(
             network,
             nn.CrossEntropyLoss(),
             tuple(x.shape[1:]),
-            classes,
+            question.classes,
             clip_values=(0.0, 1.0),
             device_type="cpu" if x.device.type == "cpu" else "gpu",
         )
         given = self.given(name, question, {"linf": np.inf, "l2": 2, "l1": 1})
-        if "verbose" in inspect.signature(self.attack(name)).parameters:
-            given["verbose"] = False
-        return vars(self.attacks())[name](estimator, **given).generate(x.cpu().numpy(), y.cpu().numpy())
+        own = {"verbose": False, "batch_size": len(x)}
+        given |= {k: v for k, v in own.items() if k in inspect.signature(self.attack(name)).parameters}
+        labels = nn.functional.one_hot(y, question.classes)  # of two classes ART takes plain labels for one output
+        return vars(self.attacks())[name](estimator, **given).generate(x.cpu().numpy(), labels.cpu().numpy())
 
 
 class AdvLib(Library):
@@ -217,6 +248,7 @@ class AdvLib(Library):
         **dict.fromkeys(("fga", "sigma_zero", "vfga"), "l0"),
     }
     ours = (*Library.ours, "inputs", "images", "labels", "starting_points", "return_unsuccessful", "return_targets")
+    ratio = ("apgd", "apgd_targeted")
 
     def attacks(self) -> ModuleType:
         if find_spec("adv_lib") is None:
@@ -240,13 +272,9 @@ class AdvLib(Library):
         )
 
     def call(self, name: str, question: PeerQuestion) -> object:
-        spelled: dict[Norm, object] = {"linf": float("inf"), "l2": 2, "l1": 1, "l0": 0}
-        given = self.given(name, question, spelled)
+        given = self.given(name, question, POWERS)
         if "targeted" in inspect.signature(self.attack(name)).parameters:
             given["targeted"] = False
-        if "num_classes" in inspect.signature(self.attack(name)).parameters:
-            with torch.no_grad():
-                given["num_classes"] = question.network(question.x[:1]).shape[1]
         return vars(self.attacks())[name](question.network, question.x, question.y, **given)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +81,9 @@ class PeerAttack(Attack):
         return self  # its options are its own
 
     def perform(self, victim: Victim, batch: Batch, eps: Tensor, options: RunOptions) -> Outcome:
-        """``slots`` images at a time; ``stop`` is not its to obey. ``forwards`` is the mean of a batch."""
+        """``slots`` images at a time; ``stop`` is not its to obey. ``forwards`` is the mean of a batch. With a budget of zero nothing is asked: the
+        image is the only point. Where a peer with a budget hands the image back, the last point that it tried is judged.
+        """
         given = {"mask": batch.mask, "start": batch.start, "queries": batch.queries, "reparam": options.reparam}
         for name, value in given.items():
             if value is not None:
@@ -92,11 +94,15 @@ class PeerAttack(Attack):
         x, y = batch.clean, batch.label
         points, calls = x.clone(), torch.zeros_like(y)
         library, own = LIBRARIES[self.method.library], dict(self.method.options)
-        for rows in torch.arange(len(x), device=x.device).split(options.slots):
-            network = _Source(victim, options.seed, batch.keys[rows], x.dtype).eval()
-            question = PeerQuestion(network, x[rows].clone(), y[rows], self.norm, budget, own)
+        with torch.no_grad():
+            classes = victim.graph(x[:1], Noise.of(options.seed, "attack", batch.keys[:1])).shape[1] if len(x) else 0
+        for rows in torch.arange(len(x), device=x.device).split(options.slots) if budget != 0 else ():
+            network = _Source(victim, options.seed, batch.keys[rows], x[rows]).eval()
+            question = PeerQuestion(network, classes, x[rows].clone(), y[rows], self.norm, budget, own)
             seed = Noise.of(options.seed, "peer", batch.keys[rows[:1]]).integers("seed", 2**31, (1,))
-            points[rows] = library.points(self.method.name, question, int(seed))
+            answer = library.points(self.method.name, question, int(seed))
+            gave_up = (answer == x[rows]).flatten(1).all(1) if budget is not None else torch.zeros_like(rows).bool()
+            points[rows] = torch.where(per_row(gave_up, answer), network.tried, answer)
             calls[rows] = -(-network.calls // len(rows))
             if options.progress:
                 options.progress(len(rows))
@@ -129,13 +135,14 @@ def _brought_back(points: Tensor, clean: Tensor, eps: Tensor, attack: PeerAttack
 
 
 class _Source(nn.Module):
-    """A victim as a differentiable network, of images in ``dtype`` whatever it is shown. Every call draws fresh noise; ``calls`` counts images.
-    ``keys`` (B,): those of the images that the peer was given, as long as it shows all of them.
+    """A victim as a differentiable network, of images in the dtype of ``clean`` (N,C,H,W) whatever it is shown. Every call draws fresh noise; ``calls``
+    counts images. ``keys`` (N,): those of the images that the peer was given. ``tried`` (N,C,H,W): the last point of each that it showed.
     """
 
-    def __init__(self, victim: Victim, seed: int, keys: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, victim: Victim, seed: int, keys: Tensor, clean: Tensor) -> None:
         super().__init__()
-        self.victim, self.seed, self.keys, self.dtype, self.calls, self.asked = victim, seed, keys, dtype, 0, 0
+        self.victim, self.seed, self.keys, self.clean, self.calls, self.asked = victim, seed, keys, clean, 0, 0
+        self.tried = clean.clone()
         self.place = nn.Parameter(
             torch.empty(0, device=keys.device), requires_grad=False
         )  # by which libraries find the device
@@ -143,10 +150,25 @@ class _Source(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.asked += 1
         self.calls += len(x) * self.victim.cost
-        keys = self.keys  # what a check plants belongs to an image
-        if len(x) != len(keys):
+        x = x.to(self.dtype)
+        image = self._whose(x.detach())
+        moved = (x.detach() != self.clean[image]).flatten(1).any(1)
+        self.tried[image[moved]] = x.detach()[moved]
+        keys = self.keys
+        if len(x) != len(keys):  # an image may stand there several times, each with noise of its own
             keys = torch.arange(len(x), device=x.device) + (word("foreign") % 2**31)
-        return self.victim.graph(x.to(self.dtype), Noise.of(self.seed, "foreign", keys, self.asked))
+        noise = replace(Noise.of(self.seed, "foreign", keys, self.asked), image=self.keys[image])
+        return self.victim.graph(x, noise)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.clean.dtype
+
+    def _whose(self, x: Tensor) -> Tensor:
+        """(B,) which of the images each of ``x`` was made of: the nearest, where a library shows some of them, or in parts."""
+        if len(x) == len(self.clean):
+            return torch.arange(len(x), device=x.device)
+        return torch.cdist(x.flatten(1).nan_to_num(), self.clean.flatten(1)).argmin(1)
 
 
 def peer_attack(spec: Spec) -> PeerAttack:
