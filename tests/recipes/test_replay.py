@@ -239,6 +239,11 @@ UNRESOLVED = [
     ('step = "attacked"', 'step = "attakced"', "cell.step: attakced is no evaluation"),
     ('status = "A"', 'status = "A"\nmetric = "acuracy"', "unknown metric 'acuracy'"),
     ('task = "classifier"', 'task = "clasifier"', "unknown training task"),
+    (
+        '${images}"\nlimit = 4',
+        '${images},limit=2"\nlimit = 4',
+        "step white: limit=2 is in the data's text, and limit is 4",
+    ),
     ("trained:${trained.net}", "trained:${trained.net.rough}", "trained.net.rough is none of"),
 ]
 
