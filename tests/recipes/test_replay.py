@@ -155,6 +155,13 @@ def test_a_twin_has_a_seed_of_its_own(tmp_path):
     assert {s.seed for s in steps if s.kind == "evaluate"} == {0, 1}
 
 
+def test_what_is_trained_for_a_label_may_be_named_from_anywhere(tmp_path):
+    recipe = load_recipe(edited(tmp_path, "trained:${trained.net}", "trained:${trained.net.smooth}"))
+    steps = [s for s in Expanded.of(recipe, "small").steps if s.seed == 1]
+    trained = [s.place for s in steps if s.kind == "train"]
+    assert [s.asked["model"] for s in steps if s.kind == "evaluate"] == ["trained:${OUT}/" + trained[1]] * 2
+
+
 def test_the_report_is_made_from_rows_alone(out):
     recipe = load_recipe(str(TOY))
     page = markdown("toy", [(recipe, replays_of(recipe, out))])
@@ -232,6 +239,12 @@ UNRESOLVED = [
     ('step = "attacked"', 'step = "attakced"', "cell.step: attakced is no evaluation"),
     ('status = "A"', 'status = "A"\nmetric = "acuracy"', "unknown metric 'acuracy'"),
     ('task = "classifier"', 'task = "clasifier"', "unknown training task"),
+    (
+        '${images}"\nlimit = 4',
+        '${images},limit=2"\nlimit = 4',
+        "step white: limit=2 is in the data's text, and limit is 4",
+    ),
+    ("trained:${trained.net}", "trained:${trained.net.rough}", "trained.net.rough is none of"),
 ]
 
 

@@ -27,7 +27,7 @@ from sparring.recipes.recipe import (
 
 DATA, OUT = "${DATA}", "${OUT}"  # stay in texts until a step is run: what is asked does not depend on where files lie
 DEEPEST = 20
-WEIGHTS = "trained"  # ${trained.ID}
+WEIGHTS = "trained"  # ${trained.ID}, or ${trained.ID.LABEL} of a step for one axis
 Seat = Literal["paper", "adaptive"]
 Kind = Literal["train", "evaluate", "analyze", "attack"]
 AnyStep = TrainStep | EvaluateStep | AnalyzeStep | AttackStep
@@ -238,10 +238,12 @@ class _Names(dict[str, str]):
         if name == "seed":
             return str(self.seed)
         if head == WEIGHTS:
-            step = next((s for s in self.expanded.recipe.train if s.id == part), None)
+            trained, _, label = part.partition(".")
+            step = next((s for s in self.expanded.recipe.train if s.id == trained), None)
             if step is None:
                 raise KeyError(name)
-            return f"{OUT}/{self.expanded.place(step, self.bound, self.seed)}"
+            bound = self._labeled(step, label) if label else self.bound
+            return f"{OUT}/{self.expanded.place(step, bound, self.seed)}"
         if head in self.expanded.axes:
             if head not in self.bound:
                 raise Unbound(head)
@@ -251,6 +253,11 @@ class _Names(dict[str, str]):
                 raise KeyError(f"{name} of {label}")
             return self._inner(texts[part])
         return self._inner(self.expanded.scale.texts[name])
+
+    def _labeled(self, step: TrainStep, label: str) -> dict[str, str]:
+        if len(step.axes) != 1 or label not in self.expanded.axes[step.axes[0]]:
+            raise KeyError(f"{WEIGHTS}.{step.id}.{label}")
+        return {step.axes[0]: label}
 
     def _inner(self, text: str) -> str:
         if self.depth > DEEPEST:

@@ -36,8 +36,9 @@ class Scale(Strict):
 
 
 class TrainStep(Strict):
-    """A ``sparring train`` for each combination of the labels of the axes in ``for``; ``${trained.ID}`` is what it writes: by its
-    ``suffix`` a weights file, a TOML file, or ("") a folder. ``scales``: at which it is run. ``twin``: added to the seed, for a network of another start.
+    """A ``sparring train`` for each combination of the labels of the axes in ``for``; ``${trained.ID}`` is what it writes, ``${trained.ID.LABEL}`` that
+    for a label of its one axis: by its ``suffix`` a weights file, a TOML file, or ("") a folder. ``scales``: at which it is run. ``twin``: added
+    to the seed, for a network of another start.
     """
 
     id: str

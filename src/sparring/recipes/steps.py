@@ -16,7 +16,7 @@ from sparring.conduct import evaluate
 from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.registry import ANALYSES, DATA, DEFENSES, MODELS, TASKS, Registry
-from sparring.core.spec import check_fields, named_by, parse, show, signature, split
+from sparring.core.spec import check_fields, named_by, parse, show, signature, split, without
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.seal import write_text
@@ -176,6 +176,11 @@ def check(step: Step, expanded: Expanded) -> None:
 
 def _checks(step: Step) -> None:
     asked = dict(step.asked)
+    said = without(str(asked.get("data", "")), "limit")[1]
+    if said and str(asked.get("limit", said)) != said:
+        raise SparringError(
+            f"limit={said} is in the data's text, and limit is {asked['limit']} beside it; give one of them"
+        )
     if step.kind == "evaluate":
         spec = as_spec(step, asked)
         for text in (spec.model, *spec.sources):
