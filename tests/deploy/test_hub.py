@@ -162,11 +162,18 @@ def test_only_what_is_ours_and_whole_is_pulled(place, hub):
     (repo / "sparring.json").write_text(json.dumps({k: v for k, v in card.items() if k != "hub"}))
     assert "no card of sparring push" in refused(place, "pull", "alice/net", *out)
     assert not (place / "pulled").exists()
-    (repo / "sparring.json").write_text(json.dumps({**card, "model": "python:mine:net"}))
+    for model in (
+        "python:mine:net",
+        "timm:hf-hub:bob/net",
+        "exported:/home/me/net.pt2",
+        "ace:model=../net",
+        "hf:~/net",
+    ):
+        (repo / "sparring.json").write_text(json.dumps({**card, "model": model}))
+        assert f"is elsewhere ({model})" in refused(place, "pull", "alice/net", *out)
+    assert not (place / "pulled").exists()
+    (repo / "sparring.json").write_text(json.dumps(card))
     assert say(place, "pull", "alice/net", *out).code == 0
-    assert "names python:mine:net" in refused(
-        place, "evaluate", "trained:pulled/sparring.safetensors", "--data", "data.npz"
-    )
     assert "is there already" in refused(place, "pull", "alice/net", *out)
 
 
@@ -191,7 +198,8 @@ def test_a_run_without_a_verdict_is_not_pushed(place):
 
 
 def test_names_and_places_are_refused_in_one_line(place):
-    assert "owner/name" in refused(place, "push", "run", "alice", "--dry-run", "--out", "pushed")
+    for name in ("alice", "../net", "alice/..", "alice/net/", "alice/-net", "alice/n et", "al..ice/net", "alice/net."):
+        assert "owner/name" in refused(place, "push", "run", name, "--dry-run", "--out", "pushed")
     assert "--out DIR" in refused(place, "push", "run", "alice/net", "--dry-run")
     (place / "pushed").mkdir()
     (place / "pushed" / "mine").write_text("mine")

@@ -152,6 +152,15 @@ def test_what_is_no_place_is_refused(text, says):
         Log.of(text)
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(place, monkeypatch):
+    said = say(place, *EVALUATE, "--attack", "fgsm:eps=0.02", "--out", "run", "--log", "tensorboard:data.npz/board")
+    assert said.code == 2
+    assert "data.npz is no folder" in said.err
+    assert not (place / "run").exists()
+    monkeypatch.setenv("HOME", str(place))
+    assert Log.of("tensorboard:~/board").place == str(place / "board")
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_who_lacks_a_library_is_told_what_to_install_before_any_work(place, monkeypatch, name):
     monkeypatch.setattr("sparring.core.trackers.find_spec", lambda library: None)

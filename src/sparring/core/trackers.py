@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
@@ -30,17 +32,18 @@ class Tracker(Protocol):
 @dataclass(frozen=True)
 class Kind:
     """A tracker's library. ``place``: where it writes if nothing is said. ``begin`` (Accelerate's module, place, the run's name) -> tracker. ``texts``:
-    does it take texts beside numbers.
+    does it take texts beside numbers. ``folder``: is its place a folder.
     """
 
     place: str
     begin: Callable[[ModuleType, str, str], Tracker]
     texts: bool = True
+    folder: bool = False
 
 
 # by the name of the library, which is what pip installs
 KINDS: Mapping[str, Kind] = {
-    "tensorboard": Kind("logs", lambda module, folder, run: module.TensorBoardTracker(run, folder)),
+    "tensorboard": Kind("logs", lambda module, folder, run: module.TensorBoardTracker(run, folder), folder=True),
     "wandb": Kind("sparring", lambda module, project, run: module.WandBTracker(project, name=run)),
     "mlflow": Kind(
         "sparring", lambda module, name, run: module.MLflowTracker(experiment_name=name, run_name=run), texts=False
@@ -57,7 +60,9 @@ class Log:
 
     @classmethod
     def of(cls, text: str) -> Log:
-        """From a text such as "tensorboard:logs". Raises SparringError for another library, or one that is not installed: before there is anything to log."""
+        """From a text such as "tensorboard:logs". Raises SparringError for another library, one that is not installed, and a folder that cannot be made: before
+        there is anything to log.
+        """
         spec = parse(text)
         if spec.name not in KINDS:
             raise SparringError(
@@ -68,7 +73,15 @@ class Log:
         if find_spec(spec.name) is None:
             raise SparringError(f"log={text}: {spec.name} is not installed; run: pip install {spec.name}")
         need("accelerate", "train")
-        return cls(spec.name, spec.values.get("", KINDS[spec.name].place))
+        place = spec.values.get("", KINDS[spec.name].place)
+        if KINDS[spec.name].folder:
+            place = os.path.expanduser(place)
+            there = next(p for p in (Path(place), *Path(place).absolute().parents) if p.exists())
+            if not there.is_dir() or not os.access(there, os.W_OK):
+                raise SparringError(
+                    f"log={text}: the folder cannot be made, as {there} is no folder that can be written"
+                )
+        return cls(spec.name, place)
 
     def begin(self, run: str, config: Mapping[str, object]) -> Tracker:
         """A tracker that has begun the run called so, with the configuration written down. Raises SparringError for what the library refuses."""

@@ -22,6 +22,7 @@ from sparring.models.weights import Card, read_card, read_weights
 
 WEIGHTS, CARD, README = "sparring.safetensors", "sparring.json", "README.md"
 HUB = "hub"  # the key of a card under which it says what was pushed
+NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*/[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 Answer = TypeVar("Answer")
 
@@ -106,8 +107,8 @@ def push(folder: Path, repo: str, private: bool) -> str:
 def pull(repo: str, out: Path) -> Path:
     """Bring what ``push`` pushed to the folder ``out``; its weights file, which ``trained:FILE`` loads.
 
-    Raises SparringError for a repository without our card, for weights that are not those that the card names, and where something is there
-    already; nothing is left then.
+    Raises SparringError for a repository without our card, for weights that are not those that the card names, for a card whose model is elsewhere, and
+    where something is there already; nothing is left then.
     """
     require_name(repo)
     _refuse_replacing(out)
@@ -126,6 +127,7 @@ def pull(repo: str, out: Path) -> Path:
         if _digest(paths[WEIGHTS]) != expected:
             raise SparringError(f"{repo}: {WEIGHTS} is not what its card says (sha256 {expected[:12]}...): not pulled")
         read_weights(paths[WEIGHTS])
+        _require_own(repo, read_card(paths[WEIGHTS]))
         card_spec(paths[WEIGHTS])
         complete = Path(fresh) / "complete"
         complete.mkdir()
@@ -139,8 +141,20 @@ def pull(repo: str, out: Path) -> Path:
 
 def require_name(repo: str) -> None:
     """Raise SparringError for what is no name of a repository."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise SparringError(f"{without_tokens(repo)!r} is no repository's name; write owner/name")
+    if not NAME.fullmatch(repo):
+        raise SparringError(
+            f"{without_tokens(repo)!r} is no repository's name; write owner/name, of letters, digits, - _ and . between these"
+        )
+
+
+def _require_own(repo: str, card: Card) -> None:
+    """Raise SparringError for a card whose model would be fetched from elsewhere, or read from a place of this machine that the user did not name."""
+    spec = parse(str(card.get("model", "")))
+    for field, value in spec.values.items():
+        if field != "weights" and re.search(r"[:/\\~]", value):
+            raise SparringError(
+                f"{repo}: the model of its {CARD} is elsewhere ({spec.name}:{f'{field}=' * bool(field)}{value}), so nothing was pulled"
+            )
 
 
 def without_tokens(text: str) -> str:
