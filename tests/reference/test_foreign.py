@@ -243,18 +243,18 @@ class TwoClasses(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("spec", "zero"),
+    "spec",
     [
-        ("foolbox.InversionAttack", True),
-        ("torchattacks.AutoAttack", True),
-        ("art.SquareAttack:max_iter=5", True),
-        ("art.AutoProjectedGradientDescent:max_iter=5,nb_random_init=1", True),
-        ("art.UniversalPerturbation:max_iter=1", True),
-        ("adv_lib.apgd:norm=linf,n_iter=10", True),
-        ("adv_lib.apgd_targeted:norm=linf,n_iter=10", True),
+        "foolbox.InversionAttack",
+        "torchattacks.AutoAttack",
+        "art.SquareAttack:max_iter=5",
+        "art.AutoProjectedGradientDescent:max_iter=5,nb_random_init=1",
+        "art.UniversalPerturbation:max_iter=1",
+        "adv_lib.apgd:norm=linf,n_iter=10",
+        "adv_lib.apgd_targeted:norm=linf,n_iter=10",
     ],
 )
-def test_a_peer_takes_two_classes_and_a_budget_of_zero(spec, zero):
+def test_a_peer_takes_two_classes_and_a_budget_of_zero(spec):
     """The checks ask both of every attack (P9, PL); each of these ended a run there."""
     pytest.importorskip(spec.partition(".")[0], reason="the library is not installed")
     x, net = images(4), TwoClasses()
@@ -277,7 +277,7 @@ def test_of_two_classes_a_ratio_loss_still_finds_what_is_there():
     assert ratio.success.any()
 
 
-def test_a_peer_that_hands_the_image_back_is_judged_at_what_it_tried(monkeypatch):
+def test_a_peer_that_hands_the_image_back_is_judged_at_what_it_tried():
     """adv_lib does so where it fails: R6 and R11 said that it does not move."""
     pytest.importorskip("adv_lib")
     x, net = images(8), linear_net(scale=0.05)
