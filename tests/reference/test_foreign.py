@@ -230,6 +230,21 @@ def test_planted_targets_are_those_of_the_images_that_a_peer_is_given():
     assert [f.ok for f in result.findings if f.check == "PL"] == [True]
 
 
+def test_what_it_tried_outside_of_the_ball_is_no_point_that_it_returned(monkeypatch):
+    """It is judged at the nearest point of the ball, and R7 has nothing to say."""
+
+    class Hiding(Faulty):
+        def call(self, name, question):
+            question.network(question.x + 3)
+            return question.x.clone()
+
+    monkeypatch.setitem(LIBRARIES, "faulty", Hiding(None))
+    x, net = images(8), linear_net(scale=0.05)
+    outcome = sparring.attack("faulty.attack:eps=0.02").run(net, x, net(x).argmax(1))
+    assert not outcome.stopped.any()
+    assert torch.allclose(outcome.x, (x + 0.02).clamp(0, 1))
+
+
 class TwoClasses(torch.nn.Module):
     """A linear network of two classes."""
 

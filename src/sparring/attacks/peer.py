@@ -121,7 +121,7 @@ class PeerAttack(Attack):
 
 def _moved(answer: Tensor, tried: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tensor:
     """The answer (N,C,H,W), or where it is the clean image the point of the ball nearest to what was tried last: an attack that fails there did move."""
-    back = (answer == clean).flatten(1).all(1) & tried.isfinite().flatten(1).all(1)
+    back = ((answer == clean) & tried.isfinite()).flatten(1).amin(1)
     return torch.where(per_row(back, answer), Ball(norm, eps).project(tried.clamp(0, 1), clean), answer)
 
 
@@ -157,7 +157,7 @@ class _Source(nn.Module):
         self.calls += len(x) * self.victim.cost
         x = x.to(self.dtype)
         image = self._whose(x.detach())
-        moved = (x.detach() != self.clean[image]).flatten(1).any(1)
+        moved = (x.detach() != self.clean[image]).flatten(1).amax(1)
         self.tried[image[moved]] = x.detach()[moved]
         keys = self.keys
         if len(x) != len(keys):  # an image may stand there several times, each with noise of its own
