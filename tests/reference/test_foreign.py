@@ -230,6 +230,21 @@ def test_planted_targets_are_those_of_the_images_that_a_peer_is_given():
     assert [f.ok for f in result.findings if f.check == "PL"] == [True]
 
 
+def test_what_it_tried_outside_of_the_ball_is_no_point_that_it_returned(monkeypatch):
+    """It is judged at the nearest point of the ball, and R7 has nothing to say."""
+
+    class Hiding(Faulty):
+        def call(self, name, question):
+            question.network(question.x + 3)
+            return question.x.clone()
+
+    monkeypatch.setitem(LIBRARIES, "faulty", Hiding(None))
+    x, net = images(8), linear_net(scale=0.05)
+    outcome = sparring.attack("faulty.attack:eps=0.02").run(net, x, net(x).argmax(1))
+    assert not outcome.stopped.any()
+    assert torch.allclose(outcome.x, (x + 0.02).clamp(0, 1))
+
+
 class TwoClasses(torch.nn.Module):
     """A linear network of two classes."""
 
@@ -243,18 +258,18 @@ class TwoClasses(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("spec", "zero"),
+    "spec",
     [
-        ("foolbox.InversionAttack", True),
-        ("torchattacks.AutoAttack", True),
-        ("art.SquareAttack:max_iter=5", True),
-        ("art.AutoProjectedGradientDescent:max_iter=5,nb_random_init=1", True),
-        ("art.UniversalPerturbation:max_iter=1", True),
-        ("adv_lib.apgd:norm=linf,n_iter=10", True),
-        ("adv_lib.apgd_targeted:norm=linf,n_iter=10", True),
+        "foolbox.InversionAttack",
+        "torchattacks.AutoAttack",
+        "art.SquareAttack:max_iter=5",
+        "art.AutoProjectedGradientDescent:max_iter=5,nb_random_init=1",
+        "art.UniversalPerturbation:max_iter=1",
+        "adv_lib.apgd:norm=linf,n_iter=10",
+        "adv_lib.apgd_targeted:norm=linf,n_iter=10",
     ],
 )
-def test_a_peer_takes_two_classes_and_a_budget_of_zero(spec, zero):
+def test_a_peer_takes_two_classes_and_a_budget_of_zero(spec):
     """The checks ask both of every attack (P9, PL); each of these ended a run there."""
     pytest.importorskip(spec.partition(".")[0], reason="the library is not installed")
     x, net = images(4), TwoClasses()
@@ -277,7 +292,7 @@ def test_of_two_classes_a_ratio_loss_still_finds_what_is_there():
     assert ratio.success.any()
 
 
-def test_a_peer_that_hands_the_image_back_is_judged_at_what_it_tried(monkeypatch):
+def test_a_peer_that_hands_the_image_back_is_judged_at_what_it_tried():
     """adv_lib does so where it fails: R6 and R11 said that it does not move."""
     pytest.importorskip("adv_lib")
     x, net = images(8), linear_net(scale=0.05)

@@ -165,11 +165,8 @@ class Foolbox(Library):
 
     def norm(self, name: str) -> Norm | None:
         declared = inspect.getattr_static(self.attack(name), "distance", None)
-        return (
-            {p: norm for norm, p in POWERS.items()}.get(declared.p)
-            if isinstance(declared, need("foolbox", "peers").distances.LpDistance)
-            else None
-        )
+        known = isinstance(declared, need("foolbox", "peers").distances.LpDistance)
+        return next((norm for norm, power in POWERS.items() if known and power == declared.p), None)
 
     def call(self, name: str, question: PeerQuestion) -> object:
         distance = need("foolbox", "peers").distances.LpDistance(POWERS[question.norm])

@@ -101,8 +101,7 @@ class PeerAttack(Attack):
             question = PeerQuestion(network, classes, x[rows].clone(), y[rows], self.norm, budget, own)
             seed = Noise.of(options.seed, "peer", batch.keys[rows[:1]]).integers("seed", 2**31, (1,))
             answer = library.points(self.method.name, question, int(seed))
-            gave_up = (answer == x[rows]).flatten(1).all(1) if budget is not None else torch.zeros_like(rows).bool()
-            points[rows] = torch.where(per_row(gave_up, answer), network.tried, answer)
+            points[rows] = answer if budget is None else _moved(answer, network.tried, x[rows], eps[rows], self.norm)
             calls[rows] = -(-network.calls // len(rows))
             if options.progress:
                 options.progress(len(rows))
@@ -118,6 +117,12 @@ class PeerAttack(Attack):
         )
         stopped = torch.where(outside, STOPS.index("outside the ball"), 0)
         return outcome.put(forwards=calls, backwards=calls, margin_end=margin, stopped=stopped)
+
+
+def _moved(answer: Tensor, tried: Tensor, clean: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+    """The answer (N,C,H,W), or where it is the clean image the point of the ball nearest to what was tried last: an attack that fails there did move."""
+    back = ((answer == clean) & tried.isfinite()).flatten(1).amin(1)
+    return torch.where(per_row(back, answer), Ball(norm, eps).project(tried.clamp(0, 1), clean), answer)
 
 
 def _brought_back(points: Tensor, clean: Tensor, eps: Tensor, attack: PeerAttack) -> tuple[Tensor, Tensor]:
@@ -152,7 +157,7 @@ class _Source(nn.Module):
         self.calls += len(x) * self.victim.cost
         x = x.to(self.dtype)
         image = self._whose(x.detach())
-        moved = (x.detach() != self.clean[image]).flatten(1).any(1)
+        moved = (x.detach() != self.clean[image]).flatten(1).amax(1)
         self.tried[image[moved]] = x.detach()[moved]
         keys = self.keys
         if len(x) != len(keys):  # an image may stand there several times, each with noise of its own
