@@ -204,7 +204,7 @@ def test_rows_that_are_lost_are_not_judged_on_8_bit_points(tmp_path, attacked):
 
 def test_without_follow_up_the_doubts_stay_and_nothing_holds(tmp_path):
     """A check that fails asks for attacks, and more budget is tried; who leaves them out has their doubts in the verdict, and passes no gate."""
-    about = {"attacks": ["fgsm:eps=1/255"], "defenses": ("cd:bits=2",), "tier": "standard", "limit": 12}
+    about = {"attacks": ["fgsm:eps=1/255"], "defenses": ("cd:bits=2",), "limit": 12}
     with_them = evaluate(problem(24), tmp_path / "with", **about)
     without = evaluate(problem(24), tmp_path / "without", no_follow_up=True, **about)
     assert {str(c.attack) for c in without.cells} == {"fgsm:eps=1/255"}

@@ -16,7 +16,7 @@ from sparring.analysis.panel import Map, Panel
 from sparring.core.errors import SparringError
 from sparring.core.noise import Noise
 from sparring.core.ranges import Natural, Positive
-from sparring.core.spec import option
+from sparring.core.spec import option, without_folders
 from sparring.models.overlap import bait_pixels
 from sparring.subject import Subject
 
@@ -60,7 +60,7 @@ class Labels(Analysis):
         middle = self.points // 2
         same = (labels == labels[middle, middle]).double()
         kept, on, off = float(same.mean()), float(same[middle].mean()), float(same[:, middle].mean())
-        behind = f" behind {self.defense}" if self.defense else ""
+        behind = f" behind {without_folders(self.defense)}" if self.defense else ""
         title, reach = f"labels around {images.ids[self.image]}{behind}", (self.reach, self.reach)
         picture = Map(title, labels, "along the gradient on bait pixels", "off bait pixels", reach, "labels")
         text = f"{title}: {100 * kept:.1f} % of the map keeps the label at its center, {100 * on:.1f} % along bait pixels alone, {100 * off:.1f} % along the others"
