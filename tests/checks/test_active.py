@@ -12,6 +12,7 @@ import sparring
 from sparring.checks.active.g03_eot import draws_that_agree
 from sparring.checks.controls import FunctionStage, images, linear_layer, linear_net
 from sparring.checks.trials import run_active_checks, toy_trial
+from sparring.core.access import Access
 from sparring.core.noise import Noise
 from sparring.core.registry import CHECKS
 from sparring.core.system import Readout
@@ -373,18 +374,22 @@ def test_attacks_on_a_number_of_pixels_are_tried_once_more_too():
 @pytest.mark.parametrize(
     ("threat", "attack", "says"),
     [
-        ("score", "square:steps=9,eps=0.1", {"R15"}),
+        ("score", "square:steps=9,eps=0.1", {"X2"}),
+        ("score", "square:steps=4999,eps=0.1", set()),
         ("score:queries=10", "square:steps=9,eps=0.1", set()),
+        ("score", "square:steps=999,p=0.001,eps=0.1", {"X2"}),
+        ("score", "square:steps=10,restarts=100,eps=0.1", {"X2"}),
         ("score", "spsa:steps=10,eps=0.1", {"X2"}),
         ("score:queries=400", "square:steps=399,eps=0.1", set()),
-        ("decision:queries=300", "hopskipjump:norm=linf,queries=300,eps=0.1", set()),
-        ("decision:queries=300", "hopskipjump:norm=linf,queries=30,eps=0.1", {"R15"}),
+        ("score", "single_pixel:steps=1000,eps=30", {"X2"}),
+        ("decision:queries=300", "hopskipjump:norm=l2,queries=900,eps=0.5", set()),
+        ("score", "growing_noise:norm=l1,steps=5,eps=1", {"R15"}),
     ],
 )
 def test_who_may_ask_more_and_did_not_is_not_trusted(threat, attack, says):
     """A number under a threat that allows so many queries is about an attacker who asks them, as well as is known."""
     result = sparring.evaluate("mnist_cnn", "mnist5k", [], [threat], [attack], limit=12)
-    assert fired(result.findings) & {"R15", "X2"} == says
+    assert fired(result.findings) & {"R6", "R15", "X2"} == says
     assert {v.word for v in result.verdicts} == {"ATTACK_NOT_TRUSTED" if says else "NOT_BROKEN_YET"}
 
 
@@ -392,3 +397,13 @@ def test_the_quick_tier_asks_what_score_allows():
     result = sparring.evaluate("mnist_cnn", "mnist5k", [], ["score"], eps=[0.1], limit=8)
     assert "R15" not in fired(result.findings)
     assert "square:steps=999,eps=0.1" in {str(c.attack) for c in result.cells}
+
+
+@pytest.mark.parametrize("attack", ["pgd:norm=linf,eps=0.01", "pgd:norm=l2,eps=0.1", "pgd:norm=l1,eps=1", "jsma:eps=3"])
+def test_planted_goals_are_searched_in_every_norm(attack):
+    from sparring.checks.active.pl_planted import _search
+
+    chosen = sparring.attack(attack)
+    search = _search(chosen)
+    assert (search.norm, search.budget) == (chosen.norm, chosen.budget)
+    assert search.method.needs <= Access.SCORES

@@ -75,8 +75,13 @@ class Evidence:
 
     @property
     def trusted(self) -> float:
-        """Share of images that count as robust without a reason against them."""
-        return self.robust - self.suspect
+        """Share of images that count as robust without a reason against them; none where what is left was not attacked again."""
+        return self.robust - self.suspect if self.followed else 0.0
+
+    @property
+    def followed(self) -> bool:
+        """Was what is left attacked again where checks ask for it?"""
+        return not self.asked.passed.get("no_follow_up", False)
 
     @property
     def believed_lower(self) -> float:

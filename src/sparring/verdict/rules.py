@@ -40,7 +40,7 @@ class Rule:
 def verdict_of(evidence: Evidence) -> Verdict:
     """The verdict of the first rule that holds; the last one always does."""
     e, rule = evidence, next(r for r in RULES if r.holds(evidence))
-    numbers = (e.robust, e.lower, e.upper, e.trusted, e.suspect)
+    numbers = (e.robust, e.lower, e.upper, e.trusted, e.robust - e.trusted)
     robust, lower, upper, trusted, suspect = numbers if rule.number > 1 else (math.nan,) * len(numbers)
     return Verdict(
         word=rule.word,
@@ -61,7 +61,7 @@ def verdict_of(evidence: Evidence) -> Verdict:
         suspect=suspect,
         random=e.random,
         suspects=e.suspects,
-        followed=not e.asked.passed.get("no_follow_up", False),
+        followed=e.followed,
     )
 
 
@@ -230,7 +230,7 @@ def _open_sentence(e: Evidence) -> str:
         if named
         else ADDED.get(e.tier, "")
     )
-    alone = " What they left was not attacked again (--no-follow-up)." if e.asked.passed.get("no_follow_up") else ""
+    alone = " What they left was not attacked again (--no-follow-up)." if not e.followed else ""
     shown = "did not break it, which does not show that it holds."
     return f"{_number(e)}: {who} on {e.n} images {shown}{alone} {added}{_too_few(e)}"
 

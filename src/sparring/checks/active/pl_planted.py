@@ -25,7 +25,7 @@ DRAWS = 20
 SEARCH = {  # by scores alone
     "linf": "square:steps=499",
     "l2": "square:steps=499",
-    "l1": "random_search:steps=100",
+    "l1": "growing_noise:steps=100",
     "l0": "local_search:steps=100",
 }
 BLOCKS = (1, 4, 7)  # sides of the blocks of corners, in pixels

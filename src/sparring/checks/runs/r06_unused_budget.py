@@ -8,9 +8,11 @@ from sparring.checks.base import Answer
 from sparring.checks.pool import pools
 from sparring.checks.rows import row_check, toy_rows
 from sparring.checks.thresholds import thresholds
+from sparring.core.access import Access
 from sparring.evaluation.results.table import RowTable
 
-(LEAST,) = thresholds("R6", "least")
+LEAST, SPARSE = thresholds("R6", "least", "sparse")
+ASKING = (Access.SCORES.name, Access.LABEL.name)
 
 
 @row_check(
@@ -22,7 +24,8 @@ from sparring.evaluation.results.table import RowTable
     silent=lambda: toy_rows(linf=0.1, correct=True, k=1, p_select=1.0, margin=-1.0, source_fooled=False),
 )
 def unused_budget(rows: RowTable) -> list[Answer]:
-    """Raised if: in the median over the images that count as robust no point of the threat's own attacks used 95 % of the budget.
+    """Raised if: in the median over the images that count as robust no point of the threat's own attacks used 95 % of the budget
+    (half of it in l0, where places that were drawn twice change once).
 
     Why: a larger step was allowed and not tried: steps too short or too few, wrong units, an early stop.
 
@@ -30,7 +33,11 @@ def unused_budget(rows: RowTable) -> list[Answer]:
     """
     answers = []
     for pool in pools(rows):
-        mask = pool.white & rows.among("image", pool.survivors) & rows.where(norm=pool.norm, eps=pool.eps)
+        own = pool.white
+        if rows.facts(pool.threat).grants in ASKING:  # the nearest point of a search may lie outside
+            own = rows.where(defense=pool.defense, threat=pool.threat)
+        aimed = (rows["eps"] == pool.eps) | np.isinf(rows["eps"])
+        mask = own & rows.among("image", pool.survivors) & rows.where(norm=pool.norm) & aimed
         if not mask.any() or pool.eps == 0:
             continue
         used: dict[str, float] = {}
@@ -38,5 +45,6 @@ def unused_budget(rows: RowTable) -> list[Answer]:
             used[image] = max(used.get(image, 0.0), float(length) / pool.eps)
         share = float(np.median(list(used.values())))
         text = f"images that count as robust were attacked with {100 * share:.0f} % of the budget (median)"
-        answers.append(pool.answer(share >= LEAST, share, LEAST, text))
+        least = SPARSE if pool.norm == "l0" else LEAST
+        answers.append(pool.answer(share >= least, share, least, text))
     return answers
