@@ -30,10 +30,8 @@ BY_ANSWERS: dict[tuple[Access, str], Callable[[int, float], str]] = {  # by how 
     (Access.SCORES, "l0"): lambda queries, eps: (
         f"one_pixel:pixels={max(1, int(eps))},population={min(100, max(4, queries // 4))},steps={max(1, queries // 100 - 1)}"
     ),
-    # one long look at the slope: half of 1,000 queries in ten looks left 70 % where this leaves 53 %
-    (Access.LABEL, "linf"): lambda queries, eps: (
-        f"hopskipjump:queries={queries},samples={max(1, 9 * queries // 10)},chunk={max(1, 9 * queries // 10)}"
-    ),
+    # few queries are best spent on one look at the slope: the default's 100 samples left 72 % where 900 left 48 % (mnist_cnn, linf 0.2, n=40)
+    (Access.LABEL, "linf"): lambda queries, eps: f"hopskipjump:queries={queries},samples={max(1, 9 * queries // 10)}",
     (Access.LABEL, "l2"): lambda queries, eps: f"hopskipjump:queries={queries}",
 }
 QUERIES = 1000  # where a seat does not count them
