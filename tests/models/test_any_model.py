@@ -71,7 +71,8 @@ ANSWERS = {
     "record": (lambda z, a: Record(z, a), None, "logits"),
     "maps": (lambda z, a: z[:, :, None, None], None, "flattened"),
     "picked": (lambda z, a: (a, z), "1", ""),
-    "named": (lambda z, a: Pair(a, z), "1", ""),
+    "named": (lambda z, a: Pair(a, z), "aux", ""),
+    "named by position": (lambda z, a: Pair(a, z), "1", ""),
 }
 
 
@@ -410,3 +411,12 @@ def test_the_command_line_refuses_gradients_of_a_black_box_with_code_2():
 def test_a_classifier_of_somebody_elses_channels_is_said_before_its_outputs():
     with pytest.raises(SparringError, match=r"1 channel\(s\), the model takes 3"):
         sparring.evaluate(Classifier(NET, channels=3), (X[:, :1], LABELS))
+
+
+@pytest.mark.parametrize(
+    ("file", "spec"),
+    [("a/net.pt2", "exported:a/net.pt2"), ("net.onnx", "onnx:net.onnx"), ("w.safetensors", "trained:w")],
+)
+def test_a_bare_file_is_told_how_it_is_named(file, spec):
+    with pytest.raises(SparringError, match=f"named by what loads it: {spec}"):
+        sparring.load_model(file)

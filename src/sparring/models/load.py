@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib.resources import files
+from pathlib import Path
 from typing import TypedDict
 
 from torch import nn
@@ -43,6 +44,14 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 ModelLike = str | nn.Module | ExportedProgram | Arrays  # spec text, or the user's own
 
 
+KINDS = {
+    ".pt2": "exported",
+    ".onnx": "onnx",
+    ".pt": "torchscript",
+    ".safetensors": "trained",
+}  # what loads a file, by its suffix
+
+
 def load_model(
     model: ModelLike,
     mean: Sequence[float] | None = None,
@@ -68,6 +77,9 @@ def load_model(
             }
             loaded = _own(factory, spec.values[""], **check_fields(PYTHON, options.values, own))
         else:
+            kind = KINDS.get(Path(model).suffix)
+            if kind and spec.name not in MODELS:
+                raise SparringError(f"unknown model {model!r}; a file is named by what loads it: {kind}:{model}")
             takes = signature(MODELS[spec.name])
             given = spec.values.get("weights")
             optional = "weights" in takes and takes["weights"][1] is None

@@ -32,7 +32,10 @@ class Chosen(nn.Module):
         answer = self.network(x)
         if self.output:
             parts = members(answer)
-            if self.output not in parts:
+            at = (
+                dict(zip(map(str, range(len(parts))), parts.values(), strict=True)) if isinstance(answer, tuple) else {}
+            )
+            if self.output not in (parts := {**at, **parts}):
                 raise SparringError(f"the model's answer has no output {self.output!r}; it has {', '.join(parts)}")
             answer = parts[self.output]
         if isinstance(answer, Tensor) and answer.dim() == 4 and answer.shape[2:] == (1, 1):
@@ -41,10 +44,12 @@ class Chosen(nn.Module):
 
 
 def members(answer: object) -> dict[str, object]:
-    """The parts of an answer by name: keys, an object's fields, or positions; of a tensor there are none."""
+    """The parts of an answer by name: keys, the fields of an object or a named tuple, or positions; of a tensor there are none."""
     if isinstance(answer, Mapping):
         return {str(key): value for key, value in answer.items()}
-    if isinstance(answer, tuple | list):  # of a named tuple, too: positions are what it has
+    if isinstance(answer, tuple | list):
+        if names := vars(type(answer)).get("_fields"):  # what Python calls the fields of a named tuple
+            return dict(zip(names, answer, strict=True))
         return {str(position): value for position, value in enumerate(answer)}
     if isinstance(answer, Tensor):
         return {}

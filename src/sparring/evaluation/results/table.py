@@ -300,7 +300,8 @@ def _there(numbers: np.ndarray, count: int) -> np.ndarray:
 def _least(of: np.ndarray, groups: int, values: np.ndarray) -> np.ndarray:
     """(groups,) the least of the values of each group; nan where one is."""
     least = np.full(groups, np.inf)
-    np.minimum.at(least, of, values)
+    with np.errstate(invalid="ignore"):  # nan is an answer here
+        np.minimum.at(least, of, values)
     return least
 
 
