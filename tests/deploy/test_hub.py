@@ -165,7 +165,7 @@ def test_only_what_is_ours_and_whole_is_pulled(place, hub):
     for model in (
         "python:mine:net",
         "timm:hf-hub:bob/net",
-        "exported:/home/me/net.pt2",
+        "exported:/elsewhere/net.pt2",
         "ace:model=../net",
         "hf:~/net",
     ):

@@ -51,6 +51,12 @@ class Pool:
         missed = [i for i in self.images if own.get(i, 1.0) >= SURE and less.get(i, 1.0) < LOST]
         return missed if self.white.any() else []
 
+    @property
+    def aimed(self) -> np.ndarray:
+        """Rows of the threat's own attacks that went for this ball or for the nearest error, wherever their points ended."""
+        rows, ball = self.rows, (self.rows["eps"] == self.eps) | np.isinf(self.rows["eps"])
+        return rows.where(defense=self.defense, threat=self.threat, norm=self.norm) & ball
+
     def answer(
         self, ok: bool, value: float, threshold: float, message: str, images: tuple[str, ...] = (), warn: bool = False
     ) -> Answer:

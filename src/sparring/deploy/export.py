@@ -16,12 +16,12 @@ from sparring.core.spec import without
 from sparring.data.sources import Images, load_data
 from sparring.defenses.base import DefenseLike, name_of
 from sparring.deploy.module import DefendedModule, Drawn, defend
-from sparring.models.load import ModelLike, load_model
+from sparring.models.load import LOADERS, ModelLike, load_model
 from sparring.version import __version__
 
 COMPARED = 100  # images on which what was written answers as the module does
 TOLERANCE = 1e-4  # of logits, in shares of the largest
-KINDS = {".pt2": "exported", ".onnx": "onnx"}  # by suffix: the model spec that loads it
+KINDS = {suffix: LOADERS[suffix] for suffix in (".pt2", ".onnx")}
 
 
 @dataclass(frozen=True)

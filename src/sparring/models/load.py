@@ -44,12 +44,12 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 ModelLike = str | nn.Module | ExportedProgram | Arrays  # spec text, or the user's own
 
 
-KINDS = {
+LOADERS = {  # of files, by their suffix: the model spec that loads them
     ".pt2": "exported",
     ".onnx": "onnx",
     ".pt": "torchscript",
     ".safetensors": "trained",
-}  # what loads a file, by its suffix
+}
 
 
 def load_model(
@@ -77,7 +77,7 @@ def load_model(
             }
             loaded = _own(factory, spec.values[""], **check_fields(PYTHON, options.values, own))
         else:
-            kind = KINDS.get(Path(model).suffix)
+            kind = LOADERS.get(Path(model).suffix)
             if kind and spec.name not in MODELS:
                 raise SparringError(f"unknown model {model!r}; a file is named by what loads it: {kind}:{model}")
             takes = signature(MODELS[spec.name])

@@ -32,10 +32,9 @@ class Chosen(nn.Module):
         answer = self.network(x)
         if self.output:
             parts = members(answer)
-            at = (
-                dict(zip(map(str, range(len(parts))), parts.values(), strict=True)) if isinstance(answer, tuple) else {}
-            )
-            if self.output not in (parts := {**at, **parts}):
+            if isinstance(answer, tuple):  # of a named one positions will do, too
+                parts = {**{str(position): part for position, part in enumerate(answer)}, **parts}
+            if self.output not in parts:
                 raise SparringError(f"the model's answer has no output {self.output!r}; it has {', '.join(parts)}")
             answer = parts[self.output]
         if isinstance(answer, Tensor) and answer.dim() == 4 and answer.shape[2:] == (1, 1):

@@ -33,11 +33,10 @@ def unused_budget(rows: RowTable) -> list[Answer]:
     """
     answers = []
     for pool in pools(rows):
-        own = pool.white
-        if rows.facts(pool.threat).grants in ASKING:  # the nearest point of a search may lie outside
-            own = rows.where(defense=pool.defense, threat=pool.threat)
-        aimed = (rows["eps"] == pool.eps) | np.isinf(rows["eps"])
-        mask = own & rows.among("image", pool.survivors) & rows.where(norm=pool.norm) & aimed
+        # of a search by answers the nearest point may lie outside
+        asking = rows.facts(pool.threat).grants in ASKING
+        own = pool.aimed if asking else pool.white & rows.where(norm=pool.norm, eps=pool.eps)
+        mask = own & rows.among("image", pool.survivors)
         if not mask.any() or pool.eps == 0:
             continue
         used: dict[str, float] = {}

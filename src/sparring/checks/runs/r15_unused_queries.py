@@ -33,12 +33,8 @@ def unused_queries(rows: RowTable) -> list[Answer]:
         facts = rows.facts(pool.threat)
         if facts.queries is None or facts.grants == Access.GRADIENT.name or not pool.survivors:
             continue
-        aimed = (rows["eps"] == pool.eps) | np.isinf(
-            rows["eps"]
-        )  # at this ball or the nearest error, wherever they ended
-        mask = rows.where(defense=pool.defense, threat=pool.threat, norm=pool.norm) & aimed
         most = dict.fromkeys(pool.survivors, 0)
-        for image, count in zip(rows.at("image", mask), rows["forwards"][mask], strict=True):
+        for image, count in zip(rows.at("image", pool.aimed), rows["forwards"][pool.aimed], strict=True):
             if str(image) in most:
                 most[str(image)] = max(most[str(image)], int(count))
         asked = float(np.median(list(most.values())))

@@ -78,13 +78,13 @@ def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check:
 
 
 def _does_as_much(ran: Attack, search: Attack) -> bool:
-    """Is it the same search at least as long? One with other options, or cut into restarts, is another one."""
+    """Is it the same search at least as long? One with other options or another setting, such as restarts or a target, is another one."""
     lengths = ("steps", "queries")
     options = [{k: v for k, v in vars(a.method).items() if k not in lengths} for a in (ran, search)]
     return (
         type(ran.method) is type(search.method)
         and options[0] == options[1]
-        and ran.setting.restarts == search.setting.restarts
+        and replace(ran.setting, norm=search.setting.norm, eps=search.setting.eps) == search.setting
         and ran.method.iterations >= search.method.iterations
     )
 
