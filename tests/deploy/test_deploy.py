@@ -68,8 +68,8 @@ def test_a_file_answers_as_the_module_does(spec, suffix, tmp_path):
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
     exported = sparring.export("mnist_cnn", spec, tmp_path / f"net.{suffix}", IMAGES)
-    assert json.loads((tmp_path / "net.json").read_text())["defense"] == spec
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.json", f"net.{suffix}"]
+    assert json.loads((tmp_path / f"net.{suffix}.json").read_text())["defense"] == spec
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"net.{suffix}", f"net.{suffix}.json"]
     loaded = sparring.load_model(exported.loads_as)
     with torch.no_grad():
         ours, theirs, again = sparring.defend("mnist_cnn", spec)(IMAGES.x), loaded(IMAGES.x), loaded(IMAGES.x)

@@ -142,6 +142,16 @@ def test_at_400_px_every_number_is_within_the_window(page):
     assert label.startswith("attr(data-name)") or "threat" in label or "model" in label
 
 
+@pytest.mark.parametrize("page", [NARROW], indirect=True)
+def test_at_400_px_a_table_sorts(page):
+    table = page.locator("table", has=page.locator("caption", has_text="Worst case")).first
+    button = table.locator("thead button", has_text="robust at most")
+    assert button.bounding_box()["x"] + button.bounding_box()["width"] <= 400
+    before = column(page, "Worst case", "robust at most")
+    button.click()
+    assert column(page, "Worst case", "robust at most") == sorted(before, key=float) != before
+
+
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
 def test_without_scripts_all_is_there(page):
     assert page.locator(".card .number").first.is_visible()

@@ -176,7 +176,7 @@ def export(
     model: Model,
     data: Data,
     out: Annotated[
-        Path, place_option("the file: .pt2 (torch.export) or .onnx; its card FILE.json is written beside it")
+        Path, place_option("the file: .pt2 (torch.export) or .onnx; its card (FILE.pt2.json) is written beside it")
     ],
     defense: Annotated[str, typer.Option(help="one defense spec, stages joined by +")] = "none",
     json_out: Json = False,

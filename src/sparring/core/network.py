@@ -54,6 +54,16 @@ def require_logits(logits: object, count: int, name: str) -> Tensor:
     return logits
 
 
+def try_gradient(output: Tensor, leaf: Tensor) -> None:
+    """Take the gradient of ``output`` (a sum) at ``leaf`` and forget it. Raises SparringError where the network's own code keeps autograd from it."""
+    try:
+        torch.autograd.grad(output, leaf, allow_unused=True)
+    except RuntimeError as error:
+        if "memory" in str(error):  # says itself what is missing
+            raise
+        raise SparringError(f"the network's input gradient cannot be computed: {one_line(error)}") from None
+
+
 class OnCopies(nn.Module):
     """A network that is handed copies of images, because it may write into them (``x.sub_(mean)``): they are the attacker's. Its first answer must be
     logits of classes that hold the labels ``y``; to try it beforehand would be a query that nobody counts.

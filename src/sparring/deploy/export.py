@@ -50,7 +50,7 @@ def export(model: ModelLike, defense: DefenseLike, out: str | Path, data: Images
     path = Path(out)
     if path.suffix not in KINDS:
         raise SparringError(f"{path}: a defended model is written to FILE.pt2 (torch.export) or FILE.onnx")
-    card = path.with_suffix(".json")
+    card = path.with_name(f"{path.name}.json")
     for there in (path, card):
         if there.exists():
             raise SparringError(f"{there} is already there, and would be lost; choose another name")
@@ -67,7 +67,7 @@ def export(model: ModelLike, defense: DefenseLike, out: str | Path, data: Images
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    text = card.with_suffix(".json.partial")
+    text = card.with_name(f"{card.name}.partial")
     text.write_text(json.dumps(asdict(exported), indent=2) + "\n")
     text.replace(card)
     return exported

@@ -9,6 +9,7 @@ from torch import nn
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import CLASSES, context
+from sparring.core.network import try_gradient
 from sparring.core.proof import depends
 
 
@@ -54,7 +55,7 @@ def purity(c: Context) -> list[Answer]:
         leaf = c.x[:4].clone().requires_grad_(True)
         logits = c.network(leaf)
         if logits.requires_grad:  # whether it must is P10's question
-            torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
+            try_gradient(logits.sum(), leaf)
     changed = [k for k, v in fingerprint(c.network).items() if before.get(k) != v]
     if not changed and (reason := depends(c.model, c.x[:4])):
         return [

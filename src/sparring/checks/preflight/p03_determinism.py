@@ -43,6 +43,15 @@ def _recalled(system: System, c: Context) -> float:
     return float(relative_change(before, after).nan_to_num(0.0).max())
 
 
+def _whose(c: Context) -> str:
+    """What to do about noise that nobody declared, by where it is drawn."""
+    with torch.no_grad():
+        own = float(relative_change(c.network(c.x), c.network(c.x)).nan_to_num(0.0).max())
+    if own <= TOLERANCE:
+        return "declare it random (EOT, fresh judge draws)"
+    return "the network draws this noise itself, where nobody can draw it again: evaluate the network without it, behind a defense that draws it"
+
+
 @check(
     "P3",
     "determinism",
@@ -58,7 +67,8 @@ def determinism(c: Context) -> list[Answer]:
     Why: a random system judged once counts lucky misclassifications as broken images; undeclared randomness breaks
     every later number.
 
-    What to do: declare ``random=True`` in the stage's Surrogate, or find what draws random numbers.
+    What to do: declare ``random=True`` in the stage's Surrogate, or find what draws random numbers. Noise inside a network or an exported file
+    cannot be drawn again from outside: write it as a stage in front of the network.
     """
     answers: list[Answer] = []
     for defended in c.systems:
@@ -75,7 +85,7 @@ def determinism(c: Context) -> list[Answer]:
             message = "declared random, and it is" if change > 0 else "declared randomness is not active"
             answers.append(Answer(change > 0, change, 0.0, message, defended.name, "WARN", defended.name))
         else:
-            message = f"declared deterministic, but logits differ by {change:.2g} between calls: declare it random (EOT, fresh judge draws)"
+            message = f"declared deterministic, but logits differ by {change:.2g} between calls: {_whose(c)}"
             if change <= TOLERANCE:
                 change, message = _recalled(system, c), "deterministic"
             ok = change <= TOLERANCE

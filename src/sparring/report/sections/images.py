@@ -19,13 +19,13 @@ COLUMNS = (
     "threat",
     "ball",
     "outcome",
+    "doubted by",
     "true",
     "answered",
     "by attack",
     "by threat",
     "linf",
     "l2",
-    "doubted by",
 )
 # what speaks against a number first
 TONES: dict[str, Tone] = {
@@ -76,13 +76,13 @@ def _table(
             line["threat"],
             ball(line["norm"], line["eps"]),
             Entry(_outcome(line), TONES[_outcome(line)]),
+            line["reasons"] or "-",
             names.of_label(line["y"]),
             names.of_label(line["label"]),
             line["by_attack"] or "-",
             line["by_threat"],
             f"{255 * line['linf']:.1f}/255",
             f"{line['l2']:.2f}",
-            line["reasons"] or "-",
         )
         for line in lines[:LINES]
     ]
