@@ -55,6 +55,26 @@ def test_p3_warns_of_declared_randomness_that_never_varies():
     assert ask("P3", staged(lambda x, n: x + n.normal("n", x.shape[1:]), random=True)).ok
 
 
+class Noisy(nn.Module):
+    """Draws from torch's own generator, whatever is put in front of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear_net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + 0.1 * torch.randn_like(x))
+
+
+def test_p3_says_whether_a_stage_or_the_network_draws():
+    within = ask("P3", context(Noisy().eval()))
+    assert within.stops
+    assert "the network draws this noise itself" in within.message
+    before = ask("P3", staged(lambda x, n: x + 0.1 * n.normal("n", x.shape[1:])))
+    assert before.stops
+    assert "declare it random" in before.message
+
+
 SEEN: list[tuple[Tensor, Tensor]] = []  # in a module: no copy of the network brings its own
 
 

@@ -57,6 +57,19 @@ def test_what_cannot_be_installed_is_no_defense(mine, name):
         sparring.defense(f"python:silent_module:{name}")
 
 
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("mine.py:make", "write python:mine:make"),
+        ("./mine.py:make", "write python:mine:make"),
+        ("/a/b/mine.py:make", "write python:mine:make, with PYTHONPATH=/a/b before the command"),
+    ],
+)
+def test_a_file_in_place_of_a_module_is_told_its_module(text, fix):
+    with pytest.raises(SparringError, match=f"names a file, a module is asked for: {fix}$"):
+        sparring.defense(f"python:{text}")
+
+
 def test_nor_is_what_was_enrolled_without_it(mine, monkeypatch):
     monkeypatch.setitem(DEFENSES._entries, "idle", mine.Idle)
     with pytest.raises(SparringError, match="idle:levels=3: Idle has no install"):

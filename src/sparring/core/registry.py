@@ -149,7 +149,9 @@ def from_module(path: str, kind: str) -> Any:
     if "/" in module_name or module_name.endswith(".py"):
         file = Path(module_name)
         place = "" if file.parent == Path() else f", with PYTHONPATH={file.parent} before the command"
-        raise SparringError(f"python:{path}: this names a file, a module is asked for: write python:{file.stem}:{attribute}{place}")
+        raise SparringError(
+            f"python:{path}: this names a file, a module is asked for: write python:{file.stem}:{attribute}{place}"
+        )
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
