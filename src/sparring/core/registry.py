@@ -170,7 +170,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if name.isdigit():
         return "; the comma before it separates two entries: a decimal is written with a point"
     lower = {n.lower(): n for n in names}
-    close = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
+    close = [n for n in names if name == "".join(filter(str.isupper, n))]  # PGD: ProjectedGradientDescent
+    close = close or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"{hint} (known: {', '.join(names)})"
 
