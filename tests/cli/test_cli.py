@@ -36,6 +36,13 @@ def probabilities():
 def batchnorm_training():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 4)).eval().train()
 
+class Detached(nn.Module):
+    def forward(self, x):
+        return plain()(x.detach())
+
+def detached():
+    return Detached().eval()
+
 def not_a_model():
     return 7
 """
@@ -208,6 +215,7 @@ def test_attack_saves_losslessly_and_rescores(place):
 
     assert int(mine.plain()(image[None]).argmax()) == first["png_label"]
     assert summary == json.loads((place / "adv" / "table.json").read_text())
+    assert summary["png_accuracy"] <= summary["accuracy"] + 1 / 12
     assert "jpeg is refused" in run(place, "attack", "--help").stdout
     error = run(
         place,
@@ -224,6 +232,15 @@ def test_attack_saves_losslessly_and_rescores(place):
         code=2,
     ).stderr
     assert "losslessly" in error
+
+
+def test_attack_says_that_what_withstands_a_hidden_gradient_is_no_evidence(place):
+    (place / "mine.py").write_text(FACTORIES)
+    words = ("attack", "python:mine:detached", "--data", "data.npz", "--attack", "pgd:eps=16/255", "--out", "adv")
+    said = run(place, *words)
+    assert "warning: check P10 FAIL" in said.stderr
+    assert "no evidence of robustness" in said.stderr
+    assert "P10" in {f["check"] for f in json.loads((place / "adv" / "table.json").read_text())["checks"]}
 
 
 @pytest.mark.parametrize("kind", ["attacks", "defenses", "threats", "checks", "models", "data", "analyses", "tasks"])

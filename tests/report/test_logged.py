@@ -138,6 +138,13 @@ def test_only_what_a_library_can_keep_is_given_to_it():
     assert Log("mlflow", "x").values(values) == {"a": 0.5}
 
 
+def test_names_are_what_a_library_takes():
+    """MLflow refuses the run for an equals sign."""
+    name = "cd:bits=1+gauss:std=.1 / oblivious / linf 8/255"
+    assert Log("wandb", "x").values({name: 0.5}) == {name: 0.5}
+    assert Log("mlflow", "x").values({name: 0.5}) == {"cd:bits_1_gauss:std_.1 / oblivious / linf 8/255": 0.5}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

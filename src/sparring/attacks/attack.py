@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -21,6 +22,7 @@ from sparring.attacks.method import Method
 from sparring.core.access import offered
 from sparring.core.errors import SparringError
 from sparring.core.geometry import EPS_SLACK, Norm
+from sparring.core.network import off_probabilities
 from sparring.core.noise import Noise, image_keys
 from sparring.core.prepare import prepare as prepared_copy
 from sparring.core.ranges import Count, Limit, Natural, NonNegative
@@ -240,7 +242,7 @@ class Attack(ABC):
         if not isinstance(model, Victim):
             if not isinstance(model, System):
                 network, x = network_of(model, x, y)
-                self._refuse_no_gradient(network, x[:1])
+                self._look_at_gradient(network, x[:1])
                 model = System(network=network)
             model = Victim((model,), offered(model.network))
         keys = image_keys([str(i) for i in (range(len(x)) if ids is None else ids)]).to(x.device)
@@ -269,8 +271,10 @@ class Attack(ABC):
         apart = (copied.labels(outcome.x, noise) != victim.labels(outcome.x, noise)).nonzero()[:, 0]
         return outcome.paste(apart, self.on(victim, batch.at(apart), options)) if len(apart) else outcome
 
-    def _refuse_no_gradient(self, network: Callable[[Tensor], Tensor], example: Tensor) -> None:
-        """An evaluation of a network without gradient goes on and reports it; a call of ``run`` has no report."""
+    def _look_at_gradient(self, network: Callable[[Tensor], Tensor], example: Tensor) -> None:
+        """An evaluation of a network without gradient, or with one that saturates, goes on and reports it; a call of ``run`` has no report: the
+        one is refused, of the other a warning is given.
+        """
         if self.method.needs is not Access.GRADIENT or torch.is_inference_mode_enabled() or not len(example):
             return
         with torch.enable_grad():
@@ -278,6 +282,12 @@ class Attack(ABC):
         if not logits.requires_grad:
             raise SparringError(
                 f"{self.name}: the network's logits have no gradient (no_grad, detach, argmax, integers): a gradient attack cannot run on it"
+            )
+        if off_probabilities(logits.detach()) < 1e-5:
+            warnings.warn(
+                f"{self.name}: the network returns probabilities, and losses on these saturate: what withstands is no evidence; take the logits, "
+                "or sparring.evaluate, which looks for them",
+                stacklevel=3,
             )
 
 

@@ -58,7 +58,7 @@ def _shift(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Better | 
         if hits[shift] <= hits[0]:
             return None
         moved = (labels + shift) % classes
-        if _beats(predicted, labels, moved, ERROR / 2 / tries):
+        if beats(predicted == labels, predicted == moved, labels, ERROR / 2 / tries):
             step = shift if shift <= classes // 2 else shift - classes
             by = f"labels off by {abs(step)} (y{step:+d} modulo {classes})"
             return Better(f"{by} would give {100 * hits[shift] / len(labels):.1f} %", int(hits[shift]) / len(labels))
@@ -74,7 +74,7 @@ def _permutation(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Bet
     confusion[np.arange(len(present)), present] += 0.5  # where it makes no difference, labels stay
     _, columns = linear_sum_assignment(-confusion)
     moved = columns[row]
-    if not _beats(predicted[tested], labels[tested], moved[tested], ERROR / 2):
+    if not beats((predicted == labels)[tested], (predicted == moved)[tested], labels[tested], ERROR / 2):
         return None
     accuracy = float((predicted == moved)[tested].mean())
     changed = [f"{a}->{b}" for a, b in zip(present.tolist(), columns.tolist(), strict=True) if a != b]
@@ -84,9 +84,10 @@ def _permutation(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Bet
     )
 
 
-def _beats(predicted: np.ndarray, labels: np.ndarray, moved: np.ndarray, error: float) -> bool:
-    """Do the moved labels fit far better, beyond an exact test of the images that only one of the two labellings gets right?"""
-    old, new = predicted == labels, predicted == moved
+def beats(old: np.ndarray, new: np.ndarray, labels: np.ndarray, error: float) -> bool:
+    """Are the answers that are right by ``new`` (n,) bool far more than by ``old``, in two classes at least, beyond an exact test of the images that
+    only one of the two gets right?
+    """
     lost, won, count = int((old & ~new).sum()), int((new & ~old).sum()), len(labels)
     if not count or at_least(won, won + lost, 0.5) >= error:
         return False

@@ -143,11 +143,14 @@ def attack(
     """Make adversarial images, save them losslessly (float tensor, and 8-bit PNG with its own label), re-score what
     was saved.
     """
+    from sparring.attacks.attack import Attack
     from sparring.attacks.attack import attack as make_attack
+    from sparring.checks.base import Context, run_checks
     from sparring.evaluation.plan.budgets import refuse_large
     from sparring.evaluation.run.save import make_images
     from sparring.report.tables import images_table
     from sparring.report.terminal import draw_table
+    from sparring.subject import Subject
 
     if image_format.lower() != "png":
         raise SparringError(
@@ -155,6 +158,12 @@ def attack(
         )
     typed = numbers("attack", limit=limit, seed=seed, slots=slots)
     refuse_large([make_attack(attack)], (), large_eps)
+
+    def inspect(subject: Subject, budgeted: Attack) -> list[dict[str, object]]:
+        context = Context.of(subject, [budgeted], "quick", None, typed["seed"])
+        findings = run_checks(context, say=lambda text: bar(0, 1, f"checking: {text}"))
+        return [vars(f) for f in findings if not f.ok and f.severity != "INFO"]
+
     with Bar() as bar:
         summary = make_images(
             model,
@@ -164,9 +173,17 @@ def attack(
             defense,
             **typed,
             skip_bad=skip_bad,
+            inspect=inspect,
             progress=bar,
         )
     emit(summary, draw_table(images_table(summary)), json_out)
+    for f in summary["checks"]:
+        warnings.warn(f"check {f['check']} {f['severity']}: {f['message']}", stacklevel=1)
+    if summary["checks"]:
+        warnings.warn(
+            "what withstands these images is no evidence of robustness: sparring evaluate looks for what is",
+            stacklevel=1,
+        )
 
 
 @app.command(

@@ -54,6 +54,11 @@ def require_logits(logits: object, count: int, name: str) -> Tensor:
     return logits
 
 
+def off_probabilities(logits: Tensor) -> float:
+    """How far answers (B,K) are from probabilities: the most that an entry is below zero, or that a row's sum is from one."""
+    return max(float((-logits).clamp_min(0).max()), float((logits.sum(1) - 1).abs().max()))
+
+
 def try_gradient(output: Tensor, leaf: Tensor) -> None:
     """Take the gradient of ``output`` (a sum) at ``leaf`` and forget it. Raises SparringError where the network's own code keeps autograd from it."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,13 +33,14 @@ class Tracker(Protocol):
 @dataclass(frozen=True)
 class Kind:
     """A tracker's library. ``place``: where it writes if nothing is said. ``begin`` (Accelerate's module, place, the run's name) -> tracker. ``texts``:
-    does it take texts beside numbers. ``folder``: is its place a folder.
+    does it take texts beside numbers. ``folder``: is its place a folder. ``refused``: characters that a name may not have.
     """
 
     place: str
     begin: Callable[[ModuleType, str, str], Tracker]
     texts: bool = True
     folder: bool = False
+    refused: str = ""  # a regular expression of one
 
 
 # by the name of the library, which is what pip installs
@@ -46,7 +48,10 @@ KINDS: Mapping[str, Kind] = {
     "tensorboard": Kind("logs", lambda module, folder, run: module.TensorBoardTracker(run, folder), folder=True),
     "wandb": Kind("sparring", lambda module, project, run: module.WandBTracker(project, name=run)),
     "mlflow": Kind(
-        "sparring", lambda module, name, run: module.MLflowTracker(experiment_name=name, run_name=run), texts=False
+        "sparring",
+        lambda module, name, run: module.MLflowTracker(experiment_name=name, run_name=run),
+        texts=False,
+        refused=r"[^\w\-. :/]",
     ),
 }
 
@@ -89,15 +94,19 @@ class Log:
         tracker = KINDS[self.library].begin(need("accelerate.tracking", "train"), self.place, run)
         try:
             tracker.start()
-            tracker.store_init_configuration({name: plain(value) for name, value in config.items()})
+            tracker.store_init_configuration({self._name(name): plain(value) for name, value in config.items()})
         except Exception as error:
             raise SparringError(f"log={self.library}:{self.place}: {one_line(error)}") from None
         return tracker
 
     def values(self, values: Mapping[str, float | str]) -> dict[str, Value]:
-        """Of some values those that the library can keep: finite numbers, and texts where it takes them."""
+        """Of some values those that the library can keep, by names that it takes: finite numbers, and texts where it takes them."""
         texts = KINDS[self.library].texts
-        return {k: v for k, v in values.items() if (texts if isinstance(v, str) else math.isfinite(v))}
+        return {self._name(k): v for k, v in values.items() if (texts if isinstance(v, str) else math.isfinite(v))}
+
+    def _name(self, name: str) -> str:
+        refused = KINDS[self.library].refused
+        return re.sub(refused, "_", name) if refused else name
 
 
 def plain(value: object) -> Value:

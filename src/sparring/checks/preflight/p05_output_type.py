@@ -7,6 +7,7 @@ from torch import nn
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import context, linear_net
 from sparring.checks.thresholds import thresholds
+from sparring.core.network import off_probabilities
 
 (TOLERANCE,) = thresholds("P5", "tolerance")
 
@@ -28,8 +29,8 @@ def output_type(c: Context) -> list[Answer]:
     the answer (the view "repaired").
     """
     z = c.logits()
-    worst = max(float((-z).clamp_min(0).max()), float((z.sum(1) - 1).abs().max()))
-    ok = not (worst <= TOLERANCE and float(z.max()) <= 1 + TOLERANCE)
+    worst = off_probabilities(z)
+    ok = worst > TOLERANCE
     return [
         Answer(
             ok,

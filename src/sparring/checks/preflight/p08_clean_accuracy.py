@@ -6,6 +6,7 @@ import torch
 
 from sparring.checks.base import Answer, Context, check
 from sparring.checks.controls import context
+from sparring.checks.preprocessing import IMAGES, better_input
 from sparring.checks.relabel import at_chance, better_labels
 from sparring.checks.thresholds import thresholds
 from sparring.core.victim import images_a_call
@@ -28,7 +29,8 @@ def clean_accuracy(c: Context) -> list[Answer]:
     accuracy is not significantly above guessing, 1/K (binomial test, alpha 0.01), and significantly below min(3/K + 0.1, (1 + 1/K)/2), which a
     network that has learned its classes reaches; or other labels would fit significantly better: all shifted by one number (exact test against
     the labels given, Bonferroni over the shifts), or renumbered (chosen on one half of the images, tested on the other). WARN where there are
-    too few images to tell the accuracy from guessing.
+    too few images to tell the accuracy from guessing, or where images normalized once more, with a common normalization undone, in 0..255 or with
+    colors in another order are answered far better (exact test on the first 64).
 
     Why: wrong weights, preprocessing or labels make a model look fragile or robust for the wrong reason.
 
@@ -55,10 +57,14 @@ def clean_accuracy(c: Context) -> list[Answer]:
     if better := better_labels(predicted.numpy(), y.cpu().numpy(), classes):
         return [Answer(False, k / n, better.accuracy, f"{text}, but {better.text}; {FIX}")]
     guess = f"guessing among {classes} classes is {100 / classes:.3g} %"
+    otherwise = better_input(c.network, pixels(slice(0, IMAGES)), y[:IMAGES])
     if verdict := at_chance(k, n, classes):
         if verdict == "few":
             few = f"{text} cannot be told from guessing, and {guess}; take more images"
             return [Answer(False, k / n, 1 / classes, few, severity="WARN")]
-        return [Answer(False, k / n, 1 / classes, f"{text} is no better than guessing, and {guess}; {FIX}")]
+        fix = f"{otherwise.text}; {FIX}" if otherwise else FIX
+        return [Answer(False, k / n, 1 / classes, f"{text} is no better than guessing, and {guess}; {fix}")]
+    if otherwise:
+        return [Answer(False, k / n, otherwise.accuracy, f"{text}, but {otherwise.text}; {FIX}", severity="WARN")]
     unchecked = f"{text}, not checked against a declared value (--expect-clean)"
     return [Answer(True, k / n, float("nan"), unchecked, severity="INFO")]

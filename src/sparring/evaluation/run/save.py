@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save
 
+from sparring.attacks.attack import Attack
 from sparring.attacks.attack import attack as make_attack
 from sparring.attacks.engine import Batch, RunOptions
 from sparring.core.columns import Json
@@ -27,7 +29,7 @@ from sparring.evaluation.judge import Judge
 from sparring.evaluation.plan.budgets import tiny, with_budgets
 from sparring.evaluation.plan.tiers import DRAWS
 from sparring.evaluation.records.seal import explained
-from sparring.evaluation.run.lattice import truncate
+from sparring.evaluation.run.lattice import lattice_points
 from sparring.subject import Subject
 from sparring.threats import Options, Seat, threat
 
@@ -43,13 +45,15 @@ def make_images(
     seed: int = 0,
     slots: int = 64,
     skip_bad: bool = False,
+    inspect: Callable[[Subject, Attack], Sequence[Json]] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Json:
     """Attack through a defense's declared surrogates (its first variant), save, reload, re-score on the deployed
     system.
 
     Writes images.safetensors (x, y), NNNNN.png, table.json. Returns the summary: per image norms and labels of the
-    reloaded tensor and of the reloaded PNG. Raises SparringError for a folder that is not empty.
+    reloaded tensor and of the reloaded PNG. ``inspect``: what it says of the model and the attack before these meet is kept as "checks".
+    Raises SparringError for a folder that is not empty.
     """
     folder = Path(out)
     if folder.is_dir() and any(folder.iterdir()):
@@ -62,6 +66,7 @@ def make_images(
     method = with_budgets([make_attack(attack)], (), subject.images.shape)[0]
     for *_, text in tiny([method], subject.images.shape):
         warnings.warn(text, stacklevel=2)
+    checks = inspect(subject, method) if inspect else ()
     seat = threat("adaptive").seat(subject.systems[defense], options=Options(DRAWS["quick"]))
     view, x, y = seat.views[0], subject.images.x, subject.images.y
     done = 0
@@ -75,24 +80,28 @@ def make_images(
     outcome = method.on(
         view.victim, Batch(x, y, subject.keys), RunOptions(seat.stop, slots, seed, view.reparam, advance)
     )
+    stored = outcome.x
+    if subject.images.lattice:
+        eps = torch.full_like(outcome.distance, method.budget) if math.isfinite(method.budget) else outcome.distance
+        stored = lattice_points(view.victim, outcome, x, y, subject.keys, eps, method.norm, seed)[0]
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         with explained(folder):
-            return _saved(
-                partial, folder, subject, seat, outcome.x, {"defense": defense, "attack": str(method), "seed": seed}
-            )
+            about = {"defense": defense, "attack": str(method), "seed": seed, "checks": list(checks)}
+            return _saved(partial, folder, subject, seat, outcome.x, stored, about)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _saved(partial: Path, folder: Path, subject: Subject, seat: Seat, points: torch.Tensor, about: Json) -> Json:
-    """Write the points to ``partial``, reload and judge what is there, and rename it to ``folder``; the summary."""
+def _saved(
+    partial: Path, folder: Path, subject: Subject, seat: Seat, points: torch.Tensor, stored: torch.Tensor, about: Json
+) -> Json:
+    """Write the points, and those ``stored`` in 8 bits, to ``partial``, reload and judge what is there, and rename it to ``folder``; the summary."""
     x, y, seed = subject.images.x, subject.images.y, about["seed"]
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     (partial / "images.safetensors").write_bytes(save({"x": points.contiguous(), "y": y}))
-    quantised = truncate(points, x) if subject.images.lattice else points
-    for i, image in enumerate(quantised):
+    for i, image in enumerate(stored):
         array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(partial / f"{i:05d}.png")
 
