@@ -126,7 +126,9 @@ def require_shape(classifier: Classifier, images: ImageSet) -> None:
     channels, height, width = images.shape
     name, size = images.name, classifier.size
     if classifier.channels is not None and channels != classifier.channels:
-        raise SparringError(f"{name}: images have {channels} channel(s), the model takes {classifier.channels}")
+        raise SparringError(
+            f"{name}: images have {channels} channel(s), the model takes {classifier.channels}, as its mean and std or its spec say"
+        )
     if size is not None and (height, width) != (size, size):
         raise SparringError(f"{name}: images are {height}x{width}, the model takes {size}x{size}; resize them first")
 

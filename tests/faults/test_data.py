@@ -163,6 +163,7 @@ BAD_FOLDERS: list[tuple[str, Make, tuple[str, ...]]] = [
     ("other formats", lambda f: photo(classes(f, "a"), "a/1.gif"), ("a/1.gif", "convert it to PNG")),
     ("phone formats", lambda f: (classes(f, "a"), (f / "a" / "1.heic").touch())[0], ("a/1.heic", "convert it to PNG")),
     ("an unknown field", lambda f: f"{classes(f, 'a')},label=index", ("unknown field 'label'", "labels")),
+    ("a field of every source", lambda f: f"{classes(f, 'a')},limt=3", ("unknown field 'limt'; did you mean limit?",)),
     ("a stray word", lambda f: f"{classes(f, 'a')},index", ("'index' after the path is no field",)),
     ("channels=2", lambda f: f"{classes(f, 'a')},channels=2", ("channels=2 is not 1 or 3",)),
     ("a bad name", lambda f: (f / "a").mkdir(parents=True) or ((f / "a" / os.fsdecode(b"\xff.png")).touch(), f)[1], ("\\xff.png",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -37,6 +38,11 @@ def fail(net: nn.Module, x: Tensor) -> Tensor:
     raise KeyError("two\nlines")
 
 
+def single(net: nn.Module, x: Tensor) -> Tensor:
+    assert len(x) == 1
+    return net(x)
+
+
 def leave(net: nn.Module, x: Tensor) -> Tensor:
     raise SystemExit(3)
 
@@ -50,9 +56,9 @@ IMAGES: dict[str, tuple[Any, str]] = {
     "channels last": (X.permute(0, 2, 3, 1), "channels last; they come first: x.permute(0, 3, 1, 2)"),
     "another size": (X[:, :, :5], "Sequential cannot take images of shape (3, 5, 8)"),
     "no pixels": (X[:, :, :0], "x has no pixels"),
-    "0-255": (X * 255, "x must be pixels in [0,1], got 0..255"),
+    "0-255": (X * 255, "x must be pixels in [0,1], got 0..255; divide by 255"),
     "normalised": (X - 0.5, "move mean/std into the model"),
-    "nan": (X * float("nan"), "x must be pixels in [0,1], got nan..nan"),
+    "nan": (X * float("nan"), "x must be pixels in [0,1], got nan..nan; what is not finite is no pixel"),
 }
 LABELS: dict[str, tuple[Any, str]] = {
     "array": (Y.numpy(), "y is of type ndarray"),
@@ -79,6 +85,7 @@ MODELS: dict[str, tuple[Any, str]] = {
     "nan": (Around(lambda net, x: net(x) * float("nan")), "returns logits that are not finite"),
     "integers": (Around(lambda net, x: net(x).long()), "must return floating-point logits"),
     "raises": (Around(fail), "Around cannot take images of shape (3, 8, 8): KeyError"),
+    "one at a time": (Around(single), "cannot take more than one image at a time, which it must"),
     "exits": (Around(leave), "SystemExit"),
 }
 BESIDE: dict[str, tuple[dict[str, Any], str]] = {
@@ -307,3 +314,14 @@ def test_sources_that_no_threat_asks_are_refused():
         match=r"sources are used by no threat of adaptive: name one that asks them \(ensemble, transfer, twin\)",
     ):
         sparring.evaluate(NET, (X, Y), [], ["adaptive"], [ATTACKS[0]], sources=["small_cnn"])
+
+
+def test_probabilities_are_warned_of_where_gradients_are_asked():
+    """Losses on them saturate, and a call has no report that would say so."""
+    soft = Around(lambda net, x: net(x).softmax(1))
+    with pytest.warns(UserWarning, match="returns probabilities"):
+        attack("pgd:eps=0.1,steps=1").run(soft, X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attack("pgd:eps=0.1,steps=1").run(NET, X, Y)
+        attack("square:eps=0.1,steps=1").run(soft, X, Y)

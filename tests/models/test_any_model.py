@@ -274,6 +274,25 @@ def test_a_script_that_writes_files_is_not_loaded(tmp_path):
         sparring.load_model(f"torchscript:{tmp_path / 'writing.pt'}")
 
 
+def test_a_folder_without_processor_is_told_what_is_missing(tmp_path):
+    pytest.importorskip("transformers")
+    with pytest.raises(SparringError, match=r"has no preprocessor_config.json, .*processor.save_pretrained"):
+        sparring.load_model(f"hf:{tmp_path}")
+
+
+def test_weights_are_no_program(tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
+    with pytest.raises(SparringError, match=r"holds no program \(torch.save writes weights alone\)"):
+        sparring.load_model(f"torchscript:{tmp_path / 'weights.pt'}")
+
+
+def test_what_makes_a_model_is_to_be_called():
+    with pytest.raises(SparringError, match="if it makes the model, call it"):
+        sparring.load_model(lambda: nn.Identity())
+    with pytest.raises(SparringError, match="got the class Identity: call it"):
+        sparring.load_model(nn.Identity)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("kind", ["exported", "torchscript", "onnx"])
 def test_what_is_no_such_file_is_one_line(kind, tmp_path):
     if kind == "onnx":

@@ -21,8 +21,18 @@ def asked(network: Callable[[Tensor], Said], x: Tensor, name: str) -> Said:
     except SparringError:
         raise
     except (Exception, SystemExit) as error:
-        shape = tuple(x.shape[1:])
-        raise SparringError(f"{name} cannot take images of shape {shape}: {one_line(error)}") from None
+        what = f"images of shape {tuple(x.shape[1:])}"
+        if len(x) > 1 and _takes_one(network, x[:1]):
+            what = f"more than one image at a time, which it must; torch.export and ONNX need a dynamic batch (docs/guide.md). With {len(x)}"
+        raise SparringError(f"{name} cannot take {what}: {one_line(error)}") from None
+
+
+def _takes_one(network: Callable[[Tensor], object], x: Tensor) -> bool:
+    try:
+        network(x.clone())
+    except (Exception, SystemExit):
+        return False
+    return True
 
 
 def tried(network: Callable[[Tensor], object], example: Tensor, name: str) -> object:

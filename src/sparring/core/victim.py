@@ -82,7 +82,7 @@ class Victim:
             if offers < self.access:
                 ways = "decision" if offers is Access.LABEL else "score,decision"
                 raise AccessError(
-                    f"the network of {system.name or 'the model'} is a black box that gives {offers.name}, no {self.access.name}: evaluate it "
+                    f"the network{f' behind {system.name!r}' if system.name else ''} is a black box that gives {offers.name}, no {self.access.name}: evaluate it "
                     f"with --threat {ways}, or with transfer and --sources MODEL"
                 )
 

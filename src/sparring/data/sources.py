@@ -25,6 +25,7 @@ Images = (
     str | Path | ImageSet | tuple[object, object] | Dataset[object] | DataLoader[object]
 )  # what ``load_data`` takes
 FORMS = "give a spec text, a path (folder or FILE.npz), an ImageSet, a torch Dataset or DataLoader, or a pair (images, labels) of tensors or arrays"
+OF_ANY = ("limit", "seed", "classes", "skip_bad")  # fields of every source
 AUTO = "auto"  # of size=: as the model's own configuration says
 Say = Callable[[str], None]
 
@@ -86,6 +87,8 @@ def _load(
     keep = _classes(values.pop("classes")) if "classes" in values else None
     if "skip_bad" in values:
         skip_bad = convert("data", "skip_bad", bool, values.pop("skip_bad"))
+    if stray := [k for k in values if k and k not in taken]:
+        raise SparringError(f"{spec.name}: unknown field {stray[0]!r}{suggest(stray[0], [*taken, *OF_ANY])}")
     if "size" in taken and values.get("size") == AUTO:
         values |= _as_the_model_does(spec, fitting)
     return _drawn(_built(replace(spec, values=values)), limit, seed, keep, skip_bad, known, say)

@@ -31,6 +31,10 @@ def hf_model(path: str) -> Classifier:
             path, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **here
         )
     except Exception as error:
+        if here and not (Path(path) / "preprocessor_config.json").is_file():
+            raise SparringError(
+                f"{text} has no preprocessor_config.json, which says the mean, std and size; save the processor beside it: processor.save_pretrained({path!r})"
+            ) from None
         raise SparringError(
             f"{text} cannot be loaded ({one_line(error)}); give a name on the hub or a folder of save_pretrained, whose weights are safetensors"
         ) from None

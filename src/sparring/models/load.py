@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -212,6 +213,13 @@ def mnist_cnn() -> Classifier:
     return Classifier(network, name="mnist_cnn", channels=1, size=28)
 
 
+def _takes_nothing(function: Callable[..., object]) -> bool:
+    try:
+        return not inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of what is not written in Python
+        return False
+
+
 def _given(model: object, mean: Sequence[float] | None, std: Sequence[float] | None, output: str | None) -> Classifier:
     """What a caller in Python hands over."""
     name = type(model).__name__
@@ -219,7 +227,10 @@ def _given(model: object, mean: Sequence[float] | None, std: Sequence[float] | N
         model = network_of(model, name)
     if not isinstance(model, nn.Module):
         if isinstance(model, type) or not callable(model):
-            raise SparringError(f"a model is a spec text, an nn.Module or a function of images, got {name}")
+            called = f"the class {model.__name__}: call it" if isinstance(model, type) else name
+            raise SparringError(f"a model is a spec text, an nn.Module or a function of images, got {called}")
+        if _takes_nothing(model):
+            raise SparringError("the function takes no images; if it makes the model, call it: load_model(function())")
         model = outside(model, name).network
     network = Chosen(model, output) if output else model
     return Classifier(network, (0.0,) if mean is None else mean, (1.0,) if std is None else std, name=name)

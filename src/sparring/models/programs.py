@@ -151,6 +151,10 @@ def torchscript_model(path: str, output: str | None = None, mean: str = "0", std
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             code = "".join(archive.read(n).decode() for n in archive.namelist() if n.endswith(".py"))
+            if not code:
+                raise SparringError(
+                    f"TorchScript file {path} holds no program (torch.save writes weights alone); write one with torch.jit.save"
+                )
         if called := [word for word in WRITES if word in code]:
             raise SparringError(
                 f"TorchScript file {path} calls {called[0]}...): a program that touches files is not loaded"

@@ -28,9 +28,12 @@ def images_of(x: object) -> Tensor:
             f"x has shape {tuple(x.shape)}, channels last; they come first: x.permute(0, 3, 1, 2).contiguous()"
         )
     if len(x) and not (bool(torch.isfinite(x).all()) and x.min() >= -1e-6 and x.max() <= 1 + 1e-6):
-        raise SparringError(
-            f"x must be pixels in [0,1], got {x.min():.3g}..{x.max():.3g}; move mean/std into the model"
-        )
+        fix = "move mean/std into the model"
+        if not bool(torch.isfinite(x).all()):
+            fix = "what is not finite is no pixel: look at where x comes from"
+        elif x.min() >= 0 and 2 < x.max() <= 255:
+            fix = "divide by 255"
+        raise SparringError(f"x must be pixels in [0,1], got {x.min():.3g}..{x.max():.3g}; {fix}")
     return (x if x.dtype in FLOATS else x.float()).detach().clamp(0, 1)
 
 
