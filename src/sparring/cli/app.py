@@ -147,7 +147,7 @@ def attack(
     from sparring.attacks.attack import attack as make_attack
     from sparring.checks.base import Context, run_checks
     from sparring.evaluation.plan.budgets import refuse_large
-    from sparring.evaluation.run.save import make_images
+    from sparring.evaluation.run.save import make_images, refuse_taken
     from sparring.report.tables import images_table
     from sparring.report.terminal import draw_table
     from sparring.subject import Subject
@@ -158,6 +158,7 @@ def attack(
         )
     typed = numbers("attack", limit=limit, seed=seed, slots=slots)
     refuse_large([make_attack(attack)], (), large_eps)
+    refuse_taken(out)
 
     def inspect(subject: Subject, budgeted: Attack) -> list[dict[str, object]]:
         context = Context.of(subject, [budgeted], "quick", None, typed["seed"])
@@ -165,16 +166,10 @@ def attack(
         return [vars(f) for f in findings if not f.ok and f.severity != "INFO"]
 
     with Bar() as bar:
+        bar(0, 1, "loading the model and the images")
+        subject = Subject.of(model, data, [defense], limit=typed["limit"], skip_bad=skip_bad)
         summary = make_images(
-            model,
-            data,
-            attack,
-            out,
-            defense,
-            **typed,
-            skip_bad=skip_bad,
-            inspect=inspect,
-            progress=bar,
+            subject, attack, out, defense, seed=typed["seed"], slots=typed["slots"], inspect=inspect, progress=bar
         )
     emit(summary, draw_table(images_table(summary)), json_out)
     for f in summary["checks"]:

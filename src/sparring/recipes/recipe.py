@@ -113,7 +113,7 @@ class AttackStep(Strict):
 
     @property
     def settings(self) -> Settings:
-        """The keyword arguments of ``make_images``."""
+        """What is attacked, by which attack."""
         return {name: value for name, value in dict(self).items() if name not in ("id", "axes")}
 
 

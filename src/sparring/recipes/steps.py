@@ -17,6 +17,7 @@ from sparring.core.columns import Json
 from sparring.core.errors import SparringError
 from sparring.core.registry import ANALYSES, DATA, DEFENSES, MODELS, TASKS, Registry
 from sparring.core.spec import check_fields, named_by, parse, show, signature, split, without
+from sparring.data.sources import OF_ANY
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.seal import write_text
@@ -26,12 +27,12 @@ from sparring.recipes.expand import DATA as DATA_NAME
 from sparring.recipes.expand import OUT as OUT_NAME
 from sparring.recipes.expand import Expanded, Step
 from sparring.recipes.recipe import Settings, Value
+from sparring.subject import Subject
 from sparring.threats import threat
 from sparring.training.base import schedule_fields, train
 from sparring.verdict.command import Command
 
 ASKED = ".asked.json"
-SHARED = ("limit", "seed", "skip_bad", "classes")  # fields that every data source takes (see load_data)
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def _named(registry: Registry, text: str) -> None:
             _ = registry[spec.name]
         return
     entry = registry[spec.name]
-    skip = SHARED if registry is DATA else ("weights",) if spec.values.get("weights") == "random" else ()
+    skip = OF_ANY if registry is DATA else ("weights",) if spec.values.get("weights") == "random" else ()
     check_fields(spec.name, {k: v for k, v in spec.values.items() if k not in skip}, signature(entry))
 
 
@@ -256,7 +257,9 @@ def _do(step: Step, asked: Settings, output: Path, workers: int, progress: Progr
             raise SparringError(f"{output}: {result.missing}")
     elif step.kind == "attack":
         if not output.is_dir():  # likewise
-            make_images(**_typed(asked), seed=step.seed, out=output, progress=progress)
+            given = _typed(asked)
+            subject = Subject.of(given["model"], given["data"], [given["defense"]], limit=given.get("limit"))
+            make_images(subject, given["attack"], output, given["defense"], seed=step.seed, progress=progress)
     else:
         if progress:
             progress(0, 1, f"analyzing {step.name}")

@@ -12,7 +12,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,35 +33,34 @@ from sparring.subject import Subject
 from sparring.threats import Options, Seat, threat
 
 
-def make_images(
-    model: Any,
-    data: Any,
-    attack: str,
-    out: str | Path,
-    defense: str = "none",
-    *,
-    limit: int | None = None,
-    seed: int = 0,
-    slots: int = 64,
-    skip_bad: bool = False,
-    inspect: Callable[[Subject, Attack], Sequence[Json]] | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Json:
-    """Attack through a defense's declared surrogates (its first variant), save, reload, re-score on the deployed
-    system.
-
-    Writes images.safetensors (x, y), NNNNN.png, table.json. Returns the summary: per image norms and labels of the
-    reloaded tensor and of the reloaded PNG. ``inspect``: what it says of the model and the attack before these meet is kept as "checks".
-    Raises SparringError for a folder that is not empty.
-    """
-    folder = Path(out)
+def refuse_taken(folder: Path) -> None:
+    """Raise SparringError for a folder that is not empty."""
     if folder.is_dir() and any(folder.iterdir()):
         raise SparringError(f"output folder {folder} is not empty; choose another --out")
     if os.path.lexists(folder) and not folder.is_dir():
         raise SparringError(f"output {folder} is a file; choose a folder")
-    if progress:
-        progress(0, 1, "loading the model and the images")
-    subject = Subject.of(model, data, [defense], limit=limit, skip_bad=skip_bad)
+
+
+def make_images(
+    subject: Subject,
+    attack: str,
+    out: str | Path,
+    defense: str = "none",
+    *,
+    seed: int = 0,
+    slots: int = 64,
+    inspect: Callable[[Subject, Attack], Sequence[Json]] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Json:
+    """Attack a subject through the declared surrogates of one of its defenses (its first variant), save, reload, re-score on the deployed
+    system.
+
+    Writes images.safetensors (x, y), NNNNN.png, table.json. Returns the summary: per image norms and labels of the
+    reloaded tensor and of the reloaded PNG. ``inspect``: what it says of the subject and the attack before these meet is kept as "checks".
+    Raises SparringError for a folder that is not empty.
+    """
+    folder = Path(out)
+    refuse_taken(folder)
     method = with_budgets([make_attack(attack)], (), subject.images.shape)[0]
     for *_, text in tiny([method], subject.images.shape):
         warnings.warn(text, stacklevel=2)
