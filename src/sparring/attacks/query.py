@@ -28,11 +28,13 @@ class Ledger:
 
     observe(x, success margin): (B,C,H,W) and (B,), or candidates (B,k,C,H,W) and (B,k). spend(forwards, backwards,
     unit) -> (B,) forwards that the row's query budget could pay, a multiple of ``unit``. note_gradient(grad). capped: is there a query budget?
+    left() -> (B,) forwards that are left of it.
     """
 
     observe: Callable[[Tensor, Tensor], None]
     spend: Callable[[int | Tensor, int | Tensor, int], Tensor]
     note_gradient: Callable[[Tensor], None]
+    left: Callable[[], Tensor]
     capped: bool = True
 
 
@@ -114,18 +116,25 @@ class Query:
         self._ledger.observe(point, torch.where(paid >= self._victim.cost, self.margin(logits), -torch.inf))
         return torch.stack([self._pulled(g, x) for g in grads.unbind(1)], 1), weights, logits
 
-    def scores(self, x: Tensor, call: str = "", only: Tensor | None = None) -> Tensor:
+    @property
+    def affords(self) -> Tensor:
+        """(B,) int64: how many more answers the row's query budget pays for."""
+        return self._ledger.left() // self._victim.score_cost
+
+    def scores(self, x: Tensor, call: str = "", only: Tensor | None = None, probe: bool = False) -> Tensor:
         """Scores of the deployed system: (B,K) for points (B,C,H,W), (B,k,K) for candidates (B,k,C,H,W).
 
-        ``only`` (B,) bool: ask about these rows, the others answer 0 and pay nothing.
+        ``only`` (B,) bool: ask about these rows, the others answer 0 and pay nothing. ``probe``: asked to learn from, inside the ball or not, and no
+        candidate.
         """
-        return self._ask(x, call, self._victim.scores, self.margin, only=only)
+        return self._ask(x, call, self._victim.scores, self.margin, only=only, probe=probe)
 
-    def labels(self, x: Tensor, call: str = "", only: Tensor | None = None) -> Tensor:
-        """Labels of the deployed system: (B,) for points (B,C,H,W), (B,k) for candidates (B,k,C,H,W); ``only`` as in
-        ``scores``.
+    def labels(self, x: Tensor, call: str = "", only: Tensor | None = None, probe: bool = False) -> Tensor:
+        """Labels of the deployed system: (B,) for points (B,C,H,W), (B,k) for candidates (B,k,C,H,W); ``only`` and ``probe`` as
+        in ``scores``.
         """
-        return self._ask(x, call, self._victim.labels, lambda labels: 2.0 * self.fooled(labels) - 1, only=only)
+        judge = lambda labels: 2.0 * self.fooled(labels) - 1  # noqa: E731
+        return self._ask(x, call, self._victim.labels, judge, only=only, probe=probe)
 
     def fooled(self, labels: Tensor) -> Tensor:
         """(B,) or (B,k) bool: do these labels fulfil the goal?"""
@@ -154,6 +163,7 @@ class Query:
         judge: Callable[[Tensor], Tensor],
         first: int = 0,
         only: Tensor | None = None,
+        probe: bool = False,
     ) -> Tensor:
         """Points (B,C,H,W) are candidates with k = 1. What a row's query budget cannot pay for is not asked: answer 0."""
         single = x.dim() == 4
@@ -165,7 +175,8 @@ class Query:
         paid = self._ledger.spend(wanted * unit * count, 0, unit)
         if only is None and not self._ledger.capped:  # every row asks everything
             full = ask(points.flatten(0, 1), noise if single else noise.repeat(count, first)).unflatten(0, (-1, count))
-            self._ledger.observe(points, judge(full))
+            if not probe:
+                self._ledger.observe(points, judge(full))
             return full[:, 0] if single else full
         affordable = torch.arange(count, device=x.device) * unit < paid[:, None]
         asked = affordable.flatten().nonzero()[:, 0]
@@ -174,7 +185,8 @@ class Query:
         answer = ask(points.flatten(0, 1)[asked], noise.at(asked)) if len(asked) else self._nothing(ask)
         full = answer.new_zeros(len(x) * count, *answer.shape[1:]).index_copy(0, asked, answer)
         full = full.unflatten(0, (len(x), count))
-        self._ledger.observe(points, torch.where(affordable, judge(full), -torch.inf))
+        if not probe:
+            self._ledger.observe(points, torch.where(affordable, judge(full), -torch.inf))
         return full[:, 0] if single else full
 
     def _nothing(self, ask: Callable[[Tensor, Noise], Tensor]) -> Tensor:

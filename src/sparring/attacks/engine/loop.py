@@ -23,6 +23,7 @@ from sparring.core.noise import Noise
 from sparring.core.rows import Rows
 from sparring.core.victim import Access, Goal, Victim
 
+UNLIMITED = 2**62
 POLL = {"cuda": 4}  # by device: after how many steps finished rows are looked for; each look is a device sync
 
 
@@ -136,6 +137,11 @@ class _Loop:
             live.best = live.best.put(forwards=spent + paid, backwards=live.best.backwards + backwards)
             return paid
 
+        def left() -> Tensor:
+            if self.purse is None:
+                return torch.full_like(live.best.forwards, UNLIMITED)
+            return self.purse[job.image] - live.best.forwards
+
         def note_gradient(grad: Tensor) -> None:
             best, total = live.best, grad.flatten(1).abs().sum(1)
             live.best = best.put(
@@ -152,7 +158,7 @@ class _Loop:
             t=job.t,
             _victim=self.victim,
             _stream=Noise(job.stream, zero, zero, batch.keys[job.image]),
-            _ledger=Ledger(observe, spend, note_gradient, capped=self.purse is not None),
+            _ledger=Ledger(observe, spend, note_gradient, left, capped=self.purse is not None),
             must_hit=self.aim.must_hit,
             reparam=self.reparam,
             start=None if batch.start is None else batch.start[job.image],
