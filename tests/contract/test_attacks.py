@@ -52,6 +52,9 @@ SHORT: dict[str, dict[str, object]] = {
     "local_search": {"steps": 6, "width": 16},
     "boundary": {"queries": 150},
     "hopskipjump": {"queries": 150},
+    "rays": {"queries": 150},
+    "sparse_rs": {"steps": 60},
+    "pointwise": {"queries": 150},
     "spatial": {"angles": 5, "shifts": 3},
     "single_pixel": {"steps": 30},
     "growing_fgsm": {"steps": 60},
@@ -290,6 +293,7 @@ def test_linear_oracle(name, norm, count, classes, shape):
         pytest.param("boundary", "l2", 1500, marks=pytest.mark.slow),
         ("hopskipjump", "l2", 1500),
         ("hopskipjump", "linf", 5000),
+        ("rays", "linf", 1500),
     ],
 )
 def test_decision_attacks_come_near_the_linear_oracle(name, norm, queries):
@@ -349,6 +353,9 @@ LAW: dict[str, dict[str, object]] = {
     "autoattack": {"steps": 4, "queries": 12},
     "boundary": {"queries": 60},
     "hopskipjump": {"queries": 100},
+    "rays": {"queries": 60},
+    "sparse_rs": {"steps": 20},
+    "pointwise": {"queries": 60},
     "contrast": {"steps": 20},
     "ddn": {"steps": 20},
     "fmn": {"steps": 20},
@@ -603,7 +610,7 @@ def test_bug_24_no_class_or_target_count_is_built_in(name, classes, rivals, norm
     y = labels(model, x)
     short = {k: v for k, v in SHORT.get(name, {}).items() if k not in ("steps", "queries", "searches", "population")}
     fields: dict[str, object] = {"steps": 2} if "steps" in signature(ATTACKS[name]) else {}
-    fields |= {"queries": 30} if name in ("autoattack", "boundary", "hopskipjump") else {}
+    fields |= {"queries": 30} if name in ("autoattack", "boundary", "hopskipjump", "rays", "pointwise") else {}
     fields |= {"population": 5} if name == "one_pixel" else {}
     if name == "spatial":
         fields = {}
