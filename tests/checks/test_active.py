@@ -382,8 +382,13 @@ def test_attacks_on_a_number_of_pixels_are_tried_once_more_too():
         ("score", "spsa:steps=10,eps=0.1", {"X2"}),
         ("score:queries=400", "square:steps=399,eps=0.1", set()),
         ("score", "single_pixel:steps=1000,eps=30", {"X2"}),
+        ("score", "one_pixel:pixels=20,eps=20,population=100,steps=9", {"X2"}),
+        ("score", "sparse_rs:steps=999,eps=3", set()),
         ("decision:queries=300", "hopskipjump:norm=l2,queries=900,eps=0.5", set()),
-        ("score", "growing_noise:norm=l1,steps=5,eps=1", {"R15"}),
+        ("decision", "hopskipjump:norm=linf,queries=1000,samples=900,eps=0.15", {"X2"}),
+        ("decision:queries=300", "rays:queries=300,eps=0.1", set()),
+        ("decision", "salt_pepper:norm=l0,eps=40,steps=1000,restarts=3", {"X2"}),
+        ("score", "salt_pepper:norm=l1,eps=30,steps=1000,restarts=3", {"X2"}),
     ],
 )
 def test_who_may_ask_more_and_did_not_is_not_trusted(threat, attack, says):
@@ -391,6 +396,31 @@ def test_who_may_ask_more_and_did_not_is_not_trusted(threat, attack, says):
     result = sparring.evaluate("mnist_cnn", "mnist5k", [], [threat], [attack], limit=12)
     assert fired(result.findings) & {"R6", "R15", "X2"} == says
     assert {v.word for v in result.verdicts} == {"ATTACK_NOT_TRUSTED" if says else "NOT_BROKEN_YET"}
+
+
+@pytest.mark.parametrize(
+    ("threat", "attack"),
+    [
+        ("score", "square:steps=999,eps=0.15"),
+        ("decision:answers=1", "hopskipjump:norm=linf,queries=1000,samples=900,eps=0.15"),
+    ],
+)
+def test_behind_noise_a_search_that_its_luckiest_answer_leads_is_not_trusted(threat, attack):
+    """A fit over all answers, one draw each, takes more."""
+    result = sparring.evaluate("mnist_cnn", "mnist5k", ["gauss:std=0.2"], [threat], [attack], limit=16, baseline="")
+    number = next(c for c in result.closed if c.defense == "gauss:std=0.2")
+    named = next(c for c in result.cells if c.defense == "gauss:std=0.2")
+    assert number.robust_accuracy < named.robust_accuracy - 0.05
+    assert result.word_on(number) == "ATTACK_NOT_TRUSTED"
+
+
+def test_where_no_search_is_known_nothing_is_trusted():
+    result = sparring.evaluate(
+        "mnist_cnn", "mnist5k", ["gauss:std=0.1"], ["score"], ["sparse_rs:steps=999,eps=2"], limit=8
+    )
+    said = [f for f in result.findings if f.check == "R16" and f.defense == "gauss:std=0.1"]
+    assert said
+    assert "nothing is known to search well" in said[0].message
 
 
 def test_the_quick_tier_asks_what_score_allows():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.geometry import per_row
+from sparring.core.geometry import distance, per_row
 from sparring.core.ranges import Count, NonNegative
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
@@ -20,12 +20,13 @@ from sparring.core.victim import Access
 class _Regression(Method):
     """Each step asks ``pairs`` of opposite sign patterns, constant on ``grid`` x ``grid`` tiles, ``reach`` budgets away from the image (clipped to the
     box: a question need not lie in the ball), and adds each pattern by the difference of its two answers: the least-squares slope of the answers, as
-    patterns are independent. The point is the corner of the ball along the slope; it alone is asked as a candidate, at the end.
+    patterns are independent. The point is the end of the ball along the slope; it alone is asked as a candidate, at the end.
 
-    Ours; NES in one step (Ilyas et al., arXiv:1804.08598) with the tiles of Bandits (arXiv:1807.07978). On random systems a random search stands
+    Differs from NES (Ilyas et al., arXiv:1804.08598): one step, over the whole ball, on the tiles of Bandits (arXiv:1807.07978). On random systems a random search stands
     still behind its luckiest answer, where a fit over all answers averages the noise.
     """
 
+    norms = ("linf", "l2")
     steps: Count = 49
     pairs: Count = 10
     grid: Count = 7
@@ -40,11 +41,14 @@ class _Regression(Method):
 
     def advance(self, q: Query, s: Rows) -> Rows:
         patterns = self._tiles(q)
-        far = (self.reach * q.ball.eps)[:, None, None, None, None] * patterns
+        flat = q.ball.norm == "linf"
+        length = q.ball.eps if flat else q.ball.eps / q.clean[0].numel() ** 0.5
+        far = (self.reach * length)[:, None, None, None, None] * patterns
         points = torch.cat([q.clean[:, None] + far, q.clean[:, None] - far], 1).clamp(0, 1)
         plus, minus = self._answers(q, points).split(self.pairs, 1)
         slope = s.slope + ((plus - minus)[:, :, None, None, None] * patterns).mean(1)
-        return Rows(x=q.project(q.clean + per_row(q.ball.eps, s.x) * slope.sign()), slope=slope)
+        way = slope.sign() if flat else slope / per_row(distance(slope, "l2").clamp_min(1e-12), slope)
+        return Rows(x=q.project(q.clean + per_row(q.ball.eps, s.x) * way), slope=slope)
 
     def done(self, q: Query, s: Rows) -> Tensor:
         return q.affords < 2 * self.pairs + 1  # one is kept for the point itself
@@ -66,10 +70,10 @@ class _Regression(Method):
 @ATTACKS("regression")
 @dataclass(frozen=True, kw_only=True)
 class Regression(_Regression):
-    """Regression of the success margin over random patterns of tiles, from scores. Norm: linf.
+    """Regression of the success margin over random patterns of tiles, from scores: NES (Ilyas et al., arXiv:1804.08598) in one step. Norms: linf, l2.
 
     ``steps`` of ``pairs`` of opposite patterns on ``grid`` x ``grid`` tiles, ``reach`` budgets away from the image (questions need not lie in the
-    ball). The point is the corner of the ball along the fitted slope. For random systems, whose single answers mislead a random search.
+    ball). The point is the end of the ball along the fitted slope. For random systems, whose single answers mislead a random search.
     """
 
     needs = Access.SCORES
@@ -81,7 +85,7 @@ class Regression(_Regression):
 @ATTACKS("label_regression")
 @dataclass(frozen=True, kw_only=True)
 class LabelRegression(_Regression):
-    """The same regression of success itself, from labels. Norm: linf.
+    """The same regression of success itself, from labels (as the label-only attack of Ilyas et al., arXiv:1804.08598, in one step). Norms: linf, l2.
 
     Its questions lie further away (``reach``), where labels change.
     """

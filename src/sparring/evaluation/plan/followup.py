@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sparring.attacks.attack import Attack, attack
+from sparring.core.geometry import Norm
 from sparring.core.victim import Access
 from sparring.defenses.base import Defended
 from sparring.evaluation.plan.cell import Cell, Run, runs_of
@@ -24,17 +25,27 @@ AGAIN = {  # of the images that are left, whoever chose the attacks: by losses t
     "thorough": "apgd:loss=dlr,steps=100,targets=4",
 }
 SPARSE = "sigma_zero"  # in l0, where there is no projection to step along
-BY_ANSWERS: dict[tuple[Access, str], Callable[[int, float], str]] = {  # by how many queries and what budget there is
-    (Access.SCORES, "linf"): lambda queries, eps: f"square:steps={max(1, queries - 1)}",
-    (Access.SCORES, "l2"): lambda queries, eps: f"square:steps={max(1, queries - 1)}",
-    (Access.SCORES, "l0"): lambda queries, eps: (
-        f"one_pixel:pixels={max(1, int(eps))},population={min(100, max(4, queries // 4))},steps={max(1, queries // 100 - 1)}"
-    ),
-    # few queries are best spent on one look at the slope: the default's 100 samples left 72 % where 900 left 48 % (mnist_cnn, linf 0.2, n=40)
-    (Access.LABEL, "linf"): lambda queries, eps: f"hopskipjump:queries={queries},samples={max(1, 9 * queries // 10)}",
-    (Access.LABEL, "l2"): lambda queries, eps: f"hopskipjump:queries={queries}",
+Search = Callable[[int], str]  # of so many answers
+# what is known to search best where answers are all that an attacker has
+BY_ANSWERS: Mapping[tuple[Access, Norm], Search] = {
+    (Access.SCORES, "linf"): lambda answers: f"square:steps={max(1, answers - 1)}",
+    (Access.SCORES, "l2"): lambda answers: f"square:steps={max(1, answers - 1)}",
+    (Access.SCORES, "l0"): lambda answers: f"sparse_rs:steps={max(1, answers - 1)}",
+    (Access.SCORES, "l1"): lambda answers: f"sparse_rs:steps={max(1, answers - 1)}",
+    (Access.LABEL, "linf"): lambda answers: f"rays:queries={answers}",
+    (Access.LABEL, "l2"): lambda answers: f"hopskipjump:queries={answers}",
+    (Access.LABEL, "l0"): lambda answers: f"pointwise:queries={answers}",
+    (Access.LABEL, "l1"): lambda answers: f"pointwise:queries={answers}",
+}
+# of a random system, where the luckiest answer leads a search astray
+BY_RANDOM_ANSWERS: Mapping[tuple[Access, Norm], Search] = {
+    (Access.SCORES, "linf"): lambda answers: f"regression:steps={max(1, (answers - 1) // 20)}",
+    (Access.SCORES, "l2"): lambda answers: f"regression:steps={max(1, (answers - 1) // 20)}",
+    (Access.LABEL, "linf"): lambda answers: f"label_regression:steps={max(1, (answers - 1) // 20)}",
+    (Access.LABEL, "l2"): lambda answers: f"label_regression:steps={max(1, (answers - 1) // 20)}",
 }
 QUERIES = 1000  # where a seat does not count them
+LENGTHS = ("steps", "queries")  # fields that say how long a search is
 
 
 def repairs(
@@ -64,28 +75,35 @@ def more_budget(cell: Cell, among: Sequence[str], check: str, tier: str, seed: i
     return on_survivors(cell, stronger, cell.seat.views, among, check, seed + 1)
 
 
+def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> Attack | None:
+    """What is known to search best by so many ``answers`` of a system in this norm, or None."""
+    search = (BY_RANDOM_ANSWERS if random else BY_ANSWERS).get((access, norm))
+    return attack(f"{search(answers)},norm={norm}") if search else None
+
+
 def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check: str, seed: int) -> Cell | None:
     """What searches best by the answers that the seat gives, with all the queries that it allows; None where it ``ran``, or nothing is known to search
-    best in this norm.
+    best in this norm. A random system is asked one draw at a time, which tells most.
     """
-    choose = BY_ANSWERS.get((cell.seat.access, cell.attack.norm))
-    if choose is None or not math.isfinite(cell.attack.budget):
+    views = tuple(replace(v, victim=replace(v.victim, answers=1)) for v in cell.seat.views)
+    victim = views[0].victim
+    answers = (cell.seat.queries or QUERIES) // victim.score_cost
+    search = best_by_answers(cell.seat.access, cell.attack.norm, victim.random, answers)
+    if search is None or not math.isfinite(cell.attack.budget):
         return None
-    search = attack(f"{choose(cell.seat.queries or QUERIES, cell.attack.budget)},norm={cell.attack.norm}")
-    if any(_does_as_much(a, search) for a in ran):
+    singly = cell.seat.views[0].victim.answers == 1 or not victim.random
+    if singly and any(same_search(a, search) and a.method.iterations >= search.method.iterations for a in ran):
         return None
-    return on_survivors(cell, search, cell.seat.views, among, check, seed + 1)
+    return on_survivors(cell, search, views, among, check, seed + 1)
 
 
-def _does_as_much(ran: Attack, search: Attack) -> bool:
-    """Is it the same search at least as long? One with other options or another setting, such as restarts or a target, is another one."""
-    lengths = ("steps", "queries")
-    options = [{k: v for k, v in vars(a.method).items() if k not in lengths} for a in (ran, search)]
+def same_search(ran: Attack, search: Attack) -> bool:
+    """Is it the same search, however long? One with other options or another setting, such as restarts or a target, is another one."""
+    options = [{k: v for k, v in vars(a.method).items() if k not in LENGTHS} for a in (ran, search)]
     return (
         type(ran.method) is type(search.method)
         and options[0] == options[1]
         and replace(ran.setting, norm=search.setting.norm, eps=search.setting.eps) == search.setting
-        and ran.method.iterations >= search.method.iterations
     )
 
 
