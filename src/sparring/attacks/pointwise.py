@@ -82,7 +82,7 @@ class Pointwise(Method):
     @staticmethod
     def _changed(q: Query, x: Tensor) -> Tensor:
         """The units of x (B,C,H,W) that differ from the clean image: pixels (B,1,H,W), or for l1 values (B,C,H,W)."""
-        return x != q.clean if q.ball.norm == "l1" else (x != q.clean).any(1, keepdim=True)
+        return x != q.clean if q.ball.norm == "l1" else (x - q.clean).abs().amax(1, keepdim=True) > 0
 
     def _noise(self, q: Query, tried: Tensor) -> Tensor:
         noise = q.noise("noise")

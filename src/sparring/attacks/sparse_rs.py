@@ -97,7 +97,7 @@ def _free(q: Query) -> Tensor:
     """(B,H,W) bool: the pixels that may change."""
     if q.ball.mask is None:
         return torch.ones_like(q.clean[:, 0]).bool()
-    return (q.ball.mask > 0).expand_as(q.clean).all(1)
+    return q.ball.mask.expand_as(q.clean).amin(1) > 0
 
 
 def _corners(q: Query, noise: Noise) -> Tensor:

@@ -6,7 +6,7 @@ from sparring.attacks.attack import attack
 from sparring.checks.base import Answer
 from sparring.checks.pool import pools
 from sparring.checks.rows import row_check, toy_rows
-from sparring.core.geometry import NORMS
+from sparring.core.geometry import NORMS, Norm
 from sparring.core.spec import parse
 from sparring.core.victim import Access
 from sparring.evaluation.plan.followup import QUERIES, best_by_answers, same_search
@@ -43,7 +43,7 @@ def known_search(rows: RowTable) -> list[Answer]:
         facts = rows.facts(pool.threat)
         if facts.queries is None or facts.grants not in ANSWERS or not pool.survivors:
             continue
-        norm = next(n for n in NORMS if n == pool.norm)
+        norm: Norm = next(n for n in NORMS if n == pool.norm)
         random = bool(rows["random"][pool.aimed].any())
         best = best_by_answers(ANSWERS[facts.grants], norm, random, QUERIES)
         system = "random system" if random else "system"
