@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.geometry import per_row
+from sparring.core.geometry import distance, per_row
 from sparring.core.ranges import Count
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
@@ -34,9 +34,10 @@ class Pointwise(Method):
     """Pointwise attack (Schott et al., ICLR 2019, arXiv:1805.09190, sec. 4 and appendix). Norms: l0, l1.
 
     It starts at salt-and-pepper noise of growing share and puts random groups of pixels (l1: of values) back to the clean
-    image as long as the label stays wrong. ``queries`` an image may spend, shared evenly by ``searches`` from noise of
-    their own. Differs from the paper: groups, not one value at a time, a fifth larger after a success and three tenths
-    smaller after a failure; no bisection of single values; the first search begins at a given start.
+    image as long as the label stays wrong. ``queries`` an image may spend. Differs from the paper: groups, not one value at
+    a time, a fifth larger after a success and three tenths smaller after a failure; where single ones fail as often as
+    there are any, noise on about as many others is added to the nearest point so far, and taken back in turn (the paper
+    begins anew); no bisection of single values; the first question is about a given start.
     """
 
     needs = Access.LABEL
@@ -44,7 +45,6 @@ class Pointwise(Method):
     norms = ("l0", "l1")
     settled = True
     queries: Count = 5000
-    searches: Count = 3
 
     @property
     def iterations(self) -> int:
@@ -64,32 +64,41 @@ class Pointwise(Method):
 
     def init(self, q: Query) -> Rows:
         q.labels(q.clean, "clean")
-        zero = torch.zeros_like(q.ball.eps)
-        return Rows(x=q.clean, wrong=zero.bool(), group=zero, tried=torch.zeros_like(q.t))
+        none = torch.zeros_like(q.t)
+        return Rows(x=q.clean, nearest=q.clean, wrong=none.bool(), group=none + 1, failed=none)
 
     def advance(self, q: Query, s: Rows) -> Rows:
-        begins = q.t % -(-self.queries // self.searches) == 0
-        s = s.where(begins, Rows(x=q.clean, wrong=torch.zeros_like(s.wrong), tried=torch.zeros_like(s.tried)))
-        point = torch.where(per_row(s.wrong, s.x), self._less(q, s), self._noise(q, s.tried))
+        stuck = s.failed >= self._count(q, s.x)
+        lessening = s.wrong & ~stuck
+        point = torch.where(per_row(lessening, s.x), self._less(q, s), self._noise(q, s))
         if q.start is not None:
             point = torch.where(per_row(q.t == 0, point), q.start, point)
         point = point if q.ball.mask is None else torch.where(q.ball.mask > 0, point, q.clean)
         fooled = q.fooled(q.labels(point))
-        quarter = self._changed(q, point).flatten(1).sum(1) / 4
-        group = torch.where(s.wrong, s.group * torch.where(fooled, GROWN, SHRUNK), quarter).floor().clamp_min(1)
-        return s.where(fooled, Rows(x=point, wrong=s.wrong | fooled)).put(group=group, tried=s.tried + 1)
+        near = distance(point - q.clean, q.ball.norm) <= distance(s.nearest - q.clean, q.ball.norm)
+        resized = (s.group * torch.where(fooled, GROWN, SHRUNK)).long().clamp_min(1)
+        group = torch.where(lessening, resized, (self._count(q, point) // 4).clamp_min(1))
+        failed = torch.where(fooled, 0, s.failed + (lessening & (s.group == 1)))
+        s = s.where(fooled & (near | ~s.wrong), Rows(nearest=point))
+        return s.where(fooled, Rows(x=point, wrong=s.wrong | fooled)).put(group=group, failed=failed)
 
     @staticmethod
     def _changed(q: Query, x: Tensor) -> Tensor:
         """The units of x (B,C,H,W) that differ from the clean image: pixels (B,1,H,W), or for l1 values (B,C,H,W)."""
         return x != q.clean if q.ball.norm == "l1" else (x - q.clean).abs().amax(1, keepdim=True) > 0
 
-    def _noise(self, q: Query, tried: Tensor) -> Tensor:
-        noise = q.noise("noise")
-        shape = self._changed(q, q.clean).shape[1:]
-        share = torch.tensor(SHARES, device=tried.device)[tried % len(SHARES)]
+    def _count(self, q: Query, x: Tensor) -> Tensor:
+        """(B,) how many units differ."""
+        return self._changed(q, x).flatten(1).sum(1)
+
+    def _noise(self, q: Query, s: Rows) -> Tensor:
+        """Salt and pepper on the nearest point so far, on as many units as differ there; before there is one, on the clean image."""
+        noise, unchanged = q.noise("noise"), self._changed(q, q.clean)
+        shape = unchanged.shape[1:]
+        growing = torch.tensor(SHARES, device=q.t.device)[q.t % len(SHARES)]
+        share = torch.where(s.wrong, self._count(q, s.nearest) / unchanged[0].numel(), growing)
         chosen = noise.uniform("chosen", shape) < per_row(share, q.clean)
-        return torch.where(chosen, (noise.uniform("value", shape) < 0.5).to(q.clean.dtype), q.clean)
+        return torch.where(chosen, (noise.uniform("value", shape) < 0.5).to(q.clean.dtype), s.nearest)
 
     def _less(self, q: Query, s: Rows) -> Tensor:
         """x with a random group of its changed units put back."""
