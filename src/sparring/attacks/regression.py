@@ -22,7 +22,7 @@ class _Regression(Method):
     box: a question need not lie in the ball), and adds each pattern by the difference of its two answers: the least-squares slope of the answers, as
     patterns are independent. The point is the end of the ball along the slope; it alone is asked as a candidate, at the end.
 
-    Differs from NES (Ilyas et al., arXiv:1804.08598): one step, over the whole ball, on the tiles of Bandits (arXiv:1807.07978). On random systems a random search stands
+    NES (arXiv:1804.08598) in one step over the whole ball, on the tiles of Bandits (arXiv:1807.07978). On random systems a random search stands
     still behind its luckiest answer, where a fit over all answers averages the noise.
     """
 
@@ -70,10 +70,11 @@ class _Regression(Method):
 @ATTACKS("regression")
 @dataclass(frozen=True, kw_only=True)
 class Regression(_Regression):
-    """Regression of the success margin over random patterns of tiles, from scores: NES (Ilyas et al., arXiv:1804.08598) in one step. Norms: linf, l2.
+    """Regression of the success margin over random patterns of tiles, from scores: NES (Ilyas et al., arXiv:1804.08598, algorithm 1). Norms: linf, l2.
 
     ``steps`` of ``pairs`` of opposite patterns on ``grid`` x ``grid`` tiles, ``reach`` budgets away from the image (questions need not lie in the
     ball). The point is the end of the ball along the fitted slope. For random systems, whose single answers mislead a random search.
+    Differs from the paper: one step over the whole ball in place of many small ones, on tiles.
     """
 
     needs = Access.SCORES
@@ -85,9 +86,10 @@ class Regression(_Regression):
 @ATTACKS("label_regression")
 @dataclass(frozen=True, kw_only=True)
 class LabelRegression(_Regression):
-    """The same regression of success itself, from labels (as the label-only attack of Ilyas et al., arXiv:1804.08598, in one step). Norms: linf, l2.
+    """The same regression of success itself, from labels: the label-only NES (Ilyas et al., arXiv:1804.08598, section 2.4). Norms: linf, l2.
 
     Its questions lie further away (``reach``), where labels change.
+    Differs from the paper: one step over the whole ball, on tiles; each label counts as it is, no score is estimated from its neighbors.
     """
 
     needs = Access.LABEL
