@@ -26,7 +26,7 @@ from sparring.core.network import off_probabilities
 from sparring.core.noise import Noise, image_keys
 from sparring.core.prepare import prepare as prepared_copy
 from sparring.core.ranges import Count, Limit, Natural, NonNegative
-from sparring.core.registry import ATTACKS
+from sparring.core.registry import ATTACKS, suggest
 from sparring.core.shown import shown
 from sparring.core.spec import (
     PYTHON,
@@ -352,11 +352,13 @@ class MethodAttack(Attack):
         return target[:, None], True, cost
 
 
-def _refuse_foreign(name: str, given: Mapping[str, object], known: Fields) -> None:
-    """Raise SparringError for a field as another library calls it, with what it is here."""
-    for field in given:
+def _refuse_unknown(name: str, given: Mapping[str, object], known: Fields) -> None:
+    """Raise SparringError for a field that the attack has not: with what it is here, where another library calls it so, or with what is near."""
+    for field in filter(None, given):
         if field in ELSEWHERE and field not in known:
             raise SparringError(f"{name}: unknown field {field!r}; here {ELSEWHERE[field]} (docs/migration.md)")
+        if field not in known:
+            raise SparringError(f"{name}: unknown field {field!r}{suggest(field, [*known, *SHARED])}")
 
 
 def attack(text: str | Attack | Method) -> Attack:
@@ -376,7 +378,7 @@ def attack(text: str | Attack | Method) -> Attack:
         ATTACKS[spec.name]  # an unknown name is refused before its fields are
     own = {k: v for k, v in spec.values.items() if k not in SHARED}
     if spec.name != PYTHON:
-        _refuse_foreign(spec.name, own, signature(ATTACKS[spec.name]))
+        _refuse_unknown(spec.name, own, signature(ATTACKS[spec.name]))
     shared = check_fields(spec.name, {k: v for k, v in spec.values.items() if k in SHARED}, SHARED)
     method: Method = build(ATTACKS, replace(spec, values=own))
     return (method.attack_kind or MethodAttack)(method, Setting(**shared))

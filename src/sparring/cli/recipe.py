@@ -149,7 +149,9 @@ def report_recipes(
     from sparring.report.replays import counts, markdown, verdicts_of
 
     if not rows.is_dir():
-        raise SparringError(f"--rows {rows} is no folder; name the one that holds PAPER/ITEM.SCALE.json")
+        raise SparringError(
+            f"--rows {rows} is no folder; name the one that holds PAPER/ITEM.SCALE.json, the --out of recipe run"
+        )
     recipes_of(paper)  # an unknown paper is refused before anything is written
     front = rows / "README.md"
     refuse_foreign(front, MADE)

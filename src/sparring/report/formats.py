@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.console import Console
 from sparring.core.errors import SparringError
 from sparring.core.registry import suggest
 from sparring.evaluation.results.load import Evaluation
-from sparring.report.content import Table
+from sparring.report.content import Entry, Table
 from sparring.report.sections.worst_case import closed_table
 from sparring.report.terminal import draw_table
 
@@ -89,16 +90,26 @@ def table_as(table: Table, form: str) -> str:
 
 
 def evaluation_as(evaluation: Evaluation, form: str) -> str:
-    """The numbers to report as a table, and what says whether they can be believed: the verdicts, or why there are none. A CSV is the table alone."""
-    drawn = table_as(closed_table(evaluation.closed), form)
-    said = [f"{v.line}. {v.sentence}" for v in evaluation.verdicts] or [f"No verdict: {evaluation.missing}."]
+    """The numbers to report as a table, and what says whether they can be believed: the verdicts, or why there are none. A CSV has a verdict's word
+    in each line.
+    """
+    table = closed_table(evaluation.closed)
     if form == "csv":
-        return drawn
+        return as_csv(_with_words(table, evaluation))
+    drawn = table_as(table, form)
+    said = [f"{v.line}. {v.sentence}" for v in evaluation.verdicts] or [f"No verdict: {evaluation.missing}."]
     if form == "html":
         return "".join(f"<p>{escape(line)}</p>" for line in said) + drawn
     if form == "latex":
         return "".join(f"% {line}\n" for line in said) + drawn
     return "\n\n".join(said) + "\n\n" + drawn
+
+
+def _with_words(table: Table, evaluation: Evaluation) -> Table:
+    """The table of the numbers with a last column that says each one's verdict, or that there is none."""
+    words = [evaluation.word_on(number) or "NO_VERDICT" for number in evaluation.closed]
+    rows = tuple((*line, Entry(word)) for line, word in zip(table.rows, words, strict=True))
+    return replace(table, columns=(*table.columns, "verdict"), rows=rows)
 
 
 def _latex(text: str) -> str:

@@ -83,7 +83,7 @@ def ids(findings: Sequence[Finding]) -> tuple[str, ...]:
 def lines(e: Evidence) -> tuple[Line, ...]:
     """What HOLDS needs, each with the value that says whether it is there."""
     kinds = ", ".join(sorted(e.kinds)) or "none"
-    quiet = "P10 alone failed, and what looks at the attacks does not confirm it" if e.culprit else NONE_FAILED
+    quiet = "P10 failed, and no image is left that another check speaks against" if e.culprit else NONE_FAILED
     tried = {None: "not tried", True: "nothing changed", False: "it broke more"}
     return (
         Line("the numbers are sound", not e.fatal, ", ".join(ids(e.fatal)) or NONE_FAILED),
