@@ -163,6 +163,8 @@ def test_an_evaluation_shows_itself(runs):
     for form in FORMATS:
         assert "cd:bits=5" in result.table(form)
     assert result.verdicts[0].line in result.table("markdown")
+    last = [line["verdict"] for line in csv.DictReader(io.StringIO(result.table("csv")))]
+    assert last == [result.word_on(c) or "NO_VERDICT" for c in result.closed]
     assert "<table>" in result._repr_html_()
     frame = result.to_pandas()
     assert list(frame["robust_accuracy"]) == [c.robust_accuracy for c in result.closed]
