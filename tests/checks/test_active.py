@@ -387,7 +387,7 @@ def test_attacks_on_a_number_of_pixels_are_tried_once_more_too():
         ("decision:queries=300", "hopskipjump:norm=l2,queries=900,eps=0.5", set()),
         ("decision", "hopskipjump:norm=linf,queries=1000,samples=900,eps=0.15", {"X2"}),
         ("decision:queries=300", "rays:queries=300,eps=0.1", set()),
-        ("decision", "salt_pepper:norm=l0,eps=40,steps=1000,restarts=3", {"X2"}),
+        ("decision", "salt_pepper:norm=l0,eps=12,steps=1000,restarts=3", {"X2"}),
         ("score", "salt_pepper:norm=l1,eps=30,steps=1000,restarts=3", {"X2"}),
     ],
 )
