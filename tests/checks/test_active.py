@@ -418,8 +418,8 @@ def test_where_no_search_is_known_nothing_is_trusted():
     result = sparring.evaluate(
         "mnist_cnn", "mnist5k", ["gauss:std=0.1"], ["score"], ["sparse_rs:steps=999,eps=2"], limit=8
     )
-    said = [f for f in result.findings if f.check == "R16" and f.defense == "gauss:std=0.1"]
-    assert said
+    said = [f for f in result.findings if f.check == "R16" and f.defense == "gauss:std=0.1" and not f.ok]
+    assert {v.word for v in result.verdicts if v.defense == "gauss:std=0.1"} == {"ATTACK_NOT_TRUSTED"}
     assert "nothing is known to search well" in said[0].message
 
 
