@@ -354,11 +354,10 @@ class MethodAttack(Attack):
 
 def _refuse_unknown(name: str, given: Mapping[str, object], known: Fields) -> None:
     """Raise SparringError for a field that the attack has not: with what it is here, where another library calls it so, or with what is near."""
-    for field in filter(None, given):
-        if field in ELSEWHERE and field not in known:
-            raise SparringError(f"{name}: unknown field {field!r}; here {ELSEWHERE[field]} (docs/migration.md)")
-        if field not in known:
-            raise SparringError(f"{name}: unknown field {field!r}{suggest(field, [*known, *SHARED])}")
+    for field in (f for f in given if f and f not in known):
+        here = ELSEWHERE.get(field)
+        fix = f"; here {here} (docs/migration.md)" if here else suggest(field, [*known, *SHARED])
+        raise SparringError(f"{name}: unknown field {field!r}{fix}")
 
 
 def attack(text: str | Attack | Method) -> Attack:

@@ -12,44 +12,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparring.attacks.method import Method
+from sparring.attacks.label_search import LabelSearch
 from sparring.attacks.query import Query
 from sparring.core.geometry import distance, per_row
 from sparring.core.noise import signs
 from sparring.core.ranges import Count, Inner, Rate, Step
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
 
 SEEK, BISECT, WALK, PROBE, JUMP = range(5)
 GRIDS = (0, 1, 2, 4, 8)  # random starts in turn: noise in every pixel, then one color, 2x2, 4x4, 8x8 colors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk(Method):
+class Walk(LabelSearch):
     """What the two share: finding a start and bisecting. ``queries`` an image may spend, ``tries`` to find a start (a row
     without one ends unsuccessful), ``tolerance``: where a bisection between clean and adversarial stops.
     """
 
-    needs = Access.LABEL
-    goal = Goal.MINIMAL
     norms = ("l2",)
-    settled = True
-    queries: Count = 5000
     tries: Count = 100
     tolerance: Rate = 1e-3
-
-    @property
-    def iterations(self) -> int:
-        return self.queries
-
-    @property
-    def query_cap(self) -> int:
-        return self.queries
-
-    @property
-    def starts_at(self) -> str:
-        return "search"
 
     def init(self, q: Query) -> Rows:
         zero = torch.zeros_like(q.ball.eps)

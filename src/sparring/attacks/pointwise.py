@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparring.attacks.method import Method
+from sparring.attacks.label_search import LabelSearch
 from sparring.attacks.query import Query
 from sparring.core.geometry import distance, per_row
-from sparring.core.ranges import Count
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
 
 SHARES = (
     0.05,
@@ -30,7 +28,7 @@ GROWN, SHRUNK = 1.2, 0.7  # what a success and a failure do to the size of the n
 
 @ATTACKS("pointwise")
 @dataclass(frozen=True, kw_only=True)
-class Pointwise(Method):
+class Pointwise(LabelSearch):
     """Pointwise attack (Schott et al., ICLR 2019, arXiv:1805.09190, sec. 4 and appendix). Norms: l0, l1.
 
     It starts at salt-and-pepper noise of growing share and puts random groups of pixels (l1: of values) back to the clean
@@ -40,27 +38,11 @@ class Pointwise(Method):
     begins anew); no bisection of single values; the first question is about a given start.
     """
 
-    needs = Access.LABEL
-    goal = Goal.MINIMAL
     norms = ("l0", "l1")
-    settled = True
-    queries: Count = 5000
-
-    @property
-    def iterations(self) -> int:
-        return self.queries
-
-    @property
-    def query_cap(self) -> int:
-        return self.queries
 
     @property
     def opening(self) -> tuple[int, int]:
         return 1, 0
-
-    @property
-    def starts_at(self) -> str:
-        return "search"
 
     def init(self, q: Query) -> Rows:
         q.labels(q.clean, "clean")

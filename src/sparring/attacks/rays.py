@@ -7,18 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparring.attacks.method import Method
+from sparring.attacks.label_search import LabelSearch
 from sparring.attacks.query import Query
 from sparring.core.geometry import per_row
-from sparring.core.ranges import Count, Inner
+from sparring.core.ranges import Inner
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
-from sparring.core.victim import Access, Goal
 
 
 @ATTACKS("rays")
 @dataclass(frozen=True, kw_only=True)
-class RayS(Method):
+class RayS(LabelSearch):
     """RayS (Chen & Gu, KDD 2020, arXiv:2006.12792, algorithms 1 to 3). Norm: linf.
 
     A direction of signs is flipped block by block, blocks halving from the whole image to single values; a direction that is
@@ -27,28 +26,12 @@ class RayS(Method):
     of the clipped image, at first 1; a given start lends its signs to the first direction.
     """
 
-    needs = Access.LABEL
-    goal = Goal.MINIMAL
     norms = ("linf",)
-    settled = True
-    queries: Count = 5000
     tolerance: Inner = 1e-3
-
-    @property
-    def iterations(self) -> int:
-        return self.queries
-
-    @property
-    def query_cap(self) -> int:
-        return self.queries
 
     @property
     def opening(self) -> tuple[int, int]:
         return 1, 0
-
-    @property
-    def starts_at(self) -> str:
-        return "search"
 
     def init(self, q: Query) -> Rows:
         q.labels(q.clean, "clean")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sparring.attacks.attack import Attack, attack
@@ -25,24 +25,23 @@ AGAIN = {  # of the images that are left, whoever chose the attacks: by losses t
     "thorough": "apgd:loss=dlr,steps=100,targets=4",
 }
 SPARSE = "sigma_zero"  # in l0, where there is no projection to step along
-Search = Callable[[int], str]  # of so many answers
 # what is known to search best where answers are all that an attacker has
-BY_ANSWERS: Mapping[tuple[Access, Norm], Search] = {
-    (Access.SCORES, "linf"): lambda answers: f"square:steps={max(1, answers - 1)}",
-    (Access.SCORES, "l2"): lambda answers: f"square:steps={max(1, answers - 1)}",
-    (Access.SCORES, "l0"): lambda answers: f"sparse_rs:steps={max(1, answers - 1)}",
-    (Access.SCORES, "l1"): lambda answers: f"sparse_rs:steps={max(1, answers - 1)}",
-    (Access.LABEL, "linf"): lambda answers: f"rays:queries={answers}",
-    (Access.LABEL, "l2"): lambda answers: f"hopskipjump:queries={answers}",
-    (Access.LABEL, "l0"): lambda answers: f"pointwise:queries={answers}",
-    (Access.LABEL, "l1"): lambda answers: f"pointwise:queries={answers}",
+BY_ANSWERS: Mapping[tuple[Access, Norm], str] = {
+    (Access.SCORES, "linf"): "square",
+    (Access.SCORES, "l2"): "square",
+    (Access.SCORES, "l0"): "sparse_rs",
+    (Access.SCORES, "l1"): "sparse_rs",
+    (Access.LABEL, "linf"): "rays",
+    (Access.LABEL, "l2"): "hopskipjump",
+    (Access.LABEL, "l0"): "pointwise",
+    (Access.LABEL, "l1"): "pointwise",
 }
 # of a random system, where the luckiest answer leads a search astray
-BY_RANDOM_ANSWERS: Mapping[tuple[Access, Norm], Search] = {
-    (Access.SCORES, "linf"): lambda answers: f"regression:steps={max(1, (answers - 1) // 20)}",
-    (Access.SCORES, "l2"): lambda answers: f"regression:steps={max(1, (answers - 1) // 20)}",
-    (Access.LABEL, "linf"): lambda answers: f"label_regression:steps={max(1, (answers - 1) // 20)}",
-    (Access.LABEL, "l2"): lambda answers: f"label_regression:steps={max(1, (answers - 1) // 20)}",
+BY_RANDOM_ANSWERS: Mapping[tuple[Access, Norm], str] = {
+    (Access.SCORES, "linf"): "regression",
+    (Access.SCORES, "l2"): "regression",
+    (Access.LABEL, "linf"): "label_regression",
+    (Access.LABEL, "l2"): "label_regression",
 }
 QUERIES = 1000  # where a seat does not count them
 LENGTHS = ("steps", "queries")  # fields that say how long a search is
@@ -77,8 +76,13 @@ def more_budget(cell: Cell, among: Sequence[str], check: str, tier: str, seed: i
 
 def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> Attack | None:
     """What is known to search best by so many ``answers`` of a system in this norm, or None."""
-    search = (BY_RANDOM_ANSWERS if random else BY_ANSWERS).get((access, norm))
-    return attack(f"{search(answers)},norm={norm}") if search else None
+    name = (BY_RANDOM_ANSWERS if random else BY_ANSWERS).get((access, norm))
+    if name is None:
+        return None
+    method = attack(f"{name}:norm={norm}").method
+    steps = max(1, (answers - 1) // method.asks)  # one answer is for the first point or the last
+    length = f"steps={steps}" if method.query_cap is None else f"queries={answers}"
+    return attack(f"{name}:{length},norm={norm}")
 
 
 def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check: str, seed: int) -> Cell | None:
