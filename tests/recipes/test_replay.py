@@ -206,6 +206,8 @@ REFUSED = [
     ('status = "A"', 'status = "E"', "status: Input should be"),
     ("[[train]]\n", "[[train]]\nwhat = 1\n", "train.0.what: Extra inputs"),
     ('for = ["net"]', 'for = ["nets"]', "net.for: nets is none of net, threat"),
+    ("[[train]]\n", '[[train]]\nwithout = { net = ["dull"] }\n', "net.without.net: dull is none of plain, smooth"),
+    ("[[train]]\n", '[[train]]\nwithout = { threat = ["clean"] }\n', "net.without: threat is none of net"),
     ('plain = [99.5, "lost", 0]', "plain = [99.5, 0]", "published.values/plain: write the 3 numbers of threat"),
     ("smooth = [98", 'smooth = ["?"', "published.values/smooth/clean: '?' is no number"),
     ('a = { threat = "clean" }', 'a = { threat = "cleen" }', "claim clean: threat: cleen is none of clean, ignores"),
@@ -221,6 +223,13 @@ def test_a_file_is_refused_by_field(old, new, line, tmp_path):
         load_recipe(edited(tmp_path, old, new))
     assert line in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_training_is_left_out_for_some_labels(tmp_path):
+    name = edited(tmp_path, "[[train]]\n", '[[train]]\nwithout = { net = ["smooth"] }\n')
+    all_of, some = (Expanded.of(load_recipe(n), "small").steps for n in (str(TOY), name))
+    left = [s.place for s in all_of if s not in some]
+    assert left == [f"toy.small/trained/net-smooth-s{seed}.safetensors" for seed in (0, 1)]
 
 
 UNRESOLVED = [

@@ -104,7 +104,10 @@ class Expanded:
         for seed in self.scale.seeds:
             trainings = [step for step in self.recipe.train if self.scale_name in step.scales]
             for step in (*trainings, *self.recipe.evaluate, *self.recipe.analyze, *self.recipe.attack):
+                left_out = step.without if isinstance(step, TrainStep) else {}
                 for bound in self._bindings(step.axes):
+                    if any(bound[axis] in labels for axis, labels in left_out.items()):
+                        continue
                     expanded = self._step(step, bound, seed)
                     steps.setdefault(expanded.place, expanded)
         return list(steps.values())

@@ -37,8 +37,8 @@ class Scale(Strict):
 
 class TrainStep(Strict):
     """A ``sparring train`` for each combination of the labels of the axes in ``for``; ``${trained.ID}`` is what it writes, ``${trained.ID.LABEL}`` that
-    for a label of its one axis: by its ``suffix`` a weights file, a TOML file, or ("") a folder. ``scales``: at which it is run. ``twin``: added
-    to the seed, for a network of another start.
+    for a label of its one axis: by its ``suffix`` a weights file, a TOML file, or ("") a folder. ``scales``: at which it is run. ``without``: labels
+    by axis for which it is not. ``twin``: added to the seed, for a network of another start.
     """
 
     id: str
@@ -49,6 +49,7 @@ class TrainStep(Strict):
     options: dict[str, Value] = {}
     suffix: Literal[".safetensors", ".toml", ""] = ".safetensors"
     scales: list[ScaleName] = list(SCALES)
+    without: dict[str, list[str]] = {}
     twin: int = 0
 
     @property
@@ -246,6 +247,10 @@ class Recipe(Strict):
         _known("a step's id", [i for i in ids if ids.count(i) > 1], [])
         for step in steps:
             _known(f"{step.id}.for", step.axes, self.axes)
+        for step in self.train:
+            _known(f"{step.id}.without", step.without, step.axes)
+            for axis, labels in step.without.items():
+                _known(f"{step.id}.without.{axis}", labels, self.axes[axis])
         _known("published.axes", self.published.axes, self.axes)
         if self.published.values != "lost":
             _ = self.numbers
