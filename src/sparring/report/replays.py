@@ -166,7 +166,7 @@ def _run(recipe: Recipe, replay: Replay) -> list[str]:
     environment = provenance["environment"]
     lines = [
         f"Scale {SCALE_SAYS[replay.scale]}. {scale.about if scale else ''} `{provenance['command']}`: {provenance['seconds']:g} s, seeds "
-        f"{', '.join(map(str, provenance['seeds']))}, sparring {environment['sparring']}, {provenance['made']}.{f' **{old}.**' if old else ''}",
+        f"{', '.join(map(str, provenance['seeds']))}, sparring {environment['sparring']}, {provenance['made']}.{' One training each.' if replay.trained_once else ''}{f' **{old}.**' if old else ''}",
         "",
         *([*grid(number_table(recipe, replay)), ""] if recipe.published.axes else []),
         *(f"![{name}]({recipe.paper}/{recipe.item}.{replay.scale}/{name})" for name in replay.pictures),

@@ -74,31 +74,40 @@ def more_budget(cell: Cell, among: Sequence[str], check: str, tier: str, seed: i
     return on_survivors(cell, stronger, cell.seat.views, among, check, seed + 1)
 
 
-def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> Attack | None:
-    """What is known to search best by so many ``answers`` of a system in this norm, or None."""
-    name = (BY_RANDOM_ANSWERS if random else BY_ANSWERS).get((access, norm))
-    if name is None:
-        return None
+def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> list[Attack | None]:
+    """What is known to search best by so many ``answers`` of a system in this norm, None where nothing is: by scores and, since scores may be as coarse
+    as labels and hide every step of the first, by labels.
+    """
+    known = BY_RANDOM_ANSWERS if random else BY_ANSWERS
+    names = [known.get((asked, norm)) for asked in (Access.SCORES, Access.LABEL) if asked <= access]
+    return [name and _as_long(name, norm, answers) for name in names]
+
+
+def _as_long(name: str, norm: Norm, answers: int) -> Attack:
     method = attack(f"{name}:norm={norm}").method
     steps = max(1, (answers - 1) // method.asks)  # one answer is for the first point or the last
     length = f"steps={steps}" if method.query_cap is None else f"queries={answers}"
     return attack(f"{name}:{length},norm={norm}")
 
 
-def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check: str, seed: int) -> Cell | None:
-    """What searches best by the answers that the seat gives, with all the queries that it allows; None where it ``ran``, or nothing is known to search
-    best in this norm. A random system is asked one draw at a time, which tells most.
+def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check: str, seed: int) -> list[Cell]:
+    """What searches best by the answers that the seat gives, with all the queries that it allows, where it has not ``ran``. A random system is asked one
+    draw at a time, which tells most.
     """
     views = tuple(replace(v, victim=replace(v.victim, answers=1)) for v in cell.seat.views)
     victim = views[0].victim
     answers = (cell.seat.queries or QUERIES) // victim.score_cost
-    search = best_by_answers(cell.seat.access, cell.attack.norm, victim.random, answers)
-    if search is None or not math.isfinite(cell.attack.budget):
-        return None
+    if not math.isfinite(cell.attack.budget):
+        return []
     singly = cell.seat.views[0].victim.answers == 1 or not victim.random
-    if singly and any(same_search(a, search) and a.method.iterations >= search.method.iterations for a in ran):
-        return None
-    return on_survivors(cell, search, views, among, check, seed + 1)
+    return [
+        on_survivors(cell, search, views, among, check, seed + 1)
+        for search in best_by_answers(cell.seat.access, cell.attack.norm, victim.random, answers)
+        if search
+        and not (
+            singly and any(same_search(a, search) and a.method.iterations >= search.method.iterations for a in ran)
+        )
+    ]
 
 
 def same_search(ran: Attack, search: Attack) -> bool:
