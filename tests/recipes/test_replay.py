@@ -121,6 +121,15 @@ def test_weights_that_no_recipe_made_are_not_taken_for_its_own(data, tmp_path):
     assert foreign.read_bytes() == b"somebody's"
 
 
+def test_each_step_begins_unmeasured(out, data):
+    """Who listens counts each step for itself."""
+    said: list[tuple[int, int, str]] = []
+    replay(str(TOY), out=out, data_dir=data, progress=lambda *told: said.append(told))
+    steps = Expanded.of(load_recipe(str(TOY)), "small").steps
+    begun = [(0, 1, f"step {n} of {len(steps)}, {step.id}: begins") for n, step in enumerate(steps, 1)]
+    assert [told for told in said if told[2].endswith(": begins")] == begun
+
+
 def test_only_some_steps_leave_no_rows_and_say_what_is_absent(data, tmp_path):
     partial = replay(str(TOY), out=tmp_path, data_dir=data, only=["net"])
     assert partial.numbers == ()
