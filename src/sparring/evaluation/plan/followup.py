@@ -80,7 +80,7 @@ def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> l
     """
     known = BY_RANDOM_ANSWERS if random else BY_ANSWERS
     names = [known.get((asked, norm)) for asked in (Access.SCORES, Access.LABEL) if asked <= access]
-    return [name and _as_long(name, norm, answers) for name in names]
+    return [_as_long(name, norm, answers) if name else None for name in names]
 
 
 def _as_long(name: str, norm: Norm, answers: int) -> Attack:
