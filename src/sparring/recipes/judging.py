@@ -228,14 +228,14 @@ class _Asked:
             elif self.claim.test == "at_most":
                 compared.append(Compared(f"-({text})", _minus(bounds), -limit, equal=True))
             else:
-                compared.append(Compared(text, bounds, -margin if self.claim.test == "within" else margin))
+                compared.append(Compared(text, bounds, limit - margin if self.claim.test == "within" else margin))
                 if self.claim.test == "within":
-                    compared.append(Compared(f"-({text})", _minus(bounds), -margin))
+                    compared.append(Compared(f"-({text})", _minus(bounds), -limit - margin))
         return Comparisons(tuple(compared), missing=missing)
 
     def _pairs(self) -> tuple[list[tuple[str, list[Number], list[Number]]], int]:
         """Each pair of (mean) cells that is compared, and how many cannot be. Of a test of one side the second is empty."""
-        one_sided = self.claim.test in ("at_least", "at_most")
+        one_sided = self.claim.test != "above" and self.claim.value is not None
         a, b, over = self.claim.a, {} if one_sided else self.claim.b, self.claim.over
         free = [x for x in self.axes if x not in over and not (x in a and (one_sided or x in b))]
         pairs: list[tuple[str, list[Number], list[Number]]] = []

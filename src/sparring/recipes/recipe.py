@@ -160,7 +160,7 @@ class Needs(Strict):
 class PaperClaim(Strict):
     """A sentence of the paper (or ours) as a predicate over cells, in the unit of the table.
 
-    above: a > factor * b + margin. within: |a - b| <= margin. at_least, at_most: a against ``value``. order: each of ``labels`` along the axis
+    above: a > factor * b + margin. within: |a - b| <= margin, or |a - value|. at_least, at_most: a against ``value``. order: each of ``labels`` along the axis
     ``along`` is above the next. monotone: along the axis ``direction``. argmax: the largest along the axis is one of ``labels``. a, b: labels by
     axis; an axis that neither names is gone through, or averaged ``over``; ``among``: of which labels; ``unlike``: without cells alike on these
     axes. ``seat``: adaptive, where it is about who knows the defense alone.
@@ -288,6 +288,8 @@ class Recipe(Strict):
             _known(f"{where}.labels", claim.labels, self.axes[claim.along])
         if claim.test in ("order", "argmax") and not claim.labels:
             raise SparringError(f"{where}: {claim.test} needs labels")
+        if claim.value is not None and claim.value != "lost" and (claim.test == "above" or claim.b):
+            raise SparringError(f"{where}: value is beside b, or of a test that compares none with it; leave one out")
         if claim.test in ("at_least", "at_most") and claim.value is None:
             raise SparringError(f"{where}: {claim.test} needs a value")
 
