@@ -13,7 +13,7 @@ from sparring.evaluation.results.stats import CONFIDENCE, wilson
 from sparring.recipes.bounds import Bounds, difference, holm
 from sparring.recipes.expand import Seat
 from sparring.recipes.numbers import Number, Replay
-from sparring.recipes.recipe import PaperClaim, Recipe
+from sparring.recipes.recipe import UNITS, PaperClaim, Recipe
 
 Word = Literal["reproduced", "contradicted", "undecided", "not at this scale", "lost", "missing"]
 WORDS: tuple[Word, ...] = ("reproduced", "contradicted", "undecided", "not at this scale", "lost", "missing")
@@ -95,12 +95,13 @@ def judge(recipe: Recipe, numbers: Sequence[Number]) -> list[ClaimVerdict]:
 
 def agreement(recipe: Recipe, replay: Replay) -> str:
     """How many of our numbers, in the paper's own seat, are near the published ones, in words; asked at the paper's scale alone. Near: within the margin, and
-    where both have an interval (theirs: Wilson's, of their n) these overlap.
+    where both have an interval (theirs: Wilson's, of their n) these overlap. The margin is in the table's unit: numbers in another are left out.
     """
     if replay.scale != "paper":
         raise ValueError("numbers are compared at the paper's scale only")
     published = {} if recipe.all_lost else recipe.numbers
-    ours = [x for x in replay.numbers if x.seat == "paper" and isinstance(published.get(x.labels), float)]
+    paper = [x for x in replay.numbers if x.seat == "paper" and isinstance(published.get(x.labels), float)]
+    ours = [x for x in paper if x.scale == UNITS[recipe.published.unit]]
     far = [x for x in ours if not _near(x, float(published[x.labels]), recipe)]
     names = f"; not {', '.join('/'.join(x.labels) for x in far)}" if far else ""
     return f"{len(ours) - len(far)} of {len(ours)} numbers are within {recipe.published.margin:g} of the published ones{names}."

@@ -16,7 +16,7 @@ Published = dict[tuple[str, ...], float | Literal["lost"]]
 ScaleName = Literal["small", "paper"]
 SCALES: tuple[ScaleName, ...] = ("small", "paper")
 RESERVED = ("DATA", "OUT", "seed", "trained")  # names that texts have anyway
-UNITS = {"%": 100.0, "": 1.0}  # what a share is multiplied with
+UNITS = {"%": 100.0, "": 1.0, "1": 1.0}  # what a share is multiplied with
 
 
 class Strict(BaseModel):
@@ -122,7 +122,7 @@ class CellAt(Strict):
     several; of an analysis the ``path`` of names into its panel's data, to a number, to counts (right, n), or to values by image
     (see ``per_image``). ``alike``: only cells with the same label on these axes are there. ``exact``: a number without chance, such as a count.
     ``adaptive``: what is another for whoever knows the defense. ``divisor``: what is another of the cell that this one is divided by; ``complement``:
-    one minus the quotient.
+    one minus the quotient. ``unit``: "%" or "1", where a cell's is not the table's.
     """
 
     step: str
@@ -130,6 +130,7 @@ class CellAt(Strict):
     threat: str = ""
     attack: str = ""
     metric: str = ""
+    unit: str = ""
     path: list[str] = []
     alike: list[str] = []
     exact: bool = False
