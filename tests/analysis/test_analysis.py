@@ -185,3 +185,60 @@ class Constant(torch.nn.Module):
 
     def forward(self, x):
         return x.flatten(1)[:, :10] * 0
+
+
+class Branched(nn.Module):
+    """One activation called twice, a parameter outside of any leaf, a layer that nothing passes, one whose output is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(3, 1, 1))
+        self.conv, self.relu, self.pool = nn.Conv2d(3, 4, (1, 3), padding="same"), nn.ReLU(), nn.MaxPool2d(2)
+        self.twin, self.spare, self.linear = nn.GRU(36, 5, batch_first=True), nn.Linear(7, 7), nn.Linear(5, 10)
+
+    def forward(self, x):
+        z = self.relu(self.pool(self.relu(self.conv(self.gain * x))))
+        return self.linear(self.twin(z.flatten(2))[0][:, -1])
+
+
+def test_an_architecture_is_what_a_pass_calls():
+    """Twice called is two rows, not called is said, and every parameter of the network is in some row or named as not called."""
+    network = Classifier(Branched().eval(), (0.0,), (1.0,))
+    told = sparring.analyze("architecture", network, (torch.rand(2, 3, 12, 12), [0, 1])).json()["data"]
+    names = ["conv", "relu", "pool", "relu (call 2)", "twin", "linear", ""]
+    assert list(told["layers"]) == [f"network.{name}".rstrip(".") for name in names], (
+        "in the order in which they return"
+    )
+    conv = told["layers"]["network.conv"]
+    assert conv == {
+        "kind": "Conv2d",
+        "parameters": 4 * 3 * 3 + 4,
+        "in": 3,
+        "out": 4,
+        "kernel": [1, 3],
+        "stride": 1,
+        "padding": "same",
+        "output": [4, 12, 12],
+    }
+    assert told["layers"]["network.pool"]["output"] == [4, 6, 6]
+    assert told["layers"]["network.twin"]["output"] is None
+    assert told["layers"]["network"]["parameters"] == 3
+    assert told["kinds"]["ReLU"] == {"calls": 2, "parameters": 0}
+    assert list(told["not called"]) == ["network.spare"]
+    every = sum(p.numel() for p in network.parameters())
+    rows = [*told["layers"].values(), *told["not called"].values()]
+    assert told["parameters"] == sum(row["parameters"] for row in rows) == every
+
+
+def test_the_toy_network_of_ace_is_that_of_its_table_6():
+    panel = sparring.analyze("architecture", "ace_toy:weights=random", "cues:count=1")
+    told = panel.json()["data"]
+    assert [row["out"] for row in told["layers"].values() if "out" in row] == [16, 32, 64, 512, 10]
+    assert told["layers"]["network.7"]["in"] == 1600
+    assert told["parameters"] == 848_426
+    assert {kind: of["calls"] for kind, of in told["kinds"].items()} == {
+        "Conv2d": 3,
+        "ReLU": 3,
+        "Flatten": 1,
+        "Linear": 2,
+    }

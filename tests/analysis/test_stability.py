@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,10 @@ from sparring.analysis.curvature import top_eigenvalues
 from sparring.analysis.norms import gradient_norms
 from sparring.analysis.panel import per_image
 from sparring.attacks.attack import attack
+from sparring.core.errors import SparringError
 from sparring.defenses.base import Defended
+from sparring.models.load import load_model
+from sparring.subject import Subject
 from sparring.testing.networks import conv_classifier, pictures
 
 
@@ -117,8 +122,43 @@ def test_changes_of_attacked_images_are_measured_from_the_clean_ones():
     right = (network(points).argmax(1) == images.y).double()
     assert panel.json()["data"]["adversarial"]["right"]["values"] == right.tolist()
     assert panel.json()["data"]["cd:bits=8"]["reach"] <= 0.1 + 1 / 255
-    assert torch.allclose(panel.maps[0].values, spectrum(points.double()).float(), atol=1e-4)
-    assert list(panel.sheets[0].rows) == ["clean", "adversarial", "cd:bits=8", "gauss:eps=0.000001"]
+
+
+def test_the_mean_absolute_change_is_that_of_each_image_over_all_attacks():
+    """FGSM moves each value by eps unless it stops at 0 or 1; of two attacks an image counts with their mean, and nothing is changed by none."""
+    network, images = conv_classifier(), pictures(70)
+    both = ("fgsm:eps=0.1", "fgsm:eps=0.02")
+    panel = sparring.analyze("changes", network, images, attack=both, defense="none", limit=70).json()["data"]
+    points = [attack(a).run(network, images.x, images.y, ids=list(images.ids), stop="never").x for a in both]
+    each = torch.stack([(p - images.x).abs().flatten(1).mean(1) for p in points]).mean(0)
+    assert panel["none"]["l1"]["values"] == pytest.approx(each.tolist(), rel=1e-5)
+    assert panel["none"]["l1"] == panel["adversarial"]["l1"]
+    assert max(panel["none"]["l1"]["values"]) <= 0.06 + 1e-6
+    clean = sparring.analyze("changes", network, images, defense="none").json()["data"]
+    assert set(clean["none"]["l1"]["values"]) == {0.0}
+
+
+def test_points_of_another_model_and_of_who_knows_the_defense():
+    network, images, fgsm, cd = conv_classifier(), pictures(), "fgsm:eps=0.1", "cd:bits=1"
+
+    def l1(name: str, **options: Any) -> list[float]:
+        panel = sparring.analyze("changes", network, images, attack=fgsm, defense=cd, **options).json()
+        assert ("sources" in panel["provenance"]) == ("source" in options)
+        return panel["data"][name]["l1"]["values"]
+
+    def moved(victim: Any, then: Any = lambda x: x) -> list[float]:
+        points = attack(fgsm).run(victim, images.x, images.y, ids=list(images.ids), stop="never").x
+        return (then(points) - images.x).abs().flatten(1).mean(1).tolist()
+
+    other, knows = "ace_toy:weights=random", Subject.of(network, images, [cd]).systems[cd]
+    assert l1("adversarial", source=other) == pytest.approx(moved(load_model(other)), rel=1e-4)
+    assert l1("adversarial", source=other) != pytest.approx(l1("adversarial"), rel=1e-4)
+    assert l1(cd, victim="defended") == pytest.approx(moved(knows.system(), torch.round), rel=1e-4)
+    assert l1(cd, victim="defended") != pytest.approx(l1(cd), rel=1e-4)
+    with pytest.raises(SparringError, match="give one of them"):
+        l1(cd, victim="defended", source=other)
+    with pytest.raises(SparringError, match="give attack"):
+        sparring.analyze("changes", network, images, defense=cd, victim="defended")
 
 
 def test_changes_ask_no_network(monkeypatch):

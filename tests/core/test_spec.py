@@ -5,7 +5,7 @@ import pytest
 import sparring
 from sparring.core.errors import SparringError
 from sparring.core.registry import ATTACKS, Registry
-from sparring.core.spec import parse, show, split, without
+from sparring.core.spec import convert, parse, show, split, without
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,11 @@ def test_registry_refuses_duplicates_and_lists_what_it_knows():
 )
 def test_a_text_without_one_of_its_fields(text, rest, value):
     assert without(text, "limit") == (rest, value)
+
+
+def test_a_field_of_text_may_name_what_is_called_none():
+    """``--defense none`` is the undefended system, in a list too; where nothing may stand for a text, none is nothing."""
+    assert convert("t", "defense", str, "none") == "none"
+    assert convert("t", "defense", tuple[str, ...], ["none", "cd:bits=4"]) == ("none", "cd:bits=4")
+    assert convert("t", "weights", str | None, "none") is None
+    assert convert("t", "limit", int | None, "none") is None

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sparring.core.errors import SparringError
 from sparring.evaluation.results.stats import lower_bound, upper_bound
 from sparring.recipes.bounds import difference, holm
 from sparring.recipes.judging import agreement, judge
@@ -75,6 +76,10 @@ A, B = {"row": "a", "column": "x"}, {"row": "b", "column": "x"}
         ({"test": "within", "a": A, "b": B, "margin": 5}, [[40], [40]], "reproduced"),  # 0 of 100 differ: +-2.95
         ({"test": "within", "a": A, "b": B, "margin": 2}, [[40], [40]], "undecided"),
         ({"test": "within", "a": A, "b": B, "margin": 5}, [[40], [70]], "contradicted"),
+        ({"test": "within", "a": A, "value": 50, "margin": 15}, [[50]], "reproduced"),  # L, U (50 of 100) = 41.4, 58.6
+        ({"test": "within", "a": A, "value": 50, "margin": 5}, [[50]], "undecided"),
+        ({"test": "within", "a": A, "value": 30, "margin": 5}, [[50]], "contradicted"),
+        ({"test": "within", "a": A, "value": 70, "margin": 5}, [[50]], "contradicted"),
         (
             {"test": "order", "along": "row", "labels": ["c", "a", "b"], "a": {"column": "x"}},
             [[40], [10], [80]],
@@ -110,6 +115,19 @@ A, B = {"row": "a", "column": "x"}, {"row": "b", "column": "x"}
 )
 def test_each_kind_has_its_verdicts(claim, rights, expected):
     assert word(claim, table(rights)) == expected
+
+
+def test_a_count_is_exact_on_both_sides():
+    """Three is three, four is not, two is not."""
+    for count, expected in ((3, "reproduced"), (4, "contradicted"), (2, "contradicted")):
+        counted = Number(("a", "x"), "paper", 0, "", "", "", (), 1.0, count, exact=True)
+        assert word({"test": "within", "a": A, "value": 3, "margin": 0.5}, [counted]) == expected
+
+
+def test_a_value_beside_b_is_refused():
+    for claim in ({"test": "within", "b": B}, {"test": "above"}):
+        with pytest.raises(SparringError, match="value is beside b"):
+            recipe({**claim, "a": A, "value": 5})
 
 
 def test_a_claim_goes_through_what_it_does_not_name():

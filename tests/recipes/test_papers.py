@@ -82,7 +82,9 @@ def test_cells_whose_attacker_ignores_the_defense_are_read_under_adaptive_too(na
         known = {a.labels for a in addresses if a.seat == "adaptive"}
         for a in addresses:
             if a.seat == "adaptive":
-                assert a.threat == CLEAN or threat(a.threat).kind.adaptive or a.path, f"{a.labels}: {a.threat}"
+                assert not a.threat or a.threat == CLEAN or threat(a.threat).kind.adaptive or a.path, (
+                    f"{a.labels}: {a.threat}"
+                )
             elif a.defense not in ("", "none") and a.threat != CLEAN and not threat(a.threat).kind.deployed:
                 assert a.labels in known, f"{a.labels} is judged under {a.threat} alone; give {name} [cell.adaptive]"
 

@@ -69,6 +69,25 @@ def test_a_denoiser_before_a_network_of_ensemble_adversarial_training(toy, out):
 
 
 @pytest.mark.slow
+def test_the_denoising_loss_stands_beside_the_accuracies(toy, out):
+    """A clean image that nothing denoises is as far from itself as 0; an attacked one is within the ball; each in its own unit."""
+    shared = {name: HGD[name] for name in ("target", "sources", "held_out", "training", "data", "few")}
+    recipe = tiny("hgd/table2", shared, {"set": ["White 4", "Black 4"]})
+    replayed = replay(recipe, out=out, data_dir=toy)
+    assert not replayed.absent
+    ours = {(n.seat, *n.labels): n for n in replayed.numbers}
+    assert len(ours) == 2 * 2 * 3 * 3
+    for seat in ("paper", "adaptive"):
+        assert ours[seat, "loss", "NA", "Clean"].value == 0
+        assert ours[seat, "loss", "NA", "White 16"].scale == 1
+        assert ours[seat, "accuracy", "NA", "White 16"].scale == 100
+    for where in ("White 16", "Black 16"):
+        assert 0 < ours["paper", "loss", "NA", where].value <= 16 / 255 + 1e-6
+    assert ours["paper", "loss", "NA", "White 16"].value != ours["paper", "loss", "NA", "Black 16"].value
+    assert ours["paper", "loss", "DAE", "Clean"].n == 4
+
+
+@pytest.mark.slow
 def test_seven_wirings_on_the_same_points(toy, out):
     """Without who knows them: seven systems of two denoisers and two networks are dear to know."""
     recipe = tiny("hgd/table9", HGD, {"set": ["White 4", "Black 4"]})

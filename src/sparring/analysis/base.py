@@ -17,6 +17,7 @@ from sparring.core.registry import ANALYSES
 from sparring.core.spec import check_fields, check_ranges, convert, option, signature
 from sparring.data.images import ImageSet
 from sparring.data.sources import Images, load_data
+from sparring.defenses.base import Defended
 from sparring.subject import Subject
 from sparring.version import __version__
 
@@ -50,6 +51,11 @@ class Analysis:
     @property
     def defenses(self) -> Sequence[str]:
         """Defenses the subject is to have, by spec."""
+        return ()
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Other models the subject is to have, by spec."""
         return ()
 
     def images(self) -> ImageSet:
@@ -117,7 +123,7 @@ def analyze(
     if not asked.needs_data and (data is not None or limit is not None):
         raise SparringError(f"{label} brings its own images; leave data and limit out")
     images = asked.images() if data is None else load_data(data, limit=limit, otherwise=asked.limit)
-    subjects = [Subject.of(m, images, asked.defenses, mend=False) for m in models]
+    subjects = [Subject.of(m, images, asked.defenses, sources=asked.sources, mend=False) for m in models]
     names = [s.model.name for s in subjects]
     if len(set(names)) < len(names):
         raise SparringError(f"{label}: two models have the name {max(names, key=names.count)}; give each its own")
@@ -132,14 +138,15 @@ def _provenance(asked: Analysis, subjects: Sequence[Subject]) -> dict[str, objec
         "options": plain(asdict(asked)),
         "seed": asked.seed,
         "models": [{"name": s.model.name, "hash": s.systems["none"].id} for s in subjects],
+        **({"sources": [other.id for other in subjects[0].others]} if subjects[0].others else {}),
         "data": {"name": images.name, "hash": images.hash, "images": len(images)},
         "sparring": __version__,
         "torch": torch.__version__,
     }
 
 
-def attacked(subject: Subject, spec: str, seed: int) -> Tensor:
-    """Points (N,C,H,W) of an attack that is run to its end on the undefended model."""
+def attacked(subject: Subject, spec: str, seed: int, on: Defended | None = None) -> Tensor:
+    """Points (N,C,H,W) of an attack that is run to its end ``on`` a system; default: the undefended model."""
     images = subject.images
-    network = subject.prepared.model
-    return attack(spec).run(network, images.x, images.y, ids=list(images.ids), seed=seed, stop="never").x
+    victim = subject.prepared.model if on is None else on.system()
+    return attack(spec).run(victim, images.x, images.y, ids=list(images.ids), seed=seed, stop="never").x

@@ -160,7 +160,7 @@ def convert(owner: str, field: str, annotation: Any, text: object) -> Any:
         return tuple(convert(owner, field, get_args(annotation)[0], part) for part in several)
     value, why = plain(text), ""
     if isinstance(text, str):
-        if text.lower() in ("none", "null"):
+        if text.lower() in ("none", "null") and (takes(annotation, type(None)) or not takes(annotation, str)):
             value = None
         elif takes_numbers(annotation):
             try:

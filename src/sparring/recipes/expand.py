@@ -13,6 +13,7 @@ from sparring.core.errors import SparringError
 from sparring.core.spec import PYTHON, split
 from sparring.evaluation.results.table import CLEAN
 from sparring.recipes.recipe import (
+    UNITS,
     AnalyzeStep,
     AttackStep,
     CellAt,
@@ -62,7 +63,7 @@ class Step:
 @dataclass(frozen=True)
 class Address:
     """Where one number is read: a step's place, and there a defense, threat and attacks, or the path into a panel's data. ``divisor``: where the number
-    is read that it is divided by; ``complement``: one minus that.
+    is read that it is divided by; ``complement``: one minus that. ``unit``: the table's, where "".
     """
 
     labels: tuple[str, ...]
@@ -77,6 +78,7 @@ class Address:
     exact: bool
     divisor: Address | None = None
     complement: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ class Expanded:
         step = next((s for s in (*self.recipe.evaluate, *self.recipe.analyze) if s.id == filled["step"]), None)
         if step is None or not set(step.axes) <= set(bound):
             raise self._wrong(f"cell.step: {filled['step']} is no evaluation or analysis whose axes are the table's")
+        if filled["unit"] not in UNITS:
+            raise self._wrong(f"cell.unit: {filled['unit']} is none of %, 1")
         return Address(
             tuple(bound[axis] for axis in self.recipe.published.axes),
             seat,
@@ -158,6 +162,7 @@ class Expanded:
             filled["metric"] or self.recipe.metric,
             tuple(self._one(text, "cell.path", bound, seed) for text in cell.path),
             cell.exact,
+            unit=filled["unit"],
         )
 
     def _step(self, step: AnyStep, bound: Mapping[str, str], seed: int) -> Step:

@@ -13,7 +13,7 @@ from sparring.evaluation.results.stats import CONFIDENCE, wilson
 from sparring.recipes.bounds import Bounds, difference, holm
 from sparring.recipes.expand import Seat
 from sparring.recipes.numbers import Number, Replay
-from sparring.recipes.recipe import PaperClaim, Recipe
+from sparring.recipes.recipe import UNITS, PaperClaim, Recipe
 
 Word = Literal["reproduced", "contradicted", "undecided", "not at this scale", "lost", "missing"]
 WORDS: tuple[Word, ...] = ("reproduced", "contradicted", "undecided", "not at this scale", "lost", "missing")
@@ -95,12 +95,13 @@ def judge(recipe: Recipe, numbers: Sequence[Number]) -> list[ClaimVerdict]:
 
 def agreement(recipe: Recipe, replay: Replay) -> str:
     """How many of our numbers, in the paper's own seat, are near the published ones, in words; asked at the paper's scale alone. Near: within the margin, and
-    where both have an interval (theirs: Wilson's, of their n) these overlap.
+    where both have an interval (theirs: Wilson's, of their n) these overlap. The margin is in the table's unit: numbers in another are left out.
     """
     if replay.scale != "paper":
         raise ValueError("numbers are compared at the paper's scale only")
     published = {} if recipe.all_lost else recipe.numbers
-    ours = [x for x in replay.numbers if x.seat == "paper" and isinstance(published.get(x.labels), float)]
+    paper = [x for x in replay.numbers if x.seat == "paper" and isinstance(published.get(x.labels), float)]
+    ours = [x for x in paper if x.scale == UNITS[recipe.published.unit]]
     far = [x for x in ours if not _near(x, float(published[x.labels]), recipe)]
     names = f"; not {', '.join('/'.join(x.labels) for x in far)}" if far else ""
     return f"{len(ours) - len(far)} of {len(ours)} numbers are within {recipe.published.margin:g} of the published ones{names}."
@@ -228,14 +229,14 @@ class _Asked:
             elif self.claim.test == "at_most":
                 compared.append(Compared(f"-({text})", _minus(bounds), -limit, equal=True))
             else:
-                compared.append(Compared(text, bounds, -margin if self.claim.test == "within" else margin))
+                compared.append(Compared(text, bounds, limit - margin if self.claim.test == "within" else margin))
                 if self.claim.test == "within":
-                    compared.append(Compared(f"-({text})", _minus(bounds), -margin))
+                    compared.append(Compared(f"-({text})", _minus(bounds), -limit - margin))
         return Comparisons(tuple(compared), missing=missing)
 
     def _pairs(self) -> tuple[list[tuple[str, list[Number], list[Number]]], int]:
         """Each pair of (mean) cells that is compared, and how many cannot be. Of a test of one side the second is empty."""
-        one_sided = self.claim.test in ("at_least", "at_most")
+        one_sided = self.claim.test != "above" and self.claim.value is not None
         a, b, over = self.claim.a, {} if one_sided else self.claim.b, self.claim.over
         free = [x for x in self.axes if x not in over and not (x in a and (one_sided or x in b))]
         pairs: list[tuple[str, list[Number], list[Number]]] = []

@@ -33,7 +33,7 @@ class Absent(Exception):
 
 @dataclass
 class Reader:
-    """Reads addresses; each run folder once. ``unit``: of the recipe's table."""
+    """Reads addresses; each run folder once. ``unit``: of the recipe's table, for addresses without one."""
 
     folders: Folders
     unit: str
@@ -78,7 +78,7 @@ class Reader:
         columns = tuple(column for column, _ in parts)
         if len({images for _, images in parts}) > 1:
             raise Absent("its attacks looked at different images")
-        scale = UNITS[self.unit] if metric.percent else 1.0
+        scale = UNITS[address.unit or self.unit] if metric.percent else 1.0
         value = mean_number(columns, scale)
         if math.isnan(value):
             raise Absent("no image is left to count")
@@ -97,7 +97,7 @@ class Reader:
                 raise Absent(f"the analysis says nothing of {name} (it has {there})")
             inside = inside[name]
         about = address.labels, address.seat, address.seed, address.threat, ""
-        scale = UNITS[self.unit]
+        scale = UNITS[address.unit or self.unit]
         if isinstance(inside, dict) and set(inside) == {"right", "n"}:
             top = (np.arange(inside["n"]) < inside["right"]).astype(float)  # which images are right is not known
             column = PerImage(top, np.ones(len(top)), top > 0.5, "share", False)

@@ -16,7 +16,7 @@ Published = dict[tuple[str, ...], float | Literal["lost"]]
 ScaleName = Literal["small", "paper"]
 SCALES: tuple[ScaleName, ...] = ("small", "paper")
 RESERVED = ("DATA", "OUT", "seed", "trained")  # names that texts have anyway
-UNITS = {"%": 100.0, "": 1.0}  # what a share is multiplied with
+UNITS = {"%": 100.0, "": 1.0, "1": 1.0}  # what a share is multiplied with
 
 
 class Strict(BaseModel):
@@ -123,7 +123,7 @@ class CellAt(Strict):
     several; of an analysis the ``path`` of names into its panel's data, to a number, to counts (right, n), or to values by image
     (see ``per_image``). ``alike``: only cells with the same label on these axes are there. ``exact``: a number without chance, such as a count.
     ``adaptive``: what is another for whoever knows the defense. ``divisor``: what is another of the cell that this one is divided by; ``complement``:
-    one minus the quotient.
+    one minus the quotient. ``unit``: "%" or "1", where a cell's is not the table's.
     """
 
     step: str
@@ -131,6 +131,7 @@ class CellAt(Strict):
     threat: str = ""
     attack: str = ""
     metric: str = ""
+    unit: str = ""
     path: list[str] = []
     alike: list[str] = []
     exact: bool = False
@@ -161,7 +162,7 @@ class Needs(Strict):
 class PaperClaim(Strict):
     """A sentence of the paper (or ours) as a predicate over cells, in the unit of the table.
 
-    above: a > factor * b + margin. within: |a - b| <= margin. at_least, at_most: a against ``value``. order: each of ``labels`` along the axis
+    above: a > factor * b + margin. within: |a - b| <= margin, or |a - value|. at_least, at_most: a against ``value``. order: each of ``labels`` along the axis
     ``along`` is above the next. monotone: along the axis ``direction``. argmax: the largest along the axis is one of ``labels``. a, b: labels by
     axis; an axis that neither names is gone through, or averaged ``over``; ``among``: of which labels; ``unlike``: without cells alike on these
     axes. ``seat``: adaptive, where it is about who knows the defense alone.
@@ -293,6 +294,8 @@ class Recipe(Strict):
             _known(f"{where}.labels", claim.labels, self.axes[claim.along])
         if claim.test in ("order", "argmax") and not claim.labels:
             raise SparringError(f"{where}: {claim.test} needs labels")
+        if claim.value is not None and claim.value != "lost" and (claim.test == "above" or claim.b):
+            raise SparringError(f"{where}: value is beside b, or of a test that compares none with it; leave one out")
         if claim.test in ("at_least", "at_most") and claim.value is None:
             raise SparringError(f"{where}: {claim.test} needs a value")
 

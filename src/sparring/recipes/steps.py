@@ -159,7 +159,7 @@ def command(step: Step, folders: Folders) -> str:
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             words.append(flag)
-        elif value is not None and value is not False:
+        elif value is not None and value is not False and value not in ("", []):
             words += [flag, ",".join(value) if isinstance(value, list) else show(value)]
     tail = ["--json"] if step.kind == "analyze" else ["--out", str(folders.output(step))]
     text = shlex.join([*words, *tail])

@@ -50,8 +50,10 @@ def number_table(recipe: Recipe, replay: Replay | None) -> Table:
                 continue
             flagged = [Entry(text, flags=flags.get((*labels, c), ())) for c, text in zip(columns, cells, strict=True)]
             rows.append((*labels, f"ours, {seat}", *flagged))
-    n = ", ".join(map(str, sorted({x.n for x in replay.numbers if x.n}))) if replay else ""
-    title = f"{recipe.id}: {recipe.title}{f' ({SCALE_SAYS[replay.scale]}; n = {n})' if replay else ''}"
+    title = f"{recipe.id}: {recipe.title}"
+    if replay:
+        n = ", ".join(map(str, sorted({x.n for x in replay.numbers if x.n})))
+        title += f" ({SCALE_SAYS[replay.scale]}{n and f'; n = {n}'})"
     return Table(title, tuple(names), tuple(row(*r) for r in rows), tuple(columns))
 
 
