@@ -187,6 +187,17 @@ def test_lists_are_split_at_commas_or_repeated_alike(place):
     assert budgets[0] == budgets[1] == {"fgsm:eps=1/255", "fgsm:eps=2/255"}
 
 
+def test_an_attack_that_runs_to_its_end_goes_to_the_edge_of_its_ball(place):
+    """At the first point that fools it is nearer: pictures of eps 32/255 and of 64/255 could be the same."""
+    words = ("attack", MODEL, "--data", "data.npz", "--attack", "bim:eps=64/255,steps=40,step_size=0.1", "--json")
+    first, whole = (
+        json.loads(run(place, *words, "--out", out, *more).stdout)["images"]
+        for out, more in (("first", ()), ("whole", ("--to-end",)))
+    )
+    assert all(image["linf"] == pytest.approx(64 / 255, abs=1e-4) for image in whole)
+    assert min(image["linf"] for image in first) < 32 / 255
+
+
 def test_attack_saves_losslessly_and_rescores(place):
     summary = json.loads(
         run(

@@ -135,6 +135,9 @@ def attack(
     limit: Limit = None,
     seed: Seed = "0",
     slots: Slots = "64",
+    to_end: Annotated[
+        bool, typer.Option("--to-end", help="spend all steps, and do not stop at the first point that fools")
+    ] = False,
     image_format: Annotated[str, typer.Option("--format", help="png (lossless); jpeg is refused")] = "png",
     skip_bad: SkipBad = False,
     large_eps: LargeEps = False,
@@ -168,9 +171,8 @@ def attack(
     with Bar() as bar:
         bar(0, 1, "loading the model and the images")
         subject = Subject.of(model, data, [defense], limit=typed["limit"], skip_bad=skip_bad)
-        summary = make_images(
-            subject, attack, out, defense, seed=typed["seed"], slots=typed["slots"], inspect=inspect, progress=bar
-        )
+        how = {"seed": typed["seed"], "slots": typed["slots"], "to_end": to_end}
+        summary = make_images(subject, attack, out, defense, **how, inspect=inspect, progress=bar)
     emit(summary, draw_table(images_table(summary)), json_out)
     for f in summary["checks"]:
         warnings.warn(f"check {f['check']} {f['severity']}: {f['message']}", stacklevel=1)

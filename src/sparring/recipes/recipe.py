@@ -102,7 +102,7 @@ class AnalyzeStep(Strict):
 
 
 class AttackStep(Strict):
-    """A ``sparring attack`` likewise: it leaves a folder of adversarial pictures."""
+    """A ``sparring attack`` likewise: it leaves a folder of adversarial pictures. ``to_end``: it does not stop at the first point that fools."""
 
     id: str
     axes: list[str] = Field(default=[], alias="for")
@@ -111,11 +111,13 @@ class AttackStep(Strict):
     attack: str
     defense: str = "none"
     limit: int | None = None
+    to_end: bool = False
 
     @property
     def settings(self) -> Settings:
         """What is attacked, by which attack."""
-        return {name: value for name, value in dict(self).items() if name not in ("id", "axes")}
+        said = {name: value for name, value in dict(self).items() if name not in ("id", "axes", "to_end")}
+        return said | ({"to_end": True} if self.to_end else {})
 
 
 class CellAt(Strict):

@@ -259,7 +259,8 @@ def _do(step: Step, asked: Settings, output: Path, workers: int, progress: Progr
         if not output.is_dir():  # likewise
             given = _typed(asked)
             subject = Subject.of(given["model"], given["data"], [given["defense"]], limit=given.get("limit"))
-            make_images(subject, given["attack"], output, given["defense"], seed=step.seed, progress=progress)
+            how = {"seed": step.seed, "to_end": given.get("to_end", False), "progress": progress}
+            make_images(subject, given["attack"], output, given["defense"], **how)
     else:
         if progress:
             progress(0, 1, f"analyzing {step.name}")

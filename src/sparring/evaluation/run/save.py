@@ -49,6 +49,7 @@ def make_images(
     *,
     seed: int = 0,
     slots: int = 64,
+    to_end: bool = False,
     inspect: Callable[[Subject, Attack], Sequence[Json]] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Json:
@@ -56,7 +57,8 @@ def make_images(
     system.
 
     Writes images.safetensors (x, y), NNNNN.png, table.json. Returns the summary: per image norms and labels of the
-    reloaded tensor and of the reloaded PNG. ``inspect``: what it says of the subject and the attack before these meet is kept as "checks".
+    reloaded tensor and of the reloaded PNG. ``to_end``: the attack spends its steps, where it else stops at the first point that fools, which may be
+    far inside its ball. ``inspect``: what it says of the subject and the attack before these meet is kept as "checks".
     Raises SparringError for a folder that is not empty.
     """
     folder = Path(out)
@@ -75,9 +77,8 @@ def make_images(
         if progress:
             progress(done, len(x), str(method))
 
-    outcome = method.on(
-        view.victim, Batch(x, y, subject.keys), RunOptions(seat.stop, slots, seed, view.reparam, advance)
-    )
+    stop = "never" if to_end else seat.stop
+    outcome = method.on(view.victim, Batch(x, y, subject.keys), RunOptions(stop, slots, seed, view.reparam, advance))
     stored = outcome.x
     if subject.images.lattice:
         eps = torch.full_like(outcome.distance, method.budget) if math.isfinite(method.budget) else outcome.distance
@@ -85,7 +86,7 @@ def make_images(
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         with explained(folder):
-            about = {"defense": defense, "attack": str(method), "seed": seed, "checks": list(checks)}
+            about = {"defense": defense, "attack": str(method), "seed": seed, "to_end": to_end, "checks": list(checks)}
             return _saved(partial, folder, subject, seat, outcome.x, stored, about)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
