@@ -60,7 +60,7 @@ class TrainStep(Strict):
 
 class EvaluateStep(Strict):
     """A ``sparring evaluate`` likewise, by fields of ``EvaluationSpec``. An entry of a list that names an axis outside ``for``
-    stands for all its labels.
+    stands for all its labels. ``scales``: at which it is run.
     """
 
     id: str
@@ -75,6 +75,7 @@ class EvaluateStep(Strict):
     tier: str = ""
     draws: int | None = None
     survivors: bool | None = None
+    scales: list[ScaleName] = list(SCALES)
 
     @property
     def settings(self) -> Settings:
@@ -84,7 +85,9 @@ class EvaluateStep(Strict):
 
 
 class AnalyzeStep(Strict):
-    """A ``sparring analyze`` likewise; an entry of a list among its options, too, stands for all labels. ``png``: its pictures are drawn, too."""
+    """A ``sparring analyze`` likewise; an entry of a list among its options, too, stands for all labels. ``png``: its pictures are drawn, too.
+    ``scales``: at which it is run.
+    """
 
     id: str
     axes: list[str] = Field(default=[], alias="for")
@@ -94,6 +97,7 @@ class AnalyzeStep(Strict):
     limit: int | None = None
     options: dict[str, Value | list[str]] = {}
     png: bool = False
+    scales: list[ScaleName] = list(SCALES)
 
     @property
     def settings(self) -> Settings:
