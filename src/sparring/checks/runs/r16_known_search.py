@@ -29,15 +29,15 @@ def _searched(*by: str) -> RowTable:
     "A",
     "FAIL",
     fires=lambda: _searched("square:steps=999,eps=0.1"),
-    silent=lambda: _searched("square:steps=999,eps=0.1", "rays:queries=1000,eps=0.1"),
+    silent=lambda: _searched("square:steps=999,eps=0.1", "rays:queries=1000,eps=0.1", "tiles:eps=0.1"),
 )
 def known_search(rows: RowTable) -> list[Answer]:
     """Raised if: under a threat that grants scores or labels alone what is known to search best by them, in this norm and of a random system or another,
     did not search, or nothing is known to. Where scores are granted, both are asked for: by scores, and by labels.
 
     Why: no gradient says whether a search was good, so that what withstands a weak one looks robust. By labels HopSkipJump leaves 76 % in linf 0.15 where RayS
-    leaves 26; by scores Square leaves 74 % behind Gaussian noise where a regression leaves 34, and 74 % of a network that answers scores of 0 and 10
-    where RayS leaves 8 (mnist_cnn, 1,000 queries, n=50).
+    leaves 26, and 88 % in l2 4 after 200 where signs on tiles leave 33; by scores Square leaves 74 % behind Gaussian noise where a regression leaves 34,
+    and 74 % of a network that answers scores of 0 and 10 where RayS leaves 8 (mnist_cnn, n=40 to 50, 1,000 queries where not said).
 
     What to do: let the follow-up run (it searches so), or name the searches; where none is known (l0 and l1 of random systems) take another norm, or a
     threat with gradients.
@@ -49,7 +49,7 @@ def known_search(rows: RowTable) -> list[Answer]:
             continue
         norm: Norm = next(n for n in NORMS if n == pool.norm)
         random = bool(rows["random"][pool.aimed].any())
-        best = [search for search in best_by_answers(ANSWERS[facts.grants], norm, random, QUERIES) if search]
+        best = best_by_answers(ANSWERS[facts.grants], norm, random, QUERIES)
         system = f"in {pool.norm} of a {'random system' if random else 'system'} by {facts.grants.lower()}"
         if not best:
             text = f"nothing is known to search well {system}: what withstands may not have been looked for"

@@ -26,22 +26,23 @@ AGAIN = {  # of the images that are left, whoever chose the attacks: by losses t
 }
 SPARSE = "sigma_zero"  # in l0, where there is no projection to step along
 # what is known to search best where answers are all that an attacker has
-BY_ANSWERS: Mapping[tuple[Access, Norm], str] = {
-    (Access.SCORES, "linf"): "square",
-    (Access.SCORES, "l2"): "square",
-    (Access.SCORES, "l0"): "sparse_rs",
-    (Access.SCORES, "l1"): "sparse_rs",
-    (Access.LABEL, "linf"): "rays",
-    (Access.LABEL, "l2"): "hopskipjump",
-    (Access.LABEL, "l0"): "pointwise",
-    (Access.LABEL, "l1"): "pointwise",
+BY_ANSWERS: Mapping[tuple[Access, Norm], tuple[str, ...]] = {
+    (Access.SCORES, "linf"): ("square",),
+    (Access.SCORES, "l2"): ("square",),
+    (Access.SCORES, "l0"): ("sparse_rs",),
+    (Access.SCORES, "l1"): ("sparse_rs",),
+    # by few labels, and where only the ball is plain, points in it tell more than rays and walks from afar
+    (Access.LABEL, "linf"): ("rays", "tiles"),
+    (Access.LABEL, "l2"): ("hopskipjump", "tiles"),
+    (Access.LABEL, "l0"): ("pointwise",),
+    (Access.LABEL, "l1"): ("pointwise",),
 }
 # of a random system, where the luckiest answer leads a search astray
-BY_RANDOM_ANSWERS: Mapping[tuple[Access, Norm], str] = {
-    (Access.SCORES, "linf"): "regression",
-    (Access.SCORES, "l2"): "regression",
-    (Access.LABEL, "linf"): "label_regression",
-    (Access.LABEL, "l2"): "label_regression",
+BY_RANDOM_ANSWERS: Mapping[tuple[Access, Norm], tuple[str, ...]] = {
+    (Access.SCORES, "linf"): ("regression",),
+    (Access.SCORES, "l2"): ("regression",),
+    (Access.LABEL, "linf"): ("label_regression",),
+    (Access.LABEL, "l2"): ("label_regression",),
 }
 QUERIES = 1000  # where a seat does not count them
 LENGTHS = ("steps", "queries")  # fields that say how long a search is
@@ -74,13 +75,13 @@ def more_budget(cell: Cell, among: Sequence[str], check: str, tier: str, seed: i
     return on_survivors(cell, stronger, cell.seat.views, among, check, seed + 1)
 
 
-def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> list[Attack | None]:
-    """What is known to search best by so many ``answers`` of a system in this norm, None where nothing is: by scores and, since scores may be as coarse
-    as labels and hide every step of the first, by labels.
+def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> list[Attack]:
+    """What is known to search best by so many ``answers`` of a system in this norm: by scores and, since scores may be as coarse as labels and hide every
+    step of these, by labels.
     """
     known = BY_RANDOM_ANSWERS if random else BY_ANSWERS
-    names = [known.get((asked, norm)) for asked in (Access.SCORES, Access.LABEL) if asked <= access]
-    return [_as_long(name, norm, answers) if name else None for name in names]
+    names = [known.get((asked, norm), ()) for asked in (Access.SCORES, Access.LABEL) if asked <= access]
+    return [_as_long(name, norm, answers) for part in names for name in part]
 
 
 def _as_long(name: str, norm: Norm, answers: int) -> Attack:

@@ -48,10 +48,10 @@ FITTED = {
     "standard": "regression:steps=249",
     "thorough": "regression:steps=999",
 }  # beside it, for random systems
-BY_LABELS = {  # for who names the threat decision or score and no attack; the second for random systems
-    "quick": ("rays:queries=1000", "label_regression"),
-    "standard": ("rays:queries=5000", "label_regression:steps=249"),
-    "thorough": ("rays:queries=25000", "label_regression:steps=1249"),
+BY_LABELS = {  # for who names the threat decision or score and no attack; the last for random systems
+    "quick": ("rays:queries=1000", "tiles", "label_regression"),
+    "standard": ("rays:queries=5000", "tiles:steps=5000", "label_regression:steps=249"),
+    "thorough": ("rays:queries=25000", "tiles:steps=25000", "label_regression:steps=1249"),
 }
 _NEAR, _FAR = "mifgsm:steps=10,neighbors=5", "mifgsm:steps=10,neighbors=5,diversity=1"
 # for who names a threat that attacks other models: what passes on best, measured on CIFAR networks and on photos (docs/measured.md)
