@@ -15,6 +15,7 @@ from sparring.recipes.expand import Expanded
 from sparring.recipes.judging import judge
 from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Replay, replays_of
+from sparring.recipes.reading import Reader
 from sparring.recipes.replay import plan, replay
 from sparring.recipes.steps import Folders, check
 from sparring.report.replays import markdown, stale
@@ -81,6 +82,14 @@ def test_a_cell_is_the_number_that_the_evaluation_prints(out):
             )
             assert number.value == pytest.approx(100 * cell.robust_accuracy)
             assert number.interval == (100 * cell.ci_low, 100 * cell.ci_high)
+
+
+def test_a_share_of_images_has_chance_in_it_whatever_the_cell_says(out, tmp_path):
+    """A cell may be of an analysis for some labels (exact) and of an evaluation for others."""
+    recipe = load_recipe(edited(tmp_path, '[cell]\nstep = "attacked"', '[cell]\nexact = true\nstep = "attacked"'))
+    address = Expanded.of(recipe, "small").addresses[0]
+    assert address.exact
+    assert not Reader(Folders(out, ""), "%").number(address).exact
 
 
 def test_what_is_done_is_not_done_again(out, data):
@@ -239,6 +248,16 @@ def test_a_training_is_left_out_for_some_labels(tmp_path):
     all_of, some = (Expanded.of(load_recipe(n), "small").steps for n in (str(TOY), name))
     left = [s.place for s in all_of if s not in some]
     assert left == [f"toy.small/trained/net-smooth-s{seed}.safetensors" for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"), [("[[train]]", "train"), ("[[evaluate]]", "evaluate"), ("[[analyze]]", "analyze")]
+)
+def test_a_step_is_run_at_its_scales_alone(table, kind, tmp_path):
+    recipe = load_recipe(edited(tmp_path, table, f'{table}\nscales = ["paper"]'))
+    small, paper = (Expanded.of(recipe, scale).steps for scale in ("small", "paper"))
+    assert {s.kind for s in paper} == {"train", "evaluate", "analyze"}
+    assert {s.kind for s in small} == {"train", "evaluate", "analyze"} - {kind}
 
 
 UNRESOLVED = [
