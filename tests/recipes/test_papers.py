@@ -114,6 +114,12 @@ def test_status_and_missing_agree(name):
         assert claim.ours != bool(claim.where), f"{claim.id}: a claim of the paper says where it stands, ours does not"
 
 
+def test_every_item_has_both_scales_and_committed_rows():
+    for name in RECIPES:
+        assert set(load_recipe(name).scale) == {"small", "paper"}, name
+        assert (REPLAY / f"{name}.small.json").exists(), name
+
+
 def test_all_items_of_the_papers_are_files():
     counts = Counter(name.split("/")[0] for name in RECIPES)
     assert {p: counts[p] for p in ITEMS} == ITEMS
