@@ -15,7 +15,7 @@ from sparring.recipes.expand import Expanded
 from sparring.recipes.judging import ClaimVerdict, judge
 from sparring.recipes.load import load_recipe, papers, recipe_files, recipes_of
 from sparring.recipes.numbers import replays_of
-from sparring.recipes.steps import Folders, check, command
+from sparring.recipes.steps import Folders, check, check_cells, command
 from sparring.report.replays import markdown, stale
 from sparring.threats import threat
 
@@ -67,11 +67,7 @@ def test_every_step_of_every_scale_resolves(name):
         read = {a.place for a in addresses}
         asked = [s for s in expanded.steps if s.kind in ("evaluate", "analyze") and "png" not in s.asked]
         assert {s.place for s in asked} <= read, "a step that no cell reads and that draws nothing"
-        fields = {s.place: s.asked for s in expanded.steps}
-        for a in addresses:
-            assert not a.attacks or set(a.attacks) <= set(fields[a.place]["attacks"]), f"{a.labels}: no such attack"  # type: ignore[arg-type]
-            assert a.threat in ("", "clean") or a.threat in fields[a.place]["threats"], f"{a.labels}: no such threat"  # type: ignore[operator]
-            assert a.defense in ("", "none") or a.defense in fields[a.place]["defenses"], f"{a.labels}: no such defense"  # type: ignore[operator]
+        check_cells(expanded)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -20,7 +20,7 @@ from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Number, Replay, picture_folder, replay_file
 from sparring.recipes.reading import Absent, Reader
 from sparring.recipes.recipe import Recipe, ScaleName
-from sparring.recipes.steps import Folders, as_spec, check, command, do
+from sparring.recipes.steps import Folders, as_spec, check, check_cells, command, do
 
 OUT = "runs/recipes"
 
@@ -142,6 +142,7 @@ def _expanded(recipe: Recipe | str, scale: ScaleName) -> Expanded:
     expanded = Expanded.of(chosen, scale)
     for step in expanded.steps:
         check(step, expanded)
+    check_cells(expanded)
     for address in expanded.addresses:
         _ = METRICS[address.metric]
     return expanded
