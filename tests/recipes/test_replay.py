@@ -147,6 +147,7 @@ def test_a_dry_run_prints_ordinary_commands(data, tmp_path):
     assert "sparring evaluate trained:" in steps[2].command
     assert "--attack fgsm:eps=0.02 --attack bim:eps=0.02,steps=3 --attack fgsm:eps=0.3" in steps[2].command
     assert steps[4].command.startswith("sparring analyze pixels trained:")
+    assert {step.why for step in steps[2:4]} == {"not estimated before step net is run"}
 
 
 def test_the_paper_scale_resolves():
