@@ -46,3 +46,12 @@ def test_a_report_without_rows_lists_what_is_not_judged(tmp_path):
     page = (tmp_path / "rows" / "hgd.md").read_text()
     assert "Claims, not judged" in page
     assert "| LGD | published | 76.2 | 75.2 | 69.2 | 75.1 | 72.2 |" in page
+
+
+def test_a_report_names_rows_that_it_says_nothing_of(tmp_path):
+    (tmp_path / "rows" / "mine").mkdir(parents=True)
+    (tmp_path / "rows" / "mine" / "table1.small.json").write_text("{}")
+    said = say(tmp_path, "recipe", "report", "hgd", "--rows", "rows")
+    assert said.code == 0
+    lines = [line for line in said.out.splitlines() if "not reported" in line]
+    assert lines == ["rows/mine/table1.small.json: of no recipe of the five papers, not reported"]

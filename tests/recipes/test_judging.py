@@ -10,7 +10,7 @@ import pytest
 
 from sparring.core.errors import SparringError
 from sparring.evaluation.results.stats import lower_bound, upper_bound
-from sparring.recipes.bounds import difference, holm
+from sparring.recipes.bounds import Discordant, difference, holm
 from sparring.recipes.judging import agreement, judge
 from sparring.recipes.numbers import Number, PerImage, Replay
 from sparring.recipes.recipe import Recipe
@@ -103,6 +103,9 @@ A, B = {"row": "a", "column": "x"}, {"row": "b", "column": "x"}
             "contradicted",
         ),
         ({"test": "monotone", "along": "column", "direction": "down", "a": {"row": "a"}}, [[90, 90, 90]], "undecided"),
+        # 5 of 5 pairs the other way: p = 1/32 is below 5 %, and not below a third of it
+        ({"test": "monotone", "along": "column", "direction": "down", "a": {"row": "a"}}, [[90, 95, 50]], "undecided"),
+        ({"test": "monotone", "along": "column", "direction": "up", "a": {"row": "a"}}, [[50, 95, 90]], "undecided"),
         ({"test": "argmax", "along": "column", "labels": ["y"], "a": {"row": "a"}}, [[10, 60, 20]], "reproduced"),
         ({"test": "argmax", "along": "column", "labels": ["x", "y"], "a": {"row": "a"}}, [[10, 60, 20]], "reproduced"),
         (
@@ -266,7 +269,9 @@ def test_a_bootstrap_is_never_certain_of_nothing():
     same = [share(20, 30, labels=(r, "x"), kind="ratio") for r in "ab"]
     bounds = difference(same[:1], same[1:])
     assert bounds.value == 0
-    assert bounds.high(0.95) >= 100 * upper_bound(0, 30)
+    for level in (0.95, 0.99, 0.999):
+        assert bounds.high(level) >= 100 * upper_bound(0, 30, level), "at each level of Holm's test, not at 95 % alone"
+    assert bounds.p_below(100 * upper_bound(0, 30, 0.99)) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_pairs_are_of_the_same_images():
@@ -289,6 +294,74 @@ def test_undecided_says_how_many_images_would_settle_it():
     (verdict,) = judge(recipe({"test": "above", "a": A, "b": B}), table([[42], [40]]))
     assert verdict.word == "undecided"
     assert "about 286 images would settle it" in verdict.why
+
+
+def test_a_monotone_claim_names_the_pair_that_goes_the_other_way():
+    """Also one that are no neighbors: 60, 57, 55, 90 falls by 5 from the first to the third, and by less in each step."""
+    claim = {"test": "monotone", "along": "column", "a": {"row": "a"}}
+    (verdict,) = judge(recipe(claim), table([[90, 95, 50]][:1]))
+    assert verdict.word == "contradicted"
+    (verdict,) = judge(recipe({**claim, "direction": "down"}), table([[90, 95, 50]]))
+    assert "1 of 1 comparisons hold; the other way: x - y at a = -5 [" in verdict.why
+    row = {"a": dict(zip("xyzw", (60, 59, 55, 90), strict=True))}
+    content = recipe(claim).model_dump(by_alias=True) | {
+        "axes": {"row": {"a": ""}, "column": dict.fromkeys("xyzw", "")}
+    }
+    numbers = [share(k, labels=("a", c)) for c, k in row["a"].items()]
+    (verdict,) = judge(Recipe.model_validate(content | {"scale": {}}), numbers)
+    assert verdict.word == "undecided"
+    assert "the other way: z - x at a = -5 [" in verdict.why
+
+
+@pytest.mark.parametrize("pairs", [3, 4, 5, 6, 8])
+def test_a_paired_difference_is_above_zero_only_where_the_sign_test_says_so(pairs):
+    """All of the images differ the same way: the exact one-sided p is a half to their number."""
+    bounds = difference([share(pairs, pairs)], [share(0, pairs, labels=("b", "x"))])
+    assert bounds.how == "paired"
+    assert bounds.p_above(0) >= 0.5**pairs - 1e-12
+    assert bounds.p_above(10) >= bounds.p_above(0), "what is above ten is above zero"
+    swapped = difference([share(0, pairs)], [share(pairs, pairs, labels=("b", "x"))])
+    assert swapped.p_below(0) == bounds.p_above(0)
+
+
+def test_five_pairs_of_five_do_not_pass_a_third_of_five_percent():
+    """The joined bound says [0.36, 1]; the exact p is 1/32, and of six pairs 1/64."""
+    claims = [{"test": "above", "a": A, "b": B, "family": "f"} for _ in range(3)]
+    for pairs, expected in ((5, "undecided"), (6, "reproduced")):
+        verdict = judge(recipe(*claims), table([[pairs], [0]], n=pairs))[0]
+        assert verdict.word == expected
+        assert "about 6 images would settle it" in verdict.why or expected == "reproduced"
+
+
+def test_the_sign_test_is_binomial():
+    assert Discordant(5, 0).p == pytest.approx(1 / 32)
+    assert Discordant(4, 1).p == pytest.approx(6 / 32)
+    assert Discordant(0, 0).p == 1
+    assert Discordant(1, 0).growth(0.95) == 5, "5 of 5 is the least that is below 5 %"
+    assert Discordant(2, 2).growth(0.95) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("claim", "rights"),
+    [
+        ({"test": "at_most", "value": 5}, [[0]]),
+        ({"test": "at_least", "value": 95}, [[20]]),
+        ({"test": "within", "b": B, "margin": 5}, [[10], [10]]),
+    ],
+)
+def test_of_none_or_all_of_n_the_bound_shrinks_as_one_over_n(claim, rights):
+    """0 of 58 has a bound above 5 %, 0 of 59 below; of two comparisons at half the level 71 and 72. By a square root it were 154."""
+    (verdict,) = judge(recipe({"a": A, **claim}), table(rights, n=20))
+    least = 72 if claim["test"] == "within" else 59
+    level = 1 - 0.05 / (2 if claim["test"] == "within" else 1)
+    assert upper_bound(0, least, level) < 0.05 < upper_bound(0, least - 1, level)
+    assert verdict.word == "undecided"
+    assert f"about {least} images would settle it" in verdict.why
+
+
+def test_an_estimate_on_the_threshold_names_no_number():
+    (verdict,) = judge(recipe({"test": "above", "a": A, "b": B}), table([[40], [40]]))
+    assert "it stands on the threshold: no number of images can be named" in verdict.why
 
 
 def test_numbers_are_compared_at_the_papers_scale_alone():

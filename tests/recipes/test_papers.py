@@ -12,9 +12,10 @@ import pytest
 from sparring.core.errors import SparringError
 from sparring.evaluation.results.table import CLEAN
 from sparring.recipes.expand import Expanded
+from sparring.recipes.judging import ClaimVerdict, judge
 from sparring.recipes.load import load_recipe, papers, recipe_files, recipes_of
 from sparring.recipes.numbers import replays_of
-from sparring.recipes.steps import Folders, check, command
+from sparring.recipes.steps import Folders, check, check_cells, command
 from sparring.report.replays import markdown, stale
 from sparring.threats import threat
 
@@ -66,11 +67,7 @@ def test_every_step_of_every_scale_resolves(name):
         read = {a.place for a in addresses}
         asked = [s for s in expanded.steps if s.kind in ("evaluate", "analyze") and "png" not in s.asked]
         assert {s.place for s in asked} <= read, "a step that no cell reads and that draws nothing"
-        fields = {s.place: s.asked for s in expanded.steps}
-        for a in addresses:
-            assert not a.attacks or set(a.attacks) <= set(fields[a.place]["attacks"]), f"{a.labels}: no such attack"  # type: ignore[arg-type]
-            assert a.threat in ("", "clean") or a.threat in fields[a.place]["threats"], f"{a.labels}: no such threat"  # type: ignore[operator]
-            assert a.defense in ("", "none") or a.defense in fields[a.place]["defenses"], f"{a.labels}: no such defense"  # type: ignore[operator]
+        check_cells(expanded)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -132,6 +129,27 @@ def test_committed_rows_are_of_a_recipe_and_of_its_present_text(file):
     (replayed,) = [r for r in replays_of(recipe, REPLAY) if r.scale == file.stem.rsplit(".", 1)[1]]
     assert stale(recipe, replayed) == ""
     assert not re.search(r"/tmp/|/home/|/work/", file.read_text()), "a path of somebody's machine"
+
+
+def verdicts(name: str, seat: str = "paper") -> dict[str, ClaimVerdict]:
+    """Of the committed rows, by claim."""
+    recipe = load_recipe(name)
+    (replayed,) = replays_of(recipe, REPLAY)
+    return {v.claim: v for v in judge(recipe, replayed.numbers) if v.seat == seat}
+
+
+def test_a_claim_asks_what_its_sentence_says():
+    """Rows of which the paper says nothing are left out, a number that is left is no bound, and each network that is named is asked."""
+    among = verdicts("defective/table10")["not-white"].comparisons
+    assert [line.split("/PGD8")[0] for line in among] == ["-(ResNet-18", "-(0.5-Bottom", "-(0.3-Bottom"]
+    left = verdicts("ace/table5", "adaptive")["lam-10"]
+    assert left.word != "reproduced", "0 is not 32.1"
+    own = [v for name, v in verdicts("s2snet/figure8").items() if name.startswith("own-")]
+    targets = load_recipe("s2snet/figure8").axes["target"]
+    assert [{line.split("/")[0] for line in v.comparisons} for v in own] == [{target} for target in targets]
+    assert all(len(v.comparisons) == len(targets) - 1 for v in own)
+    assert [c.a["target"] for c in load_recipe("defective/table9").claim] == ["ResNet-18", "DenseNet-121"]
+    assert verdicts("defective/figure4")["until-16"].word == "not at this scale", "50 % is no high accuracy to maintain"
 
 
 @pytest.mark.parametrize("paper", papers())

@@ -17,7 +17,7 @@ from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Replay, replays_of
 from sparring.recipes.reading import Reader
 from sparring.recipes.replay import plan, replay
-from sparring.recipes.steps import Folders, check
+from sparring.recipes.steps import Folders, check, check_cells
 from sparring.report.replays import markdown, stale
 
 TOY = Path(__file__).parent / "toy" / "table1.toml"
@@ -156,6 +156,7 @@ def test_a_dry_run_prints_ordinary_commands(data, tmp_path):
     assert "sparring evaluate trained:" in steps[2].command
     assert "--attack fgsm:eps=0.02 --attack bim:eps=0.02,steps=3 --attack fgsm:eps=0.3" in steps[2].command
     assert steps[4].command.startswith("sparring analyze pixels trained:")
+    assert {step.why for step in steps[2:4]} == {"not estimated before step net is run"}
 
 
 def test_the_paper_scale_resolves():
@@ -277,6 +278,27 @@ UNRESOLVED = [
     ('status = "A"', 'status = "A"\nmetric = "acuracy"', "unknown metric 'acuracy'"),
     ('task = "classifier"', 'task = "clasifier"', "unknown training task"),
     (
+        '[cell]\nstep = "attacked"\ndefense = "${defense}"\nthreat = "${threat.threat}"',
+        '[cell]\nstep = "attacked"\ndefense = "${defense}"\nthreat = "obliviuos"',
+        "plain/clean: cell.threat: obliviuos is none of the threats that step attacked runs (oblivious, adaptive)",
+    ),
+    (
+        '[cell.adaptive]\nthreat = "adaptive"',
+        '[cell.adaptive]\nthreat = "adaptiv"',
+        "cell.adaptive.threat: adaptiv is none",
+    ),
+    (
+        'attack = "fgsm:eps=0.3"\n\n[pub',
+        'attack = "fgsm:eps=0.03"\n\n[pub',
+        "cell.adaptive.attack: fgsm:eps=0.03 is none",
+    ),
+    (
+        '[cell]\nstep = "attacked"\ndefense = "${defense}"',
+        '[cell]\nstep = "attacked"\ndefense = "cd:bits=5"',
+        "cell.defense: cd:bits=5 is none",
+    ),
+    ("[cell.adaptive]", '[cell.divisor]\nthreat = "white"\n\n[cell.adaptive]', "cell.divisor.threat: white is none"),
+    (
         '${images}"\nlimit = 4',
         '${images},limit=2"\nlimit = 4',
         "step white: limit=2 is in the data's text, and limit is 4",
@@ -291,6 +313,26 @@ def test_a_step_is_refused_before_anything_runs(old, new, line, data, tmp_path):
         replay(edited(tmp_path, old, new), out=tmp_path / "out", data_dir=data)
     assert line in str(error.value)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(SparringError) as error:
+        plan(edited(tmp_path, old, new), out=tmp_path / "out", data_dir=data)
+    assert line in str(error.value), "a dry run says the same"
+
+
+def test_a_cell_is_checked_at_either_scale(tmp_path, data):
+    wrong = edited(tmp_path, '[cell.adaptive]\nthreat = "adaptive"', '[cell.adaptive]\nthreat = "adaptiv"')
+    with pytest.raises(SparringError, match=r"scale paper, .*cell\.adaptive\.threat: adaptiv is none"):
+        plan(wrong, "paper", out=tmp_path / "out", data_dir=data)
+
+
+def test_of_threats_left_to_the_defaults_only_the_name_is_checked(tmp_path):
+    left = edited(tmp_path, 'threats = ["${threat.threat}", "adaptive"]\n', "")
+    check_cells(Expanded.of(load_recipe(left), "small"))
+    wrong = Path(left)
+    wrong.write_text(
+        wrong.read_text().replace('[cell.adaptive]\nthreat = "adaptive"', '[cell.adaptive]\nthreat = "adaptiv"')
+    )
+    with pytest.raises(SparringError, match="unknown threat 'adaptiv'"):
+        check_cells(Expanded.of(load_recipe(left), "small"))
 
 
 def test_what_cannot_run_yet_is_refused_with_what_is_missing(tmp_path):

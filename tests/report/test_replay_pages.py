@@ -18,7 +18,7 @@ from sparring.report.content import Panels, Table
 from sparring.report.front import MADE, NOT_RUN, ONCE, claim_lines, counts_table, front_markdown
 from sparring.report.panels import Mark, Series, panel
 from sparring.report.paper import paper_sections, write_replays
-from sparring.report.replays import markdown
+from sparring.report.replays import markdown, measured
 from tests.faults.commands import say
 
 ROWS = Path(__file__).parents[2] / "docs" / "replay"
@@ -61,6 +61,25 @@ def test_a_doubted_verdict_is_never_shown_without_the_doubt():
     assert "Doubted by S1 of fc | oblivious: it leads nowhere" in texts
     stale = replace(run, provenance={**run.provenance, "steps": []})
     assert "earlier text of this recipe" in front_markdown([(recipe, [stale])])
+
+
+def test_a_page_says_what_its_numbers_are():
+    """n, metric, threat and attacks of each seat: a word where it is one for all cells, else by what it differs."""
+    informed = (
+        "under adaptive: accuracy; n = 25; threat `adaptive:draws=4`; attack `cw:steps=30,searches=1,c=1,kappa=5`"
+    )
+    lines = {
+        "channels/hybrids": f"Ours: accuracy; n = 100; threat `oblivious`; attack `cw:steps=60,searches=5,c=0.02`; {informed}.",
+        "channels/figure16": "Ours: analysis norms; n = 94.",
+        "defective/table10": "Ours: metric by column; n = 400; threat `white-exact`; attack by column.",
+        "s2snet/figure8": "Ours: relative_accuracy; n = 200; attack `fgsm:eps=4/255`.",
+    }
+    for name, line in lines.items():
+        recipe = load_recipe(name)
+        assert line in markdown(recipe.paper, [(recipe, replays_of(recipe, ROWS))]).splitlines()
+        (run,) = replays_of(recipe, ROWS)
+        fewer = replace(run, numbers=run.numbers[:1])
+        assert f"n = {run.numbers[0].n}" in measured(recipe, fewer)
 
 
 def test_a_verdict_on_networks_of_one_training_each_says_so():

@@ -141,7 +141,7 @@ def report_recipes(
     """Write ROWS/README.md, the front page, and ROWS/PAPER.md of each paper from the rows of its recipes; nothing is run."""
     from sparring.evaluation.records.seal import write_text
     from sparring.recipes.load import papers, recipes_of
-    from sparring.recipes.numbers import replays_of
+    from sparring.recipes.numbers import foreign_rows, replays_of
     from sparring.recipes.twins import weak_twins
     from sparring.report.front import MADE, front_markdown
     from sparring.report.page import refuse_foreign
@@ -158,7 +158,8 @@ def report_recipes(
     if html and (html.suffix or html.is_file()):
         raise SparringError(f"--html {html} is no folder; name one for index.html and PAPER.html")
     chosen = papers() if paper == "all" else [paper]
-    replayed = [(r, replays_of(r, rows)) for r in recipes_of()]
+    recipes = recipes_of()
+    replayed = [(r, replays_of(r, rows)) for r in recipes]
     summary: dict[str, str] = {}
     for name in chosen:
         own = [pair for pair in replayed if pair[0].paper == name]
@@ -168,6 +169,8 @@ def report_recipes(
         summary[name] = "\n  ".join([f"{page}: {counts(verdicts_of(own))}", *weak])
     write_text(front, front_markdown(replayed))
     summary["front page"] = str(front)
+    for file in foreign_rows(recipes, rows):
+        summary[str(file)] = f"{file}: of no recipe of the five papers, not reported"
     if html:
         summary["html"] = ", ".join(map(str, write_replays(replayed, chosen, html)))
     emit(summary, "\n".join(summary.values()), json_out)

@@ -7,33 +7,90 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import bdtrc, stdtrit
 
-from sparring.evaluation.results.stats import CONFIDENCE, gain_bounds, lower_bound, upper_bound
+from sparring.evaluation.results.stats import CONFIDENCE, at_least, gain_bounds, lower_bound, upper_bound
 from sparring.recipes.numbers import Number
 
 RESAMPLES = 4000
 SAME = 1e-9  # differences nearer than this differ by rounding alone
 FEW = 50  # images below which a bootstrap is not believed
+MANY = 10_000  # discordant images beyond which nobody looks for how many the sign test needs
+
+
+@dataclass(frozen=True)
+class Discordant:
+    """Of two shares of the same images, how many the first alone has right, and the second alone: the exact sign test is about these."""
+
+    won: int
+    lost: int
+
+    @property
+    def swapped(self) -> Discordant:
+        """Of the difference the other way."""
+        return Discordant(self.lost, self.won)
+
+    @property
+    def p(self) -> float:
+        """One-sided p of "the first is not better"."""
+        return at_least(self.won, self.won + self.lost, 0.5)
+
+    def growth(self, level: float) -> float:
+        """How many times as many images, of the same shares, the test proves at ``level``; inf beyond MANY."""
+        total = self.won + self.lost
+        if self.won <= self.lost:
+            return math.inf
+        totals = np.arange(total, MANY + total)
+        enough = bdtrc(np.round(totals * self.won / total) - 1, totals, 0.5) <= 1 - level
+        return float(totals[enough][0] / total) if enough.any() else math.inf
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """An estimate; ``low(level)`` and ``high(level)``: its one-sided bounds. ``n``: images (or ``seeds``) behind it. ``how``: the method."""
+    """An estimate; ``low(level)`` and ``high(level)``: its one-sided bounds. ``n``: images (or ``seeds``) behind it. ``how``: the method. ``discordant``:
+    of a paired difference of shares. ``extreme``: of none or all of n, what a share is multiplied with (else 0): such a bound shrinks as 1/n.
+    """
 
     value: float
     low: Callable[[float], float]
     high: Callable[[float], float]
     n: int
     how: str
+    discordant: Discordant | None = None
+    extreme: float = 0.0
 
     def p_above(self, threshold: float) -> float:
-        """One-sided p of "it is not above ``threshold``": the smallest level at which the bound still says so."""
-        return _p(lambda level: self.low(level) > threshold)
+        """One-sided p of "it is not above ``threshold``": the smallest level at which the bound still says so. What is above zero or more is above zero:
+        of pairs the exact sign test must agree, as joined bounds prove too much from few.
+        """
+        p = _p(lambda level: self.low(level) > threshold)
+        return max(p, self.discordant.p) if self.discordant and threshold > -SAME else p
 
     def p_below(self, threshold: float) -> float:
         """The same of "it is not below"."""
-        return _p(lambda level: self.high(level) < threshold)
+        return self.negative.p_above(-threshold)
+
+    @property
+    def negative(self) -> Bounds:
+        """Of the estimate with the other sign."""
+        swapped = self.discordant and self.discordant.swapped
+        low, high = self.low, self.high
+        return Bounds(-self.value, lambda v: -high(v), lambda v: -low(v), self.n, self.how, swapped, self.extreme)
+
+    def needed(self, threshold: float, level: float) -> float:
+        """Images (or seeds) at which an estimate like this would be proven at ``level`` to be on its side of ``threshold``; inf where it stands on it, or
+        has no interval.
+        """
+        gap = self.value - threshold
+        half = abs(self.value - (self.low(level) if gap > 0 else self.high(level)))
+        if abs(gap) < SAME or math.isinf(half) or math.isnan(half):
+            return math.inf
+        if 0 < abs(gap) < self.extreme:  # 1 - half is (1 - level) ** (1 / n)
+            return self.n * math.log1p(-half / self.extreme) / math.log1p(-abs(gap) / self.extreme)
+        needed = self.n * (half / gap) ** 2
+        if self.discordant and abs(threshold) < SAME:
+            return max(needed, self.n * (self.discordant if gap > 0 else self.discordant.swapped).growth(level))
+        return needed
 
 
 def _p(proven: Callable[[float], bool]) -> float:
@@ -84,15 +141,16 @@ def _of_seed(a: Sequence[Number], b: Sequence[Number], paired: bool, factor: flo
     n = min(x.n for x in (*a, *b))
     scale = max(x.scale for x in (*a, *b))
     # where no image differs a bootstrap is certain: the bounds of 0 of n, and for few images always
-    least = scale * upper_bound(0, n) if n < FEW or np.ptp(samples) == 0 else 0.0
+    least = scale if n < FEW or np.ptp(samples) == 0 else 0.0
 
     def low(level: float) -> float:
-        return min(float(np.quantile(samples, 1 - level)), value - least)
+        return min(float(np.quantile(samples, 1 - level)), value - least * upper_bound(0, n, level))
 
     def high(level: float) -> float:
-        return max(float(np.quantile(samples, level)), value + least)
+        return max(float(np.quantile(samples, level)), value + least * upper_bound(0, n, level))
 
-    return Bounds(value, low, high, n, "bootstrap over images")
+    extreme = scale if np.ptp(samples) == 0 else 0.0
+    return Bounds(value, low, high, n, "bootstrap over images", extreme=extreme)
 
 
 def _mean(numbers: Sequence[Number]) -> float:
@@ -110,22 +168,27 @@ def _exact(a: Number, b: Number | None, paired: bool) -> Bounds | None:
     scale, n = a.scale, a.n
     if b is None:
         value, k = a.value, int(firsts[0].sum())
+        extreme = scale if (k, value) in ((0, 0.0), (n, scale)) else 0.0
         return Bounds(
             value,
             lambda v: min(value, scale * lower_bound(k, n, v)),
             lambda v: max(value, scale * upper_bound(k, n, v)),
             n,
             "exact",
+            extreme=extreme,
         )
     if not paired or a.images != b.images:
         return None
     value = a.value - b.value
+    discordant = Discordant(int((firsts[0] > firsts[1]).sum()), int((firsts[0] < firsts[1]).sum()))
     return Bounds(
         value,
         lambda v: min(value, scale * gain_bounds(firsts[0], firsts[1], v).low),
         lambda v: max(value, scale * gain_bounds(firsts[0], firsts[1], v).high),
         n,
-        "paired exact",
+        "paired",
+        discordant,
+        scale if discordant == Discordant(0, 0) and value == 0 else 0.0,
     )
 
 

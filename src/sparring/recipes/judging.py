@@ -10,7 +10,7 @@ from typing import Literal
 
 from sparring.core.columns import Json
 from sparring.evaluation.results.stats import CONFIDENCE, wilson
-from sparring.recipes.bounds import Bounds, difference, holm
+from sparring.recipes.bounds import SAME, Bounds, difference, holm
 from sparring.recipes.expand import Seat
 from sparring.recipes.numbers import Number, Replay
 from sparring.recipes.recipe import UNITS, PaperClaim, Recipe
@@ -41,11 +41,18 @@ class Compared:
 
     @property
     def needed(self) -> float:
-        """Images (or seeds) at which an estimate like this would be settled; inf where it stands on the threshold or nobody knows."""
-        gap = self.bounds.value - self.threshold
-        edge = self.bounds.low(self.level) if gap > 0 else self.bounds.high(self.level)
-        half = abs(self.bounds.value - edge)
-        return math.inf if gap == 0 or math.isinf(half) or math.isnan(half) else self.bounds.n * (half / gap) ** 2
+        """Images (or seeds) at which an estimate like this would be settled; inf where nobody knows."""
+        return self.bounds.needed(self.threshold, self.level)
+
+    @property
+    def stands_on(self) -> bool:
+        """Is the estimate the threshold?"""
+        return abs(self.bounds.value - self.threshold) < SAME
+
+    @property
+    def is_contrary(self) -> bool:
+        """Does a bound, not adjusted for others, say the other way?"""
+        return self.bounds.high(CONFIDENCE) < self.threshold
 
     @property
     def line(self) -> str:
@@ -56,8 +63,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """What a claim comes down to. ``all_of``: each must be proven. ``none_of``: none may be refuted. ``against``: where each of these is proven, the claim is
-    contradicted (else one refuted of ``all_of`` does that). ``missing``: how many cannot be made for lack of a cell.
+    """What a claim comes down to. ``all_of``: each must be proven. ``none_of``: none may be contrary, and one refuted contradicts. ``against``: where each
+    of these is proven, the claim is contradicted (else one refuted of ``all_of`` does that). ``missing``: how many cannot be made for lack of a cell.
     """
 
     all_of: tuple[Compared, ...]
@@ -187,15 +194,23 @@ def _word(comparisons: Comparisons) -> tuple[Word, str]:
     holds = f"{sum(c.proven for c in all_of)} of {len(all_of) + comparisons.missing} comparisons hold"
     if comparisons.missing or not all_of:
         return "not at this scale", f"{comparisons.missing} comparisons have no cell here; {holds}"
-    if all(c.proven for c in all_of):
-        return "reproduced", holds
+    contrary = min((c for c in none_of if c.is_contrary), key=lambda c: c.bounds.value, default=None)
+    other_way = f"; the other way: {contrary.line}" if contrary else ""
     open_ones = [c for c in all_of if not c.proven]
+    if open_ones:
+        return "undecided", f"{holds}; {_outlook(open_ones)}; first open: {open_ones[0].line}{other_way}"
+    return ("undecided" if contrary else "reproduced"), holds + other_way
+
+
+def _outlook(open_ones: Sequence[Compared]) -> str:
+    """What would settle them, in words."""
     needed = max(c.needed for c in open_ones)
     unit = "seeds" if "seeds" in open_ones[0].bounds.how else "images"
-    more = (
-        f"about {math.ceil(needed)} {unit} would settle it" if needed < 1e7 else "no number of images would settle it"
-    )
-    return "undecided", f"{holds}; {more}; first open: {open_ones[0].line}"
+    if any(c.stands_on for c in open_ones):
+        return f"it stands on the threshold: no number of {unit} can be named"
+    if math.isinf(needed):
+        return f"no number of {unit} can be named"
+    return f"about {math.ceil(needed)} {unit} would settle it"
 
 
 @dataclass(frozen=True)
@@ -227,11 +242,11 @@ class _Asked:
             if self.claim.test == "at_least":
                 compared.append(Compared(text, bounds, limit, equal=True))
             elif self.claim.test == "at_most":
-                compared.append(Compared(f"-({text})", _minus(bounds), -limit, equal=True))
+                compared.append(Compared(f"-({text})", bounds.negative, -limit, equal=True))
             else:
                 compared.append(Compared(text, bounds, limit - margin if self.claim.test == "within" else margin))
                 if self.claim.test == "within":
-                    compared.append(Compared(f"-({text})", _minus(bounds), -limit - margin))
+                    compared.append(Compared(f"-({text})", bounds.negative, -limit - margin))
         return Comparisons(tuple(compared), missing=missing)
 
     def _pairs(self) -> tuple[list[tuple[str, list[Number], list[Number]]], int]:
@@ -274,7 +289,8 @@ class _Asked:
             elif claim.test == "monotone" and len(names) > 1:
                 ordered = names if claim.direction == "down" else names[::-1]
                 all_of.append(self._above(chosen, there, ordered[0], ordered[-1]))
-                none_of += [self._above(chosen, there, x, y) for x, y in itertools.pairwise(ordered)]
+                pairs = [pair for pair in itertools.combinations(ordered, 2) if pair != (ordered[0], ordered[-1])]
+                none_of += [replace(self._above(chosen, there, x, y), threshold=0.0) for x, y in pairs]
             elif claim.test == "argmax":
                 inside = sorted((x for x in names if x in claim.labels), key=lambda x: -_value(there[x]))
                 outside = sorted((x for x in names if x not in claim.labels), key=lambda x: -_value(there[x]))
@@ -318,7 +334,3 @@ class _Asked:
 
 def _value(numbers: Sequence[Number]) -> float:
     return sum(x.value for x in numbers) / len(numbers)
-
-
-def _minus(bounds: Bounds) -> Bounds:
-    return Bounds(-bounds.value, lambda v: -bounds.high(v), lambda v: -bounds.low(v), bounds.n, bounds.how)

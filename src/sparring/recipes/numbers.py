@@ -192,6 +192,13 @@ def replay_file(recipe: Recipe, scale: ScaleName, folder: Path) -> Path:
     return folder / recipe.paper / f"{recipe.item}.{scale}.json"
 
 
+def foreign_rows(recipes: Sequence[Recipe], folder: Path) -> list[Path]:
+    """Files of rows in a folder that are of none of these recipes: a report of these says nothing of them."""
+    own = {replay_file(recipe, scale, folder) for recipe in recipes for scale in SCALES}
+    there = {file for scale in SCALES for file in folder.glob(f"*/*.{scale}.json")}
+    return sorted(there - own)
+
+
 def picture_folder(recipe: Recipe, scale: ScaleName, folder: Path) -> Path:
     """Where its pictures stand."""
     return replay_file(recipe, scale, folder).with_suffix("")

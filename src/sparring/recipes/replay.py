@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from sparring.core.registry import METRICS, suggest
 from sparring.evaluation.records.provenance import environment
 from sparring.evaluation.records.seal import write_whole
 from sparring.evaluation.run.pace import Progress
+from sparring.recipes.expand import OUT as PLACE_OUT
 from sparring.recipes.expand import Expanded, Step
 from sparring.recipes.judging import judge
 from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Number, Replay, picture_folder, replay_file
 from sparring.recipes.reading import Absent, Reader
 from sparring.recipes.recipe import Recipe, ScaleName
-from sparring.recipes.steps import Folders, as_spec, check, command, do
+from sparring.recipes.steps import Folders, as_spec, check, check_cells, command, do
 
 OUT = "runs/recipes"
 
@@ -49,10 +50,12 @@ def plan(
     recipe that cannot run yet, and for a step that does not resolve.
     """
     expanded, folders = _expanded(recipe, scale), Folders.of(out, data_dir)
-    return [_planned(step, folders, cost) for step in _chosen(expanded, only)]
+    unmade = {f"{PLACE_OUT}/{s.place}": s.id for s in expanded.steps if s.kind == "train" and not folders.is_done(s)}
+    return [_planned(step, folders, cost, unmade) for step in _chosen(expanded, only)]
 
 
-def _planned(step: Step, folders: Folders, cost: bool) -> PlannedStep:
+def _planned(step: Step, folders: Folders, cost: bool, unmade: Mapping[str, str]) -> PlannedStep:
+    """``unmade``: what trainings that were not run yet will write, and their ids."""
     text = command(step, folders)
     if folders.is_done(step):
         return PlannedStep(step.id, text, True, 0.0, "")
@@ -60,6 +63,10 @@ def _planned(step: Step, folders: Folders, cost: bool) -> PlannedStep:
         return PlannedStep(step.id, text, False, None, f"{step.kind}: not measured before it is run")
     if not cost:
         return PlannedStep(step.id, text, False, None, "not asked")
+    asked = str(step.asked)
+    waits = next((name for place, name in unmade.items() if place in asked), "")
+    if waits:
+        return PlannedStep(step.id, text, False, None, f"not estimated before step {waits} is run")
     try:
         result = evaluate(as_spec(step, folders.asked(step)), dry_run=True)
     except SparringError as error:
@@ -142,6 +149,7 @@ def _expanded(recipe: Recipe | str, scale: ScaleName) -> Expanded:
     expanded = Expanded.of(chosen, scale)
     for step in expanded.steps:
         check(step, expanded)
+    check_cells(expanded)
     for address in expanded.addresses:
         _ = METRICS[address.metric]
     return expanded

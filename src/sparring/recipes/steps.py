@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from sparring.data.sources import OF_ANY
 from sparring.evaluation.plan.spec import EvaluationSpec
 from sparring.evaluation.records.files import read_run
 from sparring.evaluation.records.seal import write_text
+from sparring.evaluation.results.closed import UNDEFENDED
+from sparring.evaluation.results.table import CLEAN
 from sparring.evaluation.run.pace import Progress
 from sparring.evaluation.run.save import make_images
 from sparring.recipes.expand import DATA as DATA_NAME
 from sparring.recipes.expand import OUT as OUT_NAME
-from sparring.recipes.expand import Expanded, Step
+from sparring.recipes.expand import Address, Expanded, Step
 from sparring.recipes.recipe import Settings, Value
 from sparring.subject import Subject
 from sparring.threats import threat
@@ -173,6 +176,40 @@ def check(step: Step, expanded: Expanded) -> None:
             _checks(step)
         except SparringError as error:
             raise SparringError(f"recipe {expanded.recipe.id}, step {step.id}: {error}") from None
+
+
+def check_cells(expanded: Expanded) -> None:
+    """Raise SparringError where a cell is read of a threat, an attack or a defense that its evaluation does not run. Of what a step leaves to its defaults
+    only the name is checked.
+    """
+    steps = {step.place: step for step in expanded.steps if step.kind == "evaluate"}
+    for address in expanded.addresses:
+        table = "cell" if address.seat == "paper" else f"cell.{address.seat}"
+        for name, at in ((table, address), ("cell.divisor", address.divisor)):
+            if at and at.place in steps:
+                try:
+                    _check_cell(name, at, steps[at.place])
+                except SparringError as error:
+                    where = f"recipe {expanded.recipe.id}, scale {expanded.scale_name}, {'/'.join(address.labels)}"
+                    raise SparringError(f"{where}: {error}") from None
+
+
+def _check_cell(table: str, at: Address, step: Step) -> None:
+    read: tuple[tuple[str, tuple[str, ...], Callable[[str], object]], ...] = (
+        ("threat", () if at.threat in ("", CLEAN) else (at.threat,), threat),
+        ("attack", () if at.threat == CLEAN else at.attacks, attack),
+        ("defense", () if at.defense in ("", UNDEFENDED) else (at.defense,), _defense),
+    )
+    for field, texts, resolve in read:
+        run = step.asked.get(f"{field}s")
+        for text in texts:
+            if not isinstance(run, list):
+                _ = resolve(text)
+            elif text not in run and str(parse(text)) not in map(str, map(parse, run)):
+                there = ", ".join(run) or "none"
+                raise SparringError(
+                    f"{table}.{field}: {text} is none of the {field}s that step {step.id} runs ({there})"
+                )
 
 
 def _checks(step: Step) -> None:

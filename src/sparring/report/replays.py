@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from sparring.evaluation.results.table import CLEAN
 from sparring.recipes.expand import Expanded
 from sparring.recipes.judging import WORDS, ClaimVerdict, agreement, judge
 from sparring.recipes.numbers import Number, Replay
@@ -55,6 +56,52 @@ def number_table(recipe: Recipe, replay: Replay | None) -> Table:
         n = ", ".join(map(str, sorted({x.n for x in replay.numbers if x.n})))
         title += f" ({SCALE_SAYS[replay.scale]}{n and f'; n = {n}'})"
     return Table(title, tuple(names), tuple(row(*r) for r in rows), tuple(columns))
+
+
+def measured(recipe: Recipe, replay: Replay) -> str:
+    """What a table's numbers are, in a line: the metric, n, the threat and the attacks of each seat, where these are the same for all of its cells; "by" what
+    they differ where one axis decides. Clean cells have no threat.
+    """
+    said: dict[str, str] = {}
+    metrics = _metrics(recipe, replay.scale)
+    for seat in dict.fromkeys(x.seat for x in replay.numbers):
+        own = [x for x in replay.numbers if x.seat == seat]
+        attacked = [x for x in own if x.threat not in (CLEAN, "")]
+        n = ", ".join(map(str, sorted({x.n for x in own if x.n})))
+        parts = [
+            _common(recipe, "", [(x.labels, metrics.get((*x.labels, seat), "")) for x in own]),
+            n and f"n = {n}",
+            _common(recipe, "threat", [(x.labels, f"`{x.threat}`") for x in attacked]),
+            _common(recipe, "attack", [(x.labels, f"`{x.attack}`") for x in attacked if x.attack]),
+        ]
+        said[seat] = "; ".join(filter(None, parts))
+    return "; ".join(f"{'Ours' if seat == 'paper' else f'under {seat}'}: {text}" for seat, text in said.items() if text)
+
+
+def _common(recipe: Recipe, name: str, texts: Sequence[tuple[tuple[str, ...], str]]) -> str:
+    """The text of all cells, or the axis by whose label alone it differs, or ""."""
+    if len({text for _, text in texts}) == 1:
+        return f"{name} {texts[0][1]}".strip()
+    axes = recipe.published.axes
+    for i in reversed(range(len(axes)) if texts else ()):
+        if len({(labels[i], text) for labels, text in texts}) == len({labels[i] for labels, _ in texts}):
+            side = "column" if i == len(axes) - 1 else "row"
+            return f"{name or 'metric'} by {side if i == len(axes) - 1 or axes[i] == name else axes[i]}"
+    return ""
+
+
+def _metrics(recipe: Recipe, scale: ScaleName) -> dict[tuple[str, ...], str]:
+    """What each cell, by its labels and seat, is read as: a metric, or what an analysis says."""
+    if recipe.missing or scale not in recipe.scale:
+        return {}
+    expanded = Expanded.of(recipe, scale)
+    analyses = {s.place: f"analysis {s.name}" for s in expanded.steps if s.kind == "analyze"}
+    return {
+        (*a.labels, a.seat): analyses.get(
+            a.place, f"{'1 - ' if a.complement else ''}{a.metric}{f' / {a.divisor.metric}' if a.divisor else ''}"
+        )
+        for a in expanded.addresses
+    }
 
 
 def _by_place(replay: Replay | None) -> dict[tuple[str, ...], list[Number]]:
@@ -171,6 +218,7 @@ def _run(recipe: Recipe, replay: Replay) -> list[str]:
         f"Scale {SCALE_SAYS[replay.scale]}. {scale.about if scale else ''} `{provenance['command']}`: {provenance['seconds']:g} s, seeds "
         f"{', '.join(map(str, provenance['seeds']))}, sparring {environment['sparring']}, {provenance['made']}.{once}{f' **{old}.**' if old else ''}",
         "",
+        *([f"{line}.", ""] if (line := measured(recipe, replay)) and recipe.published.axes else []),
         *([*grid(number_table(recipe, replay)), ""] if recipe.published.axes else []),
         *(f"![{name}]({recipe.paper}/{recipe.item}.{replay.scale}/{name})" for name in replay.pictures),
         *([""] if replay.pictures else []),

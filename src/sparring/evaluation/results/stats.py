@@ -118,7 +118,7 @@ def gain_bounds(a: np.ndarray, b: np.ndarray, confidence: float = CONFIDENCE) ->
 
     more = joined(upper_bound(won, n, confidence) - p, q - lower_bound(lost, n, confidence))
     less = joined(p - lower_bound(won, n, confidence), upper_bound(lost, n, confidence) - q)
-    return Interval(max(-1.0, p - q - less), min(1.0, p - q + more), "paired exact")
+    return Interval(max(-1.0, p - q - less), min(1.0, p - q + more), "paired")
 
 
 def mean_gain_bounds(a: np.ndarray, b: np.ndarray, first_a: np.ndarray, first_b: np.ndarray) -> Interval:
