@@ -414,6 +414,27 @@ def test_behind_noise_a_search_that_its_luckiest_answer_leads_is_not_trusted(thr
     assert result.word_on(number) == "ATTACK_NOT_TRUSTED"
 
 
+class Coarse(torch.nn.Module):
+    """Scores of 0 and 10: every step of a search by scores is hidden, the label's change is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = sparring.load_model("mnist_cnn")
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.net(x)
+        return 10 * torch.nn.functional.one_hot(scores.argmax(1), scores.shape[1]).to(x.dtype)
+
+
+def test_scores_as_coarse_as_labels_are_searched_by_labels_too():
+    """Square left 74 % of 50 images "trusted" where RayS leaves 8."""
+    result = sparring.evaluate(Coarse(), "mnist5k", [], ["score"], ["square:steps=999,eps=0.2"], limit=16)
+    (number,), named = result.closed, result.cells[0]
+    assert number.robust_accuracy <= named.robust_accuracy - 0.3
+    assert result.word_on(number) in ("ATTACK_NOT_TRUSTED", "BROKEN")
+
+
 def test_where_no_search_is_known_nothing_is_trusted():
     result = sparring.evaluate(
         "mnist_cnn", "mnist5k", ["gauss:std=0.1"], ["score"], ["sparse_rs:steps=999,eps=2"], limit=8

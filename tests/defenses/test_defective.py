@@ -93,6 +93,21 @@ def test_the_other_positions_of_resnet18():
     assert {m.shape[1] for m in wide.values()} == {64, 128, 256}
 
 
+def test_both_ends_keep_shares_of_their_own():
+    """Table 5's "0.7-Bottom, 0.3-Top": the bottom's masks are those of 0.7 at both ends, the top's keep 0.3 by the code's count."""
+    both = masks(load_model("defective:model=resnet10,position=both,keep=0.7,keep_top=0.3").network)
+    alike = masks(load_model("defective:model=resnet10,position=both,keep=0.7").network)
+    assert len(both) == len(alike) == 12
+    for name, mask in both.items():
+        if name.startswith(("bn1", "layer1", "layer2")):
+            assert torch.equal(mask, alike[name])
+        else:
+            assert int(mask.sum()) == mask.numel() - int(0.7 * mask.numel())
+    for spec in ("defective:model=resnet10,keep_top=0.3", "defective:model=resnet10,position=both,at=bn1,keep_top=0.3"):
+        with pytest.raises(SparringError, match="keep_top is the top layers' share"):
+            load_model(spec)
+
+
 @given(keep=st.floats(0.05, 1), seed=st.integers(0, 5), shape=st.tuples(*[st.integers(1, 9)] * 3))
 @settings(max_examples=60, deadline=None)
 def test_mask_laws(keep, seed, shape):

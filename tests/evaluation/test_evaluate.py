@@ -453,7 +453,8 @@ def test_a_tier_has_every_kind_of_attack_and_its_budget(tier):
     assert {Access.SCORES, Access.GRADIENT} <= set(needs)
     assert (Access.LABEL in needs) == (tier != "quick")
     assert Access.NONE in [attack(t).method.needs for t in default_attacks(tier, ["noise"])]
-    assert Access.LABEL in [attack(t).method.needs for t in default_attacks(tier, ["decision:queries=30"])]
+    for answers in ("decision:queries=30", "score"):
+        assert Access.LABEL in [attack(t).method.needs for t in default_attacks(tier, [answers])]
     assert set(default_attacks(tier, ["transfer"])) - set(default_attacks(tier, ["adaptive"])), "what transfers"
 
 

@@ -61,6 +61,16 @@ def test_a_long_step_is_no_slowness_of_those_before_it(said):
     assert said(173, 500, 1000, "b") == "50 % done, about 3 min left: b\n"
 
 
+def test_each_step_of_a_recipe_is_measured_for_itself(said):
+    """Hours were announced for the minutes of a late step: its share was held against the time of all before it."""
+    said(10, 0, 1000, "step 1")
+    said(21, 500, 1000, "step 1")
+    said(1000, 1000, 1000, "step 1")
+    assert said(1001, 0, 1, "step 2") == ""
+    assert said(1010, 0, 500, "step 2") == ""
+    assert said(1035, 100, 500, "step 2") == "20 % done, about 2 min left: step 2\n", "100 s of this step's speed"
+
+
 def test_what_a_resumed_job_has_done_before_is_not_its_speed(said):
     said(10, 900, 1000, "a")
     assert said(21, 911, 1000, "a").startswith("91 % done, about 89 s left")

@@ -15,6 +15,7 @@ from sparring.recipes.expand import Expanded
 from sparring.recipes.judging import judge
 from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Replay, replays_of
+from sparring.recipes.reading import Reader
 from sparring.recipes.replay import plan, replay
 from sparring.recipes.steps import Folders, check
 from sparring.report.replays import markdown, stale
@@ -83,6 +84,14 @@ def test_a_cell_is_the_number_that_the_evaluation_prints(out):
             assert number.interval == (100 * cell.ci_low, 100 * cell.ci_high)
 
 
+def test_a_share_of_images_has_chance_in_it_whatever_the_cell_says(out, tmp_path):
+    """A cell may be of an analysis for some labels (exact) and of an evaluation for others."""
+    recipe = load_recipe(edited(tmp_path, '[cell]\nstep = "attacked"', '[cell]\nexact = true\nstep = "attacked"'))
+    address = Expanded.of(recipe, "small").addresses[0]
+    assert address.exact
+    assert not Reader(Folders(out, ""), "%").number(address).exact
+
+
 def test_what_is_done_is_not_done_again(out, data):
     before = {f: f.stat().st_mtime_ns for f in out.rglob("*.safetensors")}
     assert all(step.done for step in plan(str(TOY), out=out, data_dir=data))
@@ -119,6 +128,15 @@ def test_weights_that_no_recipe_made_are_not_taken_for_its_own(data, tmp_path):
     with pytest.raises(SparringError, match="exists and no recipe made it"):
         replay(str(TOY), out=tmp_path, data_dir=data)
     assert foreign.read_bytes() == b"somebody's"
+
+
+def test_each_step_begins_unmeasured(out, data):
+    """Who listens counts each step for itself."""
+    said: list[tuple[int, int, str]] = []
+    replay(str(TOY), out=out, data_dir=data, progress=lambda *told: said.append(told))
+    steps = Expanded.of(load_recipe(str(TOY)), "small").steps
+    begun = [(0, 1, f"step {n} of {len(steps)}, {step.id}: begins") for n, step in enumerate(steps, 1)]
+    assert [told for told in said if told[2].endswith(": begins")] == begun
 
 
 def test_only_some_steps_leave_no_rows_and_say_what_is_absent(data, tmp_path):
@@ -206,6 +224,8 @@ REFUSED = [
     ('status = "A"', 'status = "E"', "status: Input should be"),
     ("[[train]]\n", "[[train]]\nwhat = 1\n", "train.0.what: Extra inputs"),
     ('for = ["net"]', 'for = ["nets"]', "net.for: nets is none of net, threat"),
+    ("[[train]]\n", '[[train]]\nwithout = { net = ["dull"] }\n', "net.without.net: dull is none of plain, smooth"),
+    ("[[train]]\n", '[[train]]\nwithout = { threat = ["clean"] }\n', "net.without: threat is none of net"),
     ('plain = [99.5, "lost", 0]', "plain = [99.5, 0]", "published.values/plain: write the 3 numbers of threat"),
     ("smooth = [98", 'smooth = ["?"', "published.values/smooth/clean: '?' is no number"),
     ('a = { threat = "clean" }', 'a = { threat = "cleen" }', "claim clean: threat: cleen is none of clean, ignores"),
@@ -221,6 +241,23 @@ def test_a_file_is_refused_by_field(old, new, line, tmp_path):
         load_recipe(edited(tmp_path, old, new))
     assert line in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_training_is_left_out_for_some_labels(tmp_path):
+    name = edited(tmp_path, "[[train]]\n", '[[train]]\nwithout = { net = ["smooth"] }\n')
+    all_of, some = (Expanded.of(load_recipe(n), "small").steps for n in (str(TOY), name))
+    left = [s.place for s in all_of if s not in some]
+    assert left == [f"toy.small/trained/net-smooth-s{seed}.safetensors" for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"), [("[[train]]", "train"), ("[[evaluate]]", "evaluate"), ("[[analyze]]", "analyze")]
+)
+def test_a_step_is_run_at_its_scales_alone(table, kind, tmp_path):
+    recipe = load_recipe(edited(tmp_path, table, f'{table}\nscales = ["paper"]'))
+    small, paper = (Expanded.of(recipe, scale).steps for scale in ("small", "paper"))
+    assert {s.kind for s in paper} == {"train", "evaluate", "analyze"}
+    assert {s.kind for s in small} == {"train", "evaluate", "analyze"} - {kind}
 
 
 UNRESOLVED = [

@@ -15,9 +15,10 @@ from sparring.core.errors import SparringError
 from sparring.recipes.load import load_recipe
 from sparring.recipes.numbers import Number, PerImage, Replay, replays_of
 from sparring.report.content import Panels, Table
-from sparring.report.front import MADE, NOT_RUN, claim_lines, counts_table, front_markdown
+from sparring.report.front import MADE, NOT_RUN, ONCE, claim_lines, counts_table, front_markdown
 from sparring.report.panels import Mark, Series, panel
 from sparring.report.paper import paper_sections, write_replays
+from sparring.report.replays import markdown
 from tests.faults.commands import say
 
 ROWS = Path(__file__).parents[2] / "docs" / "replay"
@@ -26,7 +27,9 @@ RECIPE = load_recipe("channels/table5")
 
 @pytest.fixture(scope="module")
 def replayed():
-    return [(r, replays_of(r, ROWS)) for r in map(load_recipe, ("channels/table5", "hgd/table6", "hgd/table4"))]
+    """Two that were run, and one as if it had not been."""
+    run = [(r, replays_of(r, ROWS)) for r in map(load_recipe, ("channels/table5", "hgd/table4"))]
+    return [run[0], (load_recipe("hgd/table6"), []), run[1]]
 
 
 def test_each_claim_is_counted_once(replayed):
@@ -39,7 +42,7 @@ def test_each_claim_is_counted_once(replayed):
     assert table.rows[-1][2].text == f"{sum(bool(runs) for _, runs in replayed)} of 3"
     assert total["missing"], "table6 lacks something"
     without = [claim for recipe, runs in replayed for claim in recipe.claim if not runs and not claim.missing]
-    assert total[NOT_RUN] == len(without), "what was not run has no verdict"
+    assert total[NOT_RUN] == len(without) > 0, "what was not run has no verdict"
 
 
 def test_a_claim_stands_beside_its_verdict_under_adaptive(replayed):
@@ -58,6 +61,21 @@ def test_a_doubted_verdict_is_never_shown_without_the_doubt():
     assert "Doubted by S1 of fc | oblivious: it leads nowhere" in texts
     stale = replace(run, provenance={**run.provenance, "steps": []})
     assert "earlier text of this recipe" in front_markdown([(recipe, [stale])])
+
+
+def test_a_verdict_on_networks_of_one_training_each_says_so():
+    """Bounds over images are about these networks: another training may decide otherwise."""
+    recipe = load_recipe("defective/table7")
+    (run,) = replays_of(recipe, ROWS)
+    flagged = [line.flags for line in claim_lines([(recipe, [run])])]
+    assert flagged
+    assert all(ONCE in flags for flags in flagged)
+    assert "seeds 0, sparring" in markdown("defective", [(recipe, [run])])
+    assert "One training each." in markdown("defective", [(recipe, [run])])
+    steps = [step for step in run.provenance["steps"] if step["kind"] != "train"]
+    for other in ({"seeds": [0, 1, 2]}, {"steps": steps}):
+        kept = replace(run, provenance={**run.provenance, **other})
+        assert not any(ONCE in line.flags for line in claim_lines([(recipe, [kept])]))
 
 
 def test_pages_open_alone_and_their_links_lead_somewhere(replayed, tmp_path):

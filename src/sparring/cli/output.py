@@ -89,7 +89,8 @@ class Bar:
 
     A terminal shows a bar. Elsewhere plain lines say what begins, the first estimate after ten seconds, then one every half minute.
     ``done`` 0 of ``total`` 1 is a step that nobody can measure: its text is all that is said. The estimate takes what is left to go as fast
-    as what was done; it counts from the first measured step on, not from the start of the process.
+    as what was done; it counts from the first measured step on, not from the start of the process, and anew after a step that cannot be measured,
+    such as where the next evaluation of a recipe begins.
     """
 
     def __init__(self, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -128,7 +129,9 @@ class Bar:
 
     def __call__(self, done: int, total: int, text: str) -> None:
         self.now = (done, total, text)
-        if self.first is None and (done, total) != (0, 1):
+        if (done, total) == (0, 1):
+            self.first = None
+        elif self.first is None:
             self.first = (self.clock(), done)
         if done != self.last[1]:
             self.last = (self.clock(), done)
@@ -150,7 +153,7 @@ class Bar:
                 self.task = self.progress.add_task(visible(text), total=None, left="")
             measured = total if self.first else None
             self.progress.update(self.task, completed=done, total=measured, description=visible(text), left=left)
-        elif self.first is None:
+        elif self.first is None and (self.said is None or self.said[1] != "measured"):
             if self.said is None or self.said[1] != text:
                 self._line(now, text, text)
         elif self.said is None or self.said[1] != "measured":

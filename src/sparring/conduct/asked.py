@@ -100,5 +100,4 @@ def _other_search(plan: Plan, number: Number, among: Sequence[str], seed: int) -
         for c in plan.cells
         if number_of(c) == number and not c.check and Access.NONE < c.seat.access < Access.GRADIENT
     ]
-    again = [more_queries(c, [other.attack for other in asking], among, "X2", seed) for c in asking[:1]]
-    return [cell for cell in again if cell]
+    return [cell for c in asking[:1] for cell in more_queries(c, [other.attack for other in asking], among, "X2", seed)]

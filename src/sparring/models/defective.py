@@ -68,6 +68,7 @@ def draw_mask(
 def defective(
     model: str,
     keep: Part = 0.5,
+    keep_top: Part | None = None,
     position: Literal["bottom", "top", "both"] = "bottom",
     place: Literal["branch", "activation"] = "branch",
     law: Law = "exact",
@@ -82,8 +83,9 @@ def defective(
 ) -> Classifier:
     """A network with defective layers: ``model`` is its spec without weights (``resnet18``, ``timm:NAME``, inner fields by ;).
 
-    ``keep``: share of units that work. ``place``: branch (the authors' code: behind BatchNorm, before ReLU and the residual
-    sum) or activation (eq. 4: behind the activation, so that a block's output is masked too); the two agree where ReLU
+    ``keep``: share of units that work; ``keep_top``: of the top layers' where ``position=both`` (default: ``keep``). ``place``:
+    branch (the authors' code: behind BatchNorm, before ReLU and the residual sum) or activation (eq. 4: behind the activation,
+    so that a block's output is masked too); the two agree where ReLU
     follows directly. ``law``: exact count (code) or bernoulli (paper). ``shared``: the same mask for all channels (SM).
     ``channels``: whole channels. ``at``: module-name patterns joined by ; instead of the architecture's places. ``size``: side
     of the images (default: the model's own). Masks are drawn by ``mask_seed``, kept in the weights file, and trained with:
@@ -93,6 +95,8 @@ def defective(
     """
     if not 0 < keep <= 1:
         raise SparringError(f"keep={keep:g} must be in (0,1]")
+    if keep_top is not None and (position != "both" or at):
+        raise SparringError("keep_top is the top layers' share beside the bottom's: give position=both and no at=")
     if shared and channels:
         raise SparringError("shared and channels exclude each other")
     base = base_model(model, classes)
@@ -103,17 +107,22 @@ def defective(
     shapes = output_shapes(network, base.channels or 3, side)
     positions = ("bottom", "top") if position == "both" else (position,)
     names = select(network, at.split(";")) if at else _places(network, positions, place, shapes)
+    top = [] if keep_top is None else _places(network, ("top",), place, shapes)
 
     def mask(number: int, shape: tuple[int, ...]) -> Mask:
+        share = keep_top if keep_top is not None and names[number] in top else keep
         inplace = isinstance(network.get_submodule(names[number]), nn.Conv2d | nn.BatchNorm2d)
-        return Mask(lambda seed: draw_mask(shape, keep, seed, number, law, shared, channels), mask_seed, fresh, inplace)
+        return Mask(
+            lambda seed: draw_mask(shape, share, seed, number, law, shared, channels), mask_seed, fresh, inplace
+        )
 
     attach(network, names, mask, shapes)
     fill(network, weights)
     for layer in network.modules():
         if fresh and isinstance(layer, Mask):
             layer.reset()
-    base.size, base.name = side, f"defective:model={model},keep={keep:g}"
+    shares = f"keep={keep:g}" + ("" if keep_top is None else f",keep_top={keep_top:g}")
+    base.size, base.name = side, f"defective:model={model},{shares}"
     return base.eval()
 
 

@@ -104,9 +104,12 @@ class Expanded:
         """All steps, in the order in which they are run, each once."""
         steps: dict[str, Step] = {}
         for seed in self.scale.seeds:
-            trainings = [step for step in self.recipe.train if self.scale_name in step.scales]
-            for step in (*trainings, *self.recipe.evaluate, *self.recipe.analyze, *self.recipe.attack):
+            scaled = [*self.recipe.train, *self.recipe.evaluate, *self.recipe.analyze]
+            for step in (*(s for s in scaled if self.scale_name in s.scales), *self.recipe.attack):
+                left_out = step.without if isinstance(step, TrainStep) else {}
                 for bound in self._bindings(step.axes):
+                    if any(bound[axis] in labels for axis, labels in left_out.items()):
+                        continue
                     expanded = self._step(step, bound, seed)
                     steps.setdefault(expanded.place, expanded)
         return list(steps.values())

@@ -154,6 +154,11 @@ class Replay:
         return [line for step in self.provenance["steps"] for line in step.get("doubts", ())]
 
     @property
+    def trained_once(self) -> bool:
+        """Did it train networks, each of one seed? Then the chance of training is in no bound."""
+        return len(self.provenance["seeds"]) == 1 and any(s["kind"] == "train" for s in self.provenance["steps"])
+
+    @property
     def pictures(self) -> list[str]:
         """The files in its ``picture_folder``."""
         return [name for step in self.provenance["steps"] for name in step.get("pictures", ())]

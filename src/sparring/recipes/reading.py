@@ -84,7 +84,7 @@ class Reader:
             raise Absent("no image is left to count")
         images = parts[0][1]
         about = address.labels, address.seat, address.seed, address.threat, ",".join(address.attacks)
-        return Number(*about, images, columns, scale, value, address.exact)
+        return Number(*about, images, columns, scale, value)
 
     def _of_panel(self, file: Path, address: Address) -> Number:
         if file not in self.panels:

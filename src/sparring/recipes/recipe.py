@@ -37,8 +37,8 @@ class Scale(Strict):
 
 class TrainStep(Strict):
     """A ``sparring train`` for each combination of the labels of the axes in ``for``; ``${trained.ID}`` is what it writes, ``${trained.ID.LABEL}`` that
-    for a label of its one axis: by its ``suffix`` a weights file, a TOML file, or ("") a folder. ``scales``: at which it is run. ``twin``: added
-    to the seed, for a network of another start.
+    for a label of its one axis: by its ``suffix`` a weights file, a TOML file, or ("") a folder. ``scales``: at which it is run. ``without``: labels
+    by axis for which it is not. ``twin``: added to the seed, for a network of another start.
     """
 
     id: str
@@ -49,6 +49,7 @@ class TrainStep(Strict):
     options: dict[str, Value] = {}
     suffix: Literal[".safetensors", ".toml", ""] = ".safetensors"
     scales: list[ScaleName] = list(SCALES)
+    without: dict[str, list[str]] = {}
     twin: int = 0
 
     @property
@@ -59,7 +60,7 @@ class TrainStep(Strict):
 
 class EvaluateStep(Strict):
     """A ``sparring evaluate`` likewise, by fields of ``EvaluationSpec``. An entry of a list that names an axis outside ``for``
-    stands for all its labels.
+    stands for all its labels. ``scales``: at which it is run.
     """
 
     id: str
@@ -74,6 +75,7 @@ class EvaluateStep(Strict):
     tier: str = ""
     draws: int | None = None
     survivors: bool | None = None
+    scales: list[ScaleName] = list(SCALES)
 
     @property
     def settings(self) -> Settings:
@@ -83,7 +85,9 @@ class EvaluateStep(Strict):
 
 
 class AnalyzeStep(Strict):
-    """A ``sparring analyze`` likewise; an entry of a list among its options, too, stands for all labels. ``png``: its pictures are drawn, too."""
+    """A ``sparring analyze`` likewise; an entry of a list among its options, too, stands for all labels. ``png``: its pictures are drawn, too.
+    ``scales``: at which it is run.
+    """
 
     id: str
     axes: list[str] = Field(default=[], alias="for")
@@ -93,6 +97,7 @@ class AnalyzeStep(Strict):
     limit: int | None = None
     options: dict[str, Value | list[str]] = {}
     png: bool = False
+    scales: list[ScaleName] = list(SCALES)
 
     @property
     def settings(self) -> Settings:
@@ -249,6 +254,10 @@ class Recipe(Strict):
         _known("a step's id", [i for i in ids if ids.count(i) > 1], [])
         for step in steps:
             _known(f"{step.id}.for", step.axes, self.axes)
+        for step in self.train:
+            _known(f"{step.id}.without", step.without, step.axes)
+            for axis, labels in step.without.items():
+                _known(f"{step.id}.without.{axis}", labels, self.axes[axis])
         _known("published.axes", self.published.axes, self.axes)
         if self.published.values != "lost":
             _ = self.numbers

@@ -88,7 +88,9 @@ def replay(
     expanded, folders = _expanded(recipe, scale), Folders.of(out, data_dir)
     steps = _chosen(expanded, only)
     for number, step in enumerate(steps, 1):
-        do(step, folders, workers, _counted(progress, f"step {number} of {len(steps)}, {step.id}"), expanded.recipe.id)
+        say = _counted(progress, f"step {number} of {len(steps)}, {step.id}")
+        say(0, 1, "begins")  # what was measured until now is of another step
+        do(step, folders, workers, say, expanded.recipe.id)
     replayed = read(expanded, folders)
     if all(folders.is_done(step) for step in expanded.steps):
         for step in expanded.steps:
@@ -124,10 +126,12 @@ def read(expanded: Expanded, folders: Folders) -> Replay:
     return Replay(expanded.recipe.id, expanded.scale_name, provenance, tuple(numbers), absent)
 
 
-def _counted(progress: Progress | None, where: str) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, total, text: progress(done, total, f"{where}: {text}")
+def _counted(progress: Progress | None, where: str) -> Progress:
+    def told(done: int, total: int, text: str) -> None:
+        if progress:
+            progress(done, total, f"{where}: {text}")
+
+    return told
 
 
 def _expanded(recipe: Recipe | str, scale: ScaleName) -> Expanded:

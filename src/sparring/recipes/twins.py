@@ -36,11 +36,11 @@ class WeakTwin:
 
 def weak_twins(recipe: Recipe, replay: Replay | None) -> list[WeakTwin]:
     """Those of a replay. The more a number is, the less the attack did: of a metric of robustness, and of a distance; of one minus a quotient it is
-    the other way. Clean images have no attacker.
+    the other way. Clean images have no attacker, and of a cell that names no threat nobody knows which way is worse.
     """
     cells: dict[tuple[str, ...], dict[Seat, list[Number]]] = {}
     for number in replay.numbers if replay else ():
-        if number.threat != CLEAN and not math.isnan(number.value):
+        if number.threat not in (CLEAN, "") and not math.isnan(number.value):
             cells.setdefault(number.labels, {}).setdefault(number.seat, []).append(number)
     sign = -1 if recipe.cell and recipe.cell.complement else 1
     twins: list[WeakTwin] = []

@@ -18,6 +18,7 @@ NOT_RUN = "not run yet"
 TONES: dict[str, Tone] = {"reproduced": "good", "contradicted": "bad"}
 Replayed = Sequence[tuple[Recipe, Sequence[Replay]]]
 NAME = "Five papers, replayed"
+ONCE = "one training each"
 MADE = "Made by `sparring recipe report`"
 
 
@@ -62,13 +63,14 @@ def unrun(verdict: ClaimVerdict) -> str:
 
 
 def flags(recipe: Recipe, replay: Replay) -> tuple[str, ...]:
-    """What to know before a replay's numbers are believed: that other steps made them, how many checks doubt them, and where who knows the defense
-    was the weaker attacker.
+    """What to know before a replay's numbers are believed: that other steps made them, how many checks doubt them, where who knows the defense
+    was the weaker attacker, and that each network was trained once.
     """
     count, weak = len(replay.doubts), len(weak_twins(recipe, replay))
     doubted = f"checks doubt the evaluations ({many(count, 'finding')})" if count else ""
     failed = f"the adaptive attack failed in {many(weak, 'cell')}" if weak else ""
-    return tuple(filter(None, (stale(recipe, replay), doubted, failed)))
+    once = ONCE if replay.trained_once else ""
+    return tuple(filter(None, (stale(recipe, replay), doubted, failed, once)))
 
 
 def counts_table(replayed: Replayed, lines: Sequence[ClaimLine]) -> Table:
@@ -107,7 +109,8 @@ def lines_table(lines: Sequence[ClaimLine]) -> Table:
 INTRODUCTION = (
     "Tables and figures of five papers, run again. A verdict is about the attacker that the paper had in mind; beside it stands the "
     "verdict on the same sentence for an attacker who knows the defense, where that was asked (-: it was not). A run at the small scale "
-    "is not the paper's experiment: only claims are judged there, never numbers."
+    "is not the paper's experiment: only claims are judged there, never numbers. One training each: bounds are over images, and another "
+    "training, even of the same seed on another machine, may decide otherwise."
 )
 
 

@@ -166,9 +166,10 @@ def _run(recipe: Recipe, replay: Replay) -> list[str]:
     provenance, old, twins = replay.provenance, stale(recipe, replay), weak_twins(recipe, replay)
     scale = recipe.scale.get(replay.scale)
     environment = provenance["environment"]
+    once = " One training each." if replay.trained_once else ""
     lines = [
         f"Scale {SCALE_SAYS[replay.scale]}. {scale.about if scale else ''} `{provenance['command']}`: {provenance['seconds']:g} s, seeds "
-        f"{', '.join(map(str, provenance['seeds']))}, sparring {environment['sparring']}, {provenance['made']}.{f' **{old}.**' if old else ''}",
+        f"{', '.join(map(str, provenance['seeds']))}, sparring {environment['sparring']}, {provenance['made']}.{once}{f' **{old}.**' if old else ''}",
         "",
         *([*grid(number_table(recipe, replay)), ""] if recipe.published.axes else []),
         *(f"![{name}]({recipe.paper}/{recipe.item}.{replay.scale}/{name})" for name in replay.pictures),

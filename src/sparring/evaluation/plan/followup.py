@@ -26,22 +26,23 @@ AGAIN = {  # of the images that are left, whoever chose the attacks: by losses t
 }
 SPARSE = "sigma_zero"  # in l0, where there is no projection to step along
 # what is known to search best where answers are all that an attacker has
-BY_ANSWERS: Mapping[tuple[Access, Norm], str] = {
-    (Access.SCORES, "linf"): "square",
-    (Access.SCORES, "l2"): "square",
-    (Access.SCORES, "l0"): "sparse_rs",
-    (Access.SCORES, "l1"): "sparse_rs",
-    (Access.LABEL, "linf"): "rays",
-    (Access.LABEL, "l2"): "hopskipjump",
-    (Access.LABEL, "l0"): "pointwise",
-    (Access.LABEL, "l1"): "pointwise",
+BY_ANSWERS: Mapping[tuple[Access, Norm], tuple[str, ...]] = {
+    (Access.SCORES, "linf"): ("square",),
+    (Access.SCORES, "l2"): ("square",),
+    (Access.SCORES, "l0"): ("sparse_rs",),
+    (Access.SCORES, "l1"): ("sparse_rs",),
+    # by few labels, and where only the ball is plain, points in it tell more than rays and walks from afar
+    (Access.LABEL, "linf"): ("rays", "tiles"),
+    (Access.LABEL, "l2"): ("hopskipjump", "tiles"),
+    (Access.LABEL, "l0"): ("pointwise",),
+    (Access.LABEL, "l1"): ("pointwise",),
 }
 # of a random system, where the luckiest answer leads a search astray
-BY_RANDOM_ANSWERS: Mapping[tuple[Access, Norm], str] = {
-    (Access.SCORES, "linf"): "regression",
-    (Access.SCORES, "l2"): "regression",
-    (Access.LABEL, "linf"): "label_regression",
-    (Access.LABEL, "l2"): "label_regression",
+BY_RANDOM_ANSWERS: Mapping[tuple[Access, Norm], tuple[str, ...]] = {
+    (Access.SCORES, "linf"): ("regression",),
+    (Access.SCORES, "l2"): ("regression",),
+    (Access.LABEL, "linf"): ("label_regression",),
+    (Access.LABEL, "l2"): ("label_regression",),
 }
 QUERIES = 1000  # where a seat does not count them
 LENGTHS = ("steps", "queries")  # fields that say how long a search is
@@ -74,31 +75,40 @@ def more_budget(cell: Cell, among: Sequence[str], check: str, tier: str, seed: i
     return on_survivors(cell, stronger, cell.seat.views, among, check, seed + 1)
 
 
-def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> Attack | None:
-    """What is known to search best by so many ``answers`` of a system in this norm, or None."""
-    name = (BY_RANDOM_ANSWERS if random else BY_ANSWERS).get((access, norm))
-    if name is None:
-        return None
+def best_by_answers(access: Access, norm: Norm, random: bool, answers: int) -> list[Attack]:
+    """What is known to search best by so many ``answers`` of a system in this norm: by scores and, since scores may be as coarse as labels and hide every
+    step of these, by labels.
+    """
+    known = BY_RANDOM_ANSWERS if random else BY_ANSWERS
+    names = [known.get((asked, norm), ()) for asked in (Access.SCORES, Access.LABEL) if asked <= access]
+    return [_as_long(name, norm, answers) for part in names for name in part]
+
+
+def _as_long(name: str, norm: Norm, answers: int) -> Attack:
     method = attack(f"{name}:norm={norm}").method
     steps = max(1, (answers - 1) // method.asks)  # one answer is for the first point or the last
     length = f"steps={steps}" if method.query_cap is None else f"queries={answers}"
     return attack(f"{name}:{length},norm={norm}")
 
 
-def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check: str, seed: int) -> Cell | None:
-    """What searches best by the answers that the seat gives, with all the queries that it allows; None where it ``ran``, or nothing is known to search
-    best in this norm. A random system is asked one draw at a time, which tells most.
+def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check: str, seed: int) -> list[Cell]:
+    """What searches best by the answers that the seat gives, with all the queries that it allows, where it has not ``ran``. A random system is asked one
+    draw at a time, which tells most.
     """
     views = tuple(replace(v, victim=replace(v.victim, answers=1)) for v in cell.seat.views)
     victim = views[0].victim
     answers = (cell.seat.queries or QUERIES) // victim.score_cost
-    search = best_by_answers(cell.seat.access, cell.attack.norm, victim.random, answers)
-    if search is None or not math.isfinite(cell.attack.budget):
-        return None
+    if not math.isfinite(cell.attack.budget):
+        return []
     singly = cell.seat.views[0].victim.answers == 1 or not victim.random
-    if singly and any(same_search(a, search) and a.method.iterations >= search.method.iterations for a in ran):
-        return None
-    return on_survivors(cell, search, views, among, check, seed + 1)
+    return [
+        on_survivors(cell, search, views, among, check, seed + 1)
+        for search in best_by_answers(cell.seat.access, cell.attack.norm, victim.random, answers)
+        if search
+        and not (
+            singly and any(same_search(a, search) and a.method.iterations >= search.method.iterations for a in ran)
+        )
+    ]
 
 
 def same_search(ran: Attack, search: Attack) -> bool:

@@ -48,10 +48,10 @@ FITTED = {
     "standard": "regression:steps=249",
     "thorough": "regression:steps=999",
 }  # beside it, for random systems
-LABELS_ONLY = {  # for who names the threat decision and no attack; the second for random systems
-    "quick": ("rays:queries=1000", "label_regression"),
-    "standard": ("rays:queries=5000", "label_regression:steps=249"),
-    "thorough": ("rays:queries=25000", "label_regression:steps=1249"),
+BY_LABELS = {  # for who names the threat decision or score and no attack; the last for random systems
+    "quick": ("rays:queries=1000", "tiles", "label_regression"),
+    "standard": ("rays:queries=5000", "tiles:steps=5000", "label_regression:steps=249"),
+    "thorough": ("rays:queries=25000", "tiles:steps=25000", "label_regression:steps=1249"),
 }
 _NEAR, _FAR = "mifgsm:steps=10,neighbors=5", "mifgsm:steps=10,neighbors=5,diversity=1"
 # for who names a threat that attacks other models: what passes on best, measured on CIFAR networks and on photos (docs/measured.md)
@@ -61,13 +61,13 @@ DRAWS = {"quick": 8, "standard": 20, "thorough": 64}
 
 
 def default_attacks(tier: str, threats: Sequence[str]) -> tuple[str, ...]:
-    """The attacks of a tier; with more queries and a regression where a threat grants scores alone, with those that ask for labels alone, and noise, where
-    it grants no more, and with those that transfer where a threat attacks other models.
+    """The attacks of a tier; with more queries and a regression where a threat grants scores alone, with those that ask for labels there and where it
+    grants no more, with noise where it grants nothing, and with those that transfer where a threat attacks other models.
     """
     kinds = [threat(t).kind for t in threats]
     grants = {kind.grants for kind in kinds}
     passed_on = TRANSFERRED[tier] if any(kind.needs for kind in kinds) else ()
-    labels = LABELS_ONLY[tier] if Access.LABEL in grants else ()
+    labels = BY_LABELS[tier] if grants & {Access.LABEL, Access.SCORES} else ()
     scores = (FITTED[tier],) if Access.SCORES in grants else ()
     members = tuple(SCORES_ONLY.get(a, a) for a in TIERS[tier]) if Access.SCORES in grants else TIERS[tier]
     return members + passed_on + scores + labels + (("noise",) if Access.NONE in grants else ())

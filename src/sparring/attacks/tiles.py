@@ -1,0 +1,62 @@
+"""Random signs on tiles of the image, by labels alone: every question lies in the ball."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparring.attacks.method import Method
+from sparring.attacks.query import Query
+from sparring.core.geometry import block_signs, distance, per_row
+from sparring.core.ranges import Count
+from sparring.core.registry import ATTACKS
+from sparring.core.rows import Rows
+from sparring.core.victim import Access
+
+GRIDS = (2, 3, 4, 5, 7, 9, 14)  # tiles along the shorter side of an image, by turns
+
+
+@ATTACKS("tiles")
+@dataclass(frozen=True, kw_only=True)
+class Tiles(Method):
+    """Fresh random points whose signs are constant on tiles, which convolutional networks feel most (the tile prior of Ilyas et al., arXiv:1807.07978,
+    sec. 3.2). Norms: linf, l2.
+
+    By turns 2 to 14 tiles along the image; a channel's tile goes up or down by eps (l2: as far as its pixels can, all scaled to length eps). Only labels
+    are asked, ``steps`` of them, each inside the ball: searches along rays or from far points see nothing of a ball that is plain
+    inside an odd shell, and spend few queries badly. Differs from the paper: no gradient is estimated, each point is a draw of its own.
+    """
+
+    needs = Access.LABEL
+    norms = ("linf", "l2")
+    settled = True
+    steps: Count = 1000
+
+    @property
+    def starts_at(self) -> str:
+        return "random"
+
+    def init(self, q: Query) -> Rows:
+        return Rows(x=q.clean)
+
+    def advance(self, q: Query, s: Rows) -> Rows:
+        signs = _tiled(q)
+        change = signs
+        if q.ball.norm == "l2":
+            room = (q.clean + signs).clamp(0, 1) - q.clean
+            change = room / per_row(distance(room, "l2").clamp_min(1e-12), room)
+        q.labels(q.project(q.clean + per_row(q.ball.eps, change) * change))
+        return s
+
+
+def _tiled(q: Query) -> Tensor:
+    """(B,C,H,W) one sign a channel and tile, each image with the grid whose turn it is."""
+    shorter = min(q.clean.shape[2:])
+    sides = [max(1, -(-shorter // grid)) for grid in GRIDS]
+    each = torch.stack(
+        [block_signs(q.clean, q.noise(f"grid{grid}"), side) for grid, side in zip(GRIDS, sides, strict=True)]
+    )
+    turn = q.t % len(GRIDS)
+    return each[turn, torch.arange(len(q.t), device=q.t.device)]
