@@ -200,7 +200,11 @@ def test_the_queries_of_a_seat_are_all_that_its_attack_gets(tmp_path):
     attack = "square:eps=1e-4,steps=100"
     sparring.evaluate(model, data, threats=["score:queries=30"], attacks=[attack], out=tmp_path / "run")
     rows = RowTable(read_rows(tmp_path / "run"))
-    assert rows["forwards"][rows.where(threat="score:queries=30")].tolist() == [30] * 6
+    named = rows.where(threat="score:queries=30", check="")
+    assert rows["forwards"][named].tolist() == [30] * 6
+    followed = rows.where(threat="score:queries=30", check="X2")
+    assert {str(text).partition(":")[0] for text in rows.at("attack", followed)} == {"rays", "tiles"}
+    assert rows["forwards"][followed].max() <= 30
 
 
 def test_points_are_named_by_their_images_not_by_the_set_they_stand_in(tmp_path):

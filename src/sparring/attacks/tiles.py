@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparring.attacks.method import Method
 from sparring.attacks.query import Query
-from sparring.core.geometry import block_signs, distance, per_row
+from sparring.core.geometry import distance, per_row
 from sparring.core.ranges import Count
 from sparring.core.registry import ATTACKS
 from sparring.core.rows import Rows
@@ -53,10 +53,13 @@ class Tiles(Method):
 
 def _tiled(q: Query) -> Tensor:
     """(B,C,H,W) one sign a channel and tile, each image with the grid whose turn it is."""
-    shorter = min(q.clean.shape[2:])
-    sides = [max(1, -(-shorter // grid)) for grid in GRIDS]
-    each = torch.stack(
-        [block_signs(q.clean, q.noise(f"grid{grid}"), side) for grid, side in zip(GRIDS, sides, strict=True)]
-    )
-    turn = q.t % len(GRIDS)
-    return each[turn, torch.arange(len(q.t), device=q.t.device)]
+    batch, channels, height, width = q.clean.shape
+    device, finest = q.clean.device, GRIDS[-1]
+    grid = torch.tensor(GRIDS, device=device)[q.t % len(GRIDS)][:, None]
+    side = (min(height, width) + grid - 1) // grid  # of a tile, in pixels
+    across = max(height, width) * finest // min(height, width) + 1
+    signs = q.noise("tiles").sign("sign", (channels, across, across)).to(q.clean.dtype)
+    rows = (torch.arange(height, device=device) // side)[:, :, None]
+    columns = (torch.arange(width, device=device) // side)[:, None, :]
+    image = torch.arange(batch, device=device)[:, None, None]
+    return signs[image, :, rows, columns].movedim(-1, 1)
