@@ -104,10 +104,7 @@ def more_queries(cell: Cell, ran: Sequence[Attack], among: Sequence[str], check:
     return [
         on_survivors(cell, search, views, among, check, seed + 1)
         for search in best_by_answers(cell.seat.access, cell.attack.norm, victim.random, answers)
-        if search
-        and not (
-            singly and any(same_search(a, search) and a.method.iterations >= search.method.iterations for a in ran)
-        )
+        if not (singly and any(same_search(a, search) and a.method.iterations >= search.method.iterations for a in ran))
     ]
 
 
