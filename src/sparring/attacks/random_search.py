@@ -18,19 +18,11 @@ from sparring.core.victim import Access
 SHARES = (0, 8, 4)  # a block's side is the image's over these; 0: one pixel
 
 
-@ATTACKS("random_search")
-@dataclass(frozen=True, kw_only=True)
-class RandomSearch(Method):
-    """The worst of ``steps`` random points (Carlini et al., arXiv:1902.06705, sec. 3.2: brute-force random search). Norms: linf, l2.
+class RandomPoints(Method):
+    """Fresh random points of the ball, each a draw of its own: nothing is learned from those before."""
 
-    Odd points are uniform in the ball, even ones its corners: +-eps in blocks of 1 pixel, an eighth and a quarter of the image by turns (l2:
-    scaled to length eps). Differs from the paper: the corners, which reach further than uniform noise.
-    """
-
-    needs = Access.SCORES
     norms = ("linf", "l2")
     settled = True
-    steps: Count = 50
 
     @property
     def starts_at(self) -> str:
@@ -38,6 +30,19 @@ class RandomSearch(Method):
 
     def init(self, q: Query) -> Rows:
         return Rows(x=q.clean)
+
+
+@ATTACKS("random_search")
+@dataclass(frozen=True, kw_only=True)
+class RandomSearch(RandomPoints):
+    """The worst of ``steps`` random points (Carlini et al., arXiv:1902.06705, sec. 3.2: brute-force random search). Norms: linf, l2.
+
+    Odd points are uniform in the ball, even ones its corners: +-eps in blocks of 1 pixel, an eighth and a quarter of the image by turns (l2:
+    scaled to length eps). Differs from the paper: the corners, which reach further than uniform noise.
+    """
+
+    needs = Access.SCORES
+    steps: Count = 50
 
     def advance(self, q: Query, s: Rows) -> Rows:
         noise = q.noise("point")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparring.attacks.method import Method
 from sparring.attacks.query import Query
+from sparring.attacks.random_search import RandomPoints
 from sparring.core.geometry import distance, per_row
 from sparring.core.ranges import Count
 from sparring.core.registry import ATTACKS
@@ -20,7 +20,7 @@ GRIDS = (2, 3, 4, 5, 7, 9, 14)  # tiles along the shorter side of an image, by t
 
 @ATTACKS("tiles")
 @dataclass(frozen=True, kw_only=True)
-class Tiles(Method):
+class Tiles(RandomPoints):
     """Fresh random points whose signs are constant on tiles, which convolutional networks feel most (the tile prior of Ilyas et al., arXiv:1807.07978,
     sec. 3.2). Norms: linf, l2.
 
@@ -30,16 +30,7 @@ class Tiles(Method):
     """
 
     needs = Access.LABEL
-    norms = ("linf", "l2")
-    settled = True
     steps: Count = 1000
-
-    @property
-    def starts_at(self) -> str:
-        return "random"
-
-    def init(self, q: Query) -> Rows:
-        return Rows(x=q.clean)
 
     def advance(self, q: Query, s: Rows) -> Rows:
         signs = _tiled(q)
